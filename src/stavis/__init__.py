@@ -1,0 +1,39 @@
+"""Audiovisual saliency: where people look in a video with its sound (STAViS, CVPR 2020)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stavis.model import ModelConfig as ModelConfig
+    from stavis.model import Prediction as Prediction
+    from stavis.model import STAViS as STAViS
+    from stavis.predict import FrameSaliency as FrameSaliency
+    from stavis.predict import predict_video as predict_video
+    from stavis.weights import load_model as load_model
+
+__version__ = "0.1.0"
+
+# Public names are imported when first used, so that `import stavis` and `stavis --help` do not wait for torch.
+_HOMES = {
+    "ModelConfig": "stavis.model",
+    "Prediction": "stavis.model",
+    "STAViS": "stavis.model",
+    "FrameSaliency": "stavis.predict",
+    "predict_video": "stavis.predict",
+    "load_model": "stavis.weights",
+}
+_MODULES = ("clips", "maps", "media", "metrics", "model", "predict", "preprocess", "weights")
+
+__all__ = ["FrameSaliency", "ModelConfig", "Prediction", "STAViS", "load_model", "predict_video"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"stavis.{name}")
+    raise AttributeError(f"module 'stavis' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -1,0 +1,34 @@
+"""The command line: one module a command, each importing what it needs only when it runs.
+
+`stavis --help` must answer at once, so nothing here imports torch at the top.
+"""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="stavis",
+    help="Predicts where people look in a video with its sound; trains and evaluates such models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from stavis import __version__
+
+        typer.echo(f"stavis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

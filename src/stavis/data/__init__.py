@@ -1,0 +1,1 @@
+"""Data sets: their layout on disk, fetching, checking, caching, loading and preparing them."""

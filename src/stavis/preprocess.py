@@ -1,0 +1,135 @@
+"""From pictures and sound as they are stored to what the network takes. numpy and Pillow only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+ResizeFilter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+ACTIVITYNET_MEAN = (114.7748, 107.7354, 99.4750)  # of R, G, B in 0..255
+SAMPLE_RATE = 22050  # Hz
+CLIP_LENGTH = 16  # frames
+LOWEST_FRAME_RATE = 10  # frames per second: at lower rates a clip's sound does not fit into the buffer
+NUM_AUDIO_SAMPLES = SAMPLE_RATE * CLIP_LENGTH // LOWEST_FRAME_RATE  # 35280
+AUDIO_SCALE = 256.0  # a full-scale waveform (-1..1) reaches SoundNet as -256..256
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures and sound were prepared for the network's training. Kept with the weights.
+
+    Attributes:
+        mean: Subtracted from R, G, B in 0..255.
+        intermediate_size: (width, height) in pixels that every picture is first resized to, whatever its shape.
+        input_size: (height, width) in pixels that it is then resized to: what the network sees.
+        resize_filter: Pillow's filter of the first step. Published code leaves it to Pillow's default, which was
+            "nearest" before Pillow 7 and has been "bicubic" since.
+        final_resize_filter: Pillow's filter of the second step.
+        clip_length: Frames in a clip.
+        sample_rate: Of the waveform, in Hz.
+        num_audio_samples: Length of the buffer in whose middle a clip's sound lies.
+    """
+
+    mean: tuple[float, float, float] = ACTIVITYNET_MEAN
+    intermediate_size: tuple[int, int] = (320, 240)
+    input_size: tuple[int, int] = (112, 112)
+    resize_filter: ResizeFilter = "bicubic"
+    final_resize_filter: ResizeFilter = "bilinear"
+    clip_length: int = CLIP_LENGTH
+    sample_rate: int = SAMPLE_RATE
+    num_audio_samples: int = NUM_AUDIO_SAMPLES
+
+    def __post_init__(self) -> None:
+        for name in ("resize_filter", "final_resize_filter"):
+            if getattr(self, name) not in get_args(ResizeFilter):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(ResizeFilter))}")
+
+
+def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Squeezes a picture to the network's size in the published two steps. The aspect ratio is not kept.
+
+    Args:
+        image: (H, W, 3) RGB.
+        preprocessing: The sizes and filters.
+
+    Returns:
+        (height, width, 3) RGB at `preprocessing.input_size`.
+    """
+    return np.asarray(_resize_twice(Image.fromarray(image), preprocessing))
+
+
+def resize_density_map(
+    density_map: npt.NDArray[np.uint8], preprocessing: Preprocessing
+) -> npt.NDArray[np.uint8]:
+    """Resizes an (H, W) density map by the pictures' two steps; the values stay 0..255."""
+    return np.asarray(_resize_twice(Image.fromarray(density_map), preprocessing))
+
+
+def resize_fixation_map(
+    fixation_map: npt.NDArray[Any], preprocessing: Preprocessing
+) -> npt.NDArray[np.bool_]:
+    """Resizes an (H, W) fixation map as published, so that one fixation becomes a small blob.
+
+    As float to the intermediate size (bilinear), what is above 0 to 255 in 8 bits, to the input size (bilinear, in
+    8 bits, where small weights round to 0), what is above 0 is fixated.
+    """
+    bilinear = Image.Resampling.BILINEAR
+    binary = Image.fromarray((np.asarray(fixation_map) > 0).astype(np.float32))
+    spread = np.asarray(binary.resize(preprocessing.intermediate_size, bilinear)) > 0
+    height, width = preprocessing.input_size
+    small = Image.fromarray(spread.astype(np.uint8) * 255).resize((width, height), bilinear)
+    return np.asarray(small) > 0
+
+
+def make_clip(
+    frames: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8], preprocessing: Preprocessing
+) -> npt.NDArray[np.float32]:
+    """Stacks resized frames into a clip.
+
+    Args:
+        frames: T pictures (h, w, 3), RGB in 0..255, or one array (T, h, w, 3).
+        preprocessing: Gives the mean.
+
+    Returns:
+        (3, T, h, w), 0..255 minus the mean.
+    """
+    stacked = np.asarray(frames)
+    clip = stacked.transpose(3, 0, 1, 2).astype(np.float32)
+    clip -= np.asarray(preprocessing.mean, dtype=np.float32)[:, None, None, None]
+    return np.ascontiguousarray(clip)
+
+
+def audio_excerpt(
+    samples: npt.NDArray[np.float32], preprocessing: Preprocessing
+) -> npt.NDArray[np.float32]:
+    """Puts a clip's sound, Hann-windowed, into the middle of a zero buffer.
+
+    Args:
+        samples: (L,) mono in -1..1. L may be 0 (no sound). Of an L above the buffer's size, as clips of fewer than 10
+            frames per second have it, the middle is taken (the published code crashes).
+        preprocessing: Gives the buffer's size.
+
+    Returns:
+        (num_audio_samples,) in -256..256.
+    """
+    size = preprocessing.num_audio_samples
+    buffer = np.zeros(size, dtype=np.float32)
+    if len(samples) > size:
+        surplus = len(samples) - size
+        samples = samples[surplus // 2 : surplus // 2 + size]
+    length = len(samples)
+    begin = size // 2 - length // 2
+    # numpy's Hann window is the symmetric one; of a single sample it is 1.
+    buffer[begin : begin + length] = samples * AUDIO_SCALE * np.hanning(length)
+    return buffer
+
+
+def _resize_twice(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    height, width = preprocessing.input_size
+    first = Image.Resampling[preprocessing.resize_filter.upper()]
+    second = Image.Resampling[preprocessing.final_resize_filter.upper()]
+    return image.resize(preprocessing.intermediate_size, first).resize((width, height), second)

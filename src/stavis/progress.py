@@ -1,0 +1,96 @@
+"""Progress on a terminal as a bar, in a pipe as plain lines, or not at all."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PLAIN_LINE_INTERVAL_SECONDS = 10.0
+
+console = Console(stderr=True)
+
+
+class Advance(Protocol):
+    def __call__(self, num: float = 1) -> None: ...
+
+
+class _RateColumn(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:.1f} {self.unit}/s" if rate else f"- {self.unit}/s", style="progress.data.speed")
+
+
+@contextlib.contextmanager
+def track(description: str, total: float | None, *, unit: str, quiet: bool = False) -> Iterator[Advance]:
+    """Shows progress on standard error while the block runs.
+
+    Args:
+        description: What is being worked on, a file's name say.
+        total: The number of units to come, None when it is not known.
+        unit: What is counted, in the plural: "frames".
+        quiet: Show nothing.
+
+    Yields:
+        A function that is called with the number of units just done (1 by default).
+    """
+    if quiet:
+        yield lambda num=1: None
+    elif console.is_terminal:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}")),
+            _RateColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda num=1: bar.advance(task, num)
+    else:
+        with _plain_lines(description, total, unit) as advance:
+            yield advance
+
+
+@contextlib.contextmanager
+def _plain_lines(description: str, total: float | None, unit: str) -> Iterator[Advance]:
+    began = last = time.monotonic()
+    done = 0.0
+
+    def line() -> str:
+        elapsed = time.monotonic() - began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        text = f"{description}: {done:.0f}" + (f"/{total:.0f}" if total is not None else "")
+        text += f" {unit}, {rate:.1f} {unit}/s"
+        if total is not None and 0 < done < total and rate > 0:
+            text += f", {(total - done) / rate:.0f} s left"
+        return text
+
+    def advance(num: float = 1) -> None:
+        nonlocal done, last
+        done += num
+        if time.monotonic() - last >= PLAIN_LINE_INTERVAL_SECONDS:
+            last = time.monotonic()
+            console.print(line(), markup=False, highlight=False, soft_wrap=True)
+
+    yield advance
+    console.print(line(), markup=False, highlight=False, soft_wrap=True)

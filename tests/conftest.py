@@ -1,0 +1,37 @@
+"""Where the recorded numbers and real clips are, if they are here."""
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+GOLDENS = Path(os.environ.get("STAVIS_GOLDENS", SHARED / "goldens"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"needs real clips and gaze in {SHARED.name}/ beside the project, which a clone has not")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    if not GOLDENS.is_dir():
+        pytest.skip("needs recorded numbers: set STAVIS_GOLDENS to their folder")
+    return GOLDENS
+
+
+@pytest.fixture(scope="session")
+def recipe(goldens: Path) -> ModuleType:
+    """The goldens' own recipe for weights and inputs."""
+    spec = importlib.util.spec_from_file_location("golden_recipe", goldens / "recipe.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
