@@ -1,0 +1,1 @@
+"""Training: the published recipe, run folders, any number of processes."""

@@ -1,0 +1,140 @@
+"""The three terms of the published training loss, clip by clip, and their weighted sum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# The published code's epsilon whatever the precision it runs in: 2**-23.
+EPSILON = torch.finfo(torch.float32).eps
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How the terms are added up.
+
+    Attributes:
+        bce: Of the binary cross-entropy, which is a sum over pixels.
+        cc: Of the negated correlation coefficient.
+        nss: Of the negated normalised scanpath saliency.
+        anneal_side_outputs: Weigh the visual network's side outputs by 1 - epoch/epochs, as published,
+            instead of by 1.
+    """
+
+    bce: float = 0.1
+    cc: float = 2.0
+    nss: float = 1.0
+    anneal_side_outputs: bool = True
+
+
+class LossTerms(NamedTuple):
+    """The loss of one output for each clip of a batch, each (B,). Lower is better for all of them."""
+
+    total: Tensor
+    bce: Tensor
+    cc: Tensor
+    nss: Tensor
+
+
+def bce_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
+    """Binary cross-entropy between the saliency and the density map, summed over the pixels.
+
+    Args:
+        logits: (B, 1, H, W), any real number.
+        density_maps: (B, 1, H, W) in 0..255.
+
+    Returns:
+        (B,) in nats, at least 0.
+    """
+    target = density_maps.to(logits.dtype) / 255
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def cc_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
+    """Minus the Pearson correlation of the saliency (the logits' sigmoid) with the density map.
+
+    An epsilon on the density map's sum of squares makes the loss of a constant density map 0; a constant
+    saliency map has no correlation and gives nan, as published.
+
+    Args:
+        logits: (B, 1, H, W), any real number.
+        density_maps: (B, 1, H, W), any range.
+
+    Returns:
+        (B,) in -1..1.
+    """
+    saliency = torch.sigmoid(logits).flatten(1)
+    density = density_maps.to(logits.dtype).flatten(1)
+    saliency = saliency - saliency.mean(1, keepdim=True)
+    density = density - density.mean(1, keepdim=True)
+    covariance = (saliency * density).sum(1)
+    return -covariance / (saliency.square().sum(1) * (density.square().sum(1) + EPSILON)).sqrt()
+
+
+def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
+    """Minus the mean of the standardised saliency over the fixated pixels (Peters et al. 2005).
+
+    An epsilon on the number of fixated pixels makes the loss without any fixation 0; a constant saliency map
+    has no standard deviation and gives nan, as published.
+
+    Args:
+        logits: (B, 1, H, W), any real number.
+        fixation_maps: (B, 1, H, W), what is above 0 is fixated.
+
+    Returns:
+        (B,), any real number.
+    """
+    saliency = torch.sigmoid(logits).flatten(1)
+    fixated = (fixation_maps.flatten(1) > 0).to(logits.dtype)
+    deviation, mean = torch.std_mean(saliency, 1, correction=0, keepdim=True)
+    standardised = (saliency - mean) / deviation
+    return -(standardised * fixated).sum(1) / (fixated.sum(1) + EPSILON)
+
+
+def output_loss(
+    logits: Tensor, density_maps: Tensor, fixation_maps: Tensor, weights: LossWeights
+) -> LossTerms:
+    """The loss of one output of the network, for each clip. Half precision is widened to float32 first."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    bce = bce_loss(logits, density_maps)
+    cc = cc_loss(logits, density_maps)
+    nss = nss_loss(logits, fixation_maps)
+    return LossTerms(weights.bce * bce + weights.cc * cc + weights.nss * nss, bce, cc, nss)
+
+
+def side_output_weight(epoch: int, num_epochs: int, weights: LossWeights) -> float:
+    """What the side outputs' losses are multiplied by in `epoch`, which counts from 1 to `num_epochs`."""
+    return 1 - epoch / num_epochs if weights.anneal_side_outputs else 1.0
+
+
+def clip_losses(
+    logits: Tensor,
+    side_logits: Sequence[Tensor],
+    density_maps: Tensor,
+    fixation_maps: Tensor,
+    weights: LossWeights,
+    side_weight: float,
+) -> tuple[Tensor, LossTerms]:
+    """What each clip adds to the loss, and the terms of its final output, which are what is reported.
+
+    Args:
+        logits: (B, 1, H, W) of the final output.
+        side_logits: Of each side output, (B, 1, H, W); empty for the audiovisual network.
+        density_maps: (B, 1, H, W) in 0..255.
+        fixation_maps: (B, 1, H, W), what is above 0 is fixated.
+        weights: Of the terms.
+        side_weight: From `side_output_weight`.
+
+    Returns:
+        (B,) to be summed over the clips of a batch and divided by its nominal size, and the final output's
+        terms.
+    """
+    final = output_loss(logits, density_maps, fixation_maps, weights)
+    total = final.total
+    # At weight 0 a side output is still part of the graph, so that DDP sees a gradient for every parameter.
+    for side in side_logits:
+        total = total + side_weight * output_loss(side, density_maps, fixation_maps, weights).total
+    return total, final
