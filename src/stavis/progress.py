@@ -24,7 +24,7 @@ console = Console(stderr=True)
 
 
 class Advance(Protocol):
-    def __call__(self, num: float = 1) -> None: ...
+    def __call__(self, num: float = 1, note: str = "") -> None: ...
 
 
 class _RateColumn(ProgressColumn):
@@ -48,10 +48,11 @@ def track(description: str, total: float | None, *, unit: str, quiet: bool = Fal
         quiet: Show nothing.
 
     Yields:
-        A function that is called with the number of units just done (1 by default).
+        A function that is called with the number of units just done (1 by default) and, where there is more to say
+        than the rate, a note that is shown behind it.
     """
     if quiet:
-        yield lambda num=1: None
+        yield lambda num=1, note="": None
     elif console.is_terminal:
         columns = (
             SpinnerColumn(),
@@ -62,10 +63,11 @@ def track(description: str, total: float | None, *, unit: str, quiet: bool = Fal
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda num=1: bar.advance(task, num)
+            task = bar.add_task(description, total=total, note="")
+            yield lambda num=1, note="": bar.update(task, advance=num, note=note)
     else:
         with _plain_lines(description, total, unit) as advance:
             yield advance
@@ -75,6 +77,7 @@ def track(description: str, total: float | None, *, unit: str, quiet: bool = Fal
 def _plain_lines(description: str, total: float | None, unit: str) -> Iterator[Advance]:
     began = last = time.monotonic()
     done = 0.0
+    last_note = ""
 
     def line() -> str:
         elapsed = time.monotonic() - began
@@ -83,11 +86,12 @@ def _plain_lines(description: str, total: float | None, unit: str) -> Iterator[A
         text += f" {unit}, {rate:.1f} {unit}/s"
         if total is not None and 0 < done < total and rate > 0:
             text += f", {(total - done) / rate:.0f} s left"
-        return text
+        return f"{text}, {last_note}" if last_note else text
 
-    def advance(num: float = 1) -> None:
-        nonlocal done, last
+    def advance(num: float = 1, note: str = "") -> None:
+        nonlocal done, last, last_note
         done += num
+        last_note = note
         if time.monotonic() - last >= PLAIN_LINE_INTERVAL_SECONDS:
             last = time.monotonic()
             console.print(line(), markup=False, highlight=False, soft_wrap=True)
