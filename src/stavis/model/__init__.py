@@ -1,0 +1,6 @@
+"""The STAViS network, one file a block in the paper's order."""
+
+from stavis.model.config import DEPTHS, Modality, ModelConfig, Shortcut
+from stavis.model.stavis import Prediction, STAViS, VisualFeatures
+
+__all__ = ["DEPTHS", "Modality", "ModelConfig", "Prediction", "STAViS", "Shortcut", "VisualFeatures"]

@@ -1,0 +1,73 @@
+"""The Deeply Supervised Attention Module (Tsiami, Koutras, Maragos: STAViS, CVPR 2020)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+NUM_FEATURES = 16
+
+
+class DSAMOutput(NamedTuple):
+    """What one DSAM makes of a stage's output.
+
+    Attributes:
+        features: (B, 16, H, W) at the clip's size, for the read-out.
+        attention_logits: (B, 1, h, w) at the stage's size; None where the variant does not use them.
+        side_logits: (B, 1, H, W), the stage's own saliency map; None in the audiovisual variant.
+    """
+
+    features: Tensor
+    attention_logits: Tensor | None
+    side_logits: Tensor | None
+
+
+class DSAM(nn.Module):
+    """Draws features, attention and a side output from a stage's output, averaged over time.
+
+    Args:
+        in_channels: Channels of the stage's output.
+        scale: The clip's height by that of the stage's output: 2, 4, 8 or 16.
+        attention: Whether the next stage is fed with attention.
+        side_output: Whether there is a side output to train with.
+    """
+
+    def __init__(self, in_channels: int, scale: int, *, attention: bool, side_output: bool) -> None:
+        super().__init__()
+        self.side_prep = nn.Conv2d(in_channels, NUM_FEATURES, kernel_size=3, padding=1)
+        self.upscale = _upsampling(NUM_FEATURES, scale)
+        self.score_dsn = nn.Conv2d(NUM_FEATURES, 1, kernel_size=1) if attention or side_output else None
+        self.upscale_ = _upsampling(1, scale) if side_output else None
+
+    def forward(self, x: Tensor) -> DSAMOutput:
+        """From a stage's output (B, C, t, h, w)."""
+        return self.from_mean(x.mean(dim=2))
+
+    def from_mean(self, mean: Tensor) -> DSAMOutput:
+        """From a stage's output averaged over time, (B, C, h, w), for callers that keep that mean."""
+        prepared = self.side_prep(mean)
+        score = self.score_dsn(prepared) if self.score_dsn is not None else None
+        side_logits = self.upscale_(score) if self.upscale_ is not None else None
+        return DSAMOutput(self.upscale(prepared), score, side_logits)
+
+
+def attend(x: Tensor, attention_logits: Tensor) -> Tensor:
+    """Raises (B, C, t, h, w) by the softmax of (B, 1, h, w) over all positions: x * (1 + attention)."""
+    attention = torch.softmax(attention_logits.flatten(2), dim=2).view_as(attention_logits)
+    return x * (1 + attention.unsqueeze(2))
+
+
+def bilinear_kernel(size: int) -> Tensor:
+    """The (size, size) kernel that, at a stride of size / 2, upsamples bilinearly."""
+    half = size / 2
+    line = 1 - (torch.arange(size, dtype=torch.float32) + 0.5 - half).abs() / half
+    return torch.outer(line, line)
+
+
+def _upsampling(num_channels: int, scale: int) -> nn.ConvTranspose2d:
+    # The published code crops an unpadded transposed convolution centrally. Where the clip's sides are
+    # multiples of 16 the surplus is `scale` rows and columns, half on either side, and a padding of half the
+    # stride leaves out the same.
+    return nn.ConvTranspose2d(
+        num_channels, num_channels, kernel_size=2 * scale, stride=scale, padding=scale // 2, bias=False
+    )

@@ -1,0 +1,37 @@
+"""Where sound meets picture (Tsiami, Koutras, Maragos: STAViS, CVPR 2020)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stavis.model import soundnet
+
+NUM_HIDDEN = 128
+NUM_FEATURES = 64
+SCALE = 8  # the clip's height by that of layer2's output
+
+
+class AudiovisualFusion(nn.Module):
+    """A bilinear form of what each position shows and how the clip sounds: where the sound may come from."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.affine_rgb = nn.Linear(in_channels, NUM_HIDDEN)
+        self.affine_audio = nn.Linear(soundnet.NUM_FEATURES, NUM_HIDDEN)
+        self.w_a_rgb = nn.Bilinear(NUM_HIDDEN, NUM_HIDDEN, NUM_FEATURES)
+
+    def forward(self, layer2: Tensor, sound: Tensor) -> Tensor:
+        """Fuses layer2's output before attention (B, C, T/4, H/8, W/8) with (B, 1024) to (B, 64, H, W)."""
+        time = layer2.shape[2]
+        return self.from_middle(layer2[:, :, time // 2 - 1 : time // 2 + 1].mean(dim=2), sound)
+
+    def from_middle(self, middle: Tensor, sound: Tensor) -> Tensor:
+        """Fuses layer2's middle two time steps' mean (B, C, h, w) with (B, 1024) to (B, 64, 8 h, 8 w)."""
+        batch, _, height, width = middle.shape
+        visual = F.relu(self.affine_rgb(middle.flatten(2).transpose(1, 2)))
+        audio = F.relu(self.affine_audio(sound))
+        # All positions of a clip share one sound, so `w_a_rgb` is first applied to that: it leaves a matrix.
+        matrix = torch.einsum("oij,bj->boi", self.w_a_rgb.weight, audio)
+        fused = torch.matmul(matrix, visual.transpose(1, 2)) + self.w_a_rgb.bias[:, None]
+        fused = fused.reshape(batch, NUM_FEATURES, height, width)
+        return F.interpolate(fused, scale_factor=SCALE, mode="bilinear", align_corners=False)

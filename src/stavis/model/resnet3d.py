@@ -1,0 +1,134 @@
+"""The visual backbone: a 3D ResNet up to its third stage.
+
+Hara, Kataoka, Satoh: Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet? CVPR 2018.
+Module names are those of the published weights.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stavis.model.config import Shortcut
+
+STEM_CHANNELS = 64
+STAGE_PLANES = (
+    64,
+    128,
+    256,
+)  # of layer1, layer2, layer3; a block's output has `expansion` times as many channels
+STAGE_STRIDES = (1, 2, 2)  # of each stage's first block, in time, height and width alike
+
+
+class SubsamplingShortcut(nn.Module):
+    """Shortcut A: every `stride`-th position, with channels of zeros appended. It has no parameters.
+
+    As in the published code no gradient flows back through it; weights of this type were trained so.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.num_zero_channels = out_channels - in_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.stride
+        return F.pad(x.detach()[:, :, ::step, ::step, ::step], (0, 0, 0, 0, 0, 0, 0, self.num_zero_channels))
+
+
+def make_shortcut(in_channels: int, out_channels: int, stride: int, shortcut: Shortcut) -> nn.Module:
+    """The path beside a block's convolutions, which must end in the shape that these end in."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    if shortcut == "A":
+        return SubsamplingShortcut(in_channels, out_channels, stride)
+    return nn.Sequential(
+        nn.Conv3d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+        nn.BatchNorm3d(out_channels),
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut: the block of depths 10, 18 and 34."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm3d(planes)
+        self.conv2 = nn.Conv3d(planes, planes, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm3d(planes)
+        self.downsample = make_shortcut(in_channels, planes * self.expansion, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self.downsample(x), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1x1, 3x3x3, 1x1x1 convolutions and a shortcut: the block of depths 50 to 200."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, planes: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, planes, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm3d(planes)
+        self.conv2 = nn.Conv3d(planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm3d(planes)
+        self.conv3 = nn.Conv3d(planes, planes * self.expansion, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm3d(planes * self.expansion)
+        self.downsample = make_shortcut(in_channels, planes * self.expansion, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        return F.relu(out + self.downsample(x), inplace=True)
+
+
+# depth -> block, blocks in layer1, layer2, layer3
+ARCHITECTURES: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int]]] = {
+    10: (BasicBlock, (1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6)),
+    50: (Bottleneck, (3, 4, 6)),
+    101: (Bottleneck, (3, 4, 23)),
+    152: (Bottleneck, (3, 8, 36)),
+    200: (Bottleneck, (3, 24, 36)),
+}
+
+
+class ResNet3D(nn.Module):
+    """The stem and three stages, as pieces that a network puts its own between.
+
+    With the input's T, H, W, the pieces give: `conv1` and `activate_stem` (64, T, H/2, W/2), `max_pool`
+    (64, T/2, H/4, W/4), `layer1` the same size, `layer2` (T/4, H/8, W/8), `layer3` (T/8, H/16, W/16).
+
+    Attributes:
+        num_channels: Of the stem's, layer1's, layer2's and layer3's output.
+    """
+
+    def __init__(self, depth: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        block, num_blocks = ARCHITECTURES[depth]
+        channels = [STEM_CHANNELS]
+        stages = []
+        for planes, count, stride in zip(STAGE_PLANES, num_blocks, STAGE_STRIDES, strict=True):
+            first = block(channels[-1], planes, stride, shortcut)
+            channels.append(planes * block.expansion)
+            rest = [block(channels[-1], planes, 1, shortcut) for _ in range(count - 1)]
+            stages.append(nn.Sequential(first, *rest))
+        self.num_channels = tuple(channels)
+
+        self.conv1 = nn.Conv3d(3, STEM_CHANNELS, kernel_size=7, stride=(1, 2, 2), padding=3, bias=False)
+        self.bn1 = nn.BatchNorm3d(STEM_CHANNELS)
+        self.layer1, self.layer2, self.layer3 = stages
+
+    def activate_stem(self, x: Tensor) -> Tensor:
+        """What follows the stem's convolution."""
+        return F.relu(self.bn1(x), inplace=True)
+
+    def max_pool(self, x: Tensor) -> Tensor:
+        """What lies between the stem and layer1."""
+        return F.max_pool3d(x, kernel_size=3, stride=2, padding=1)

@@ -1,0 +1,186 @@
+"""The network: clip and sound in, saliency logits out.
+
+Tsiami, Koutras, Maragos: STAViS: Spatio-Temporal AudioVisual Saliency Network. CVPR 2020.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stavis.model import dsam, fusion, soundnet
+from stavis.model.config import ModelConfig
+from stavis.model.dsam import DSAM, DSAMOutput, attend, bilinear_kernel
+from stavis.model.fusion import AudiovisualFusion
+from stavis.model.resnet3d import ResNet3D
+from stavis.model.soundnet import SoundNet
+
+MIN_SIDE = 64  # pixels
+SIDE_MULTIPLE = 16  # pixels: the stages halve height and width four times,
+LENGTH_MULTIPLE = {"visual": 8, "audiovisual": 16}  # frames: and time three times
+INITIAL_LOGIT_BIAS = -6.0
+
+
+class Prediction(NamedTuple):
+    """Saliency maps before the sigmoid.
+
+    Attributes:
+        logits: (B, 1, H, W), the saliency of each clip's target frame.
+        side_logits: The visual variant's four side outputs, each (B, 1, H, W); the audiovisual has none.
+    """
+
+    logits: Tensor
+    side_logits: tuple[Tensor, ...]
+
+
+class VisualFeatures(NamedTuple):
+    """What the visual stages leave for fusion and read-out.
+
+    Attributes:
+        dsam: The four modules' outputs, in the order of the stages.
+        layer2: (B, C, T/4, H/8, W/8) before its attention.
+    """
+
+    dsam: tuple[DSAMOutput, ...]
+    layer2: Tensor
+
+
+class STAViS(ResNet3D):
+    """The STAViS network, audiovisual or visual.
+
+    Only what the variant trains exists: the audiovisual one has no side outputs and no attention behind
+    layer3, the visual one no SoundNet and no fusion. Names in the state dict are the published ones.
+
+    `forward` is `listen`, `conv1`, `see` and `read_out` in turn; an engine that computes the stem's
+    convolution in another way begins with `from_stem`.
+
+    Args:
+        config: Modality, depth and shortcut. The weights are freshly initialised as published.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        config = config or ModelConfig()
+        super().__init__(config.depth, config.shortcut)
+        self.config = config
+        audiovisual = config.modality == "audiovisual"
+        self.score_dsn = nn.ModuleList(
+            DSAM(channels, 2**i, attention=i < 4, side_output=not audiovisual)
+            for i, channels in enumerate(self.num_channels, start=1)
+        )
+        num_features = len(self.num_channels) * dsam.NUM_FEATURES
+        if audiovisual:
+            self.soundnet8 = SoundNet()
+            self.fusion3 = AudiovisualFusion(self.num_channels[2])
+            self.fuseav = nn.Conv2d(num_features + fusion.NUM_FEATURES, 1, kernel_size=1)
+        else:
+            self.fuse = nn.Conv2d(num_features, 1, kernel_size=1)
+        initialise_as_published(self)
+
+    def forward(self, clips: Tensor, audio: Tensor | None = None) -> Prediction:
+        """Predicts the saliency map of each clip's target frame.
+
+        Args:
+            clips: (B, 3, T, H, W), RGB in 0..255 minus the mean. H and W are multiples of 16 from 64; T is a
+                multiple of 8 (visual) or 16 (audiovisual). Published weights were trained at 16 x 112 x 112.
+            audio: (B, 1, 1, S) or (B, S) in -256..256, S at least 12,766; published weights were trained at
+                35,280. The visual variant does not use it.
+
+        Raises:
+            ValueError: If a shape is not one of these, or the audiovisual variant gets no audio.
+        """
+        self._check_clips(clips)
+        sound = self.listen(audio, batch=clips.shape[0]) if self.config.modality == "audiovisual" else None
+        return self.from_stem(self.conv1(clips), sound)
+
+    def from_stem(self, stem: Tensor, sound: Tensor | None) -> Prediction:
+        """The network behind the stem's convolution.
+
+        Args:
+            stem: (B, 64, T, H/2, W/2), what `conv1` makes of the clips.
+            sound: (B, 1024), what `listen` makes of their sound; None in the visual variant.
+        """
+        return self.read_out(self.see(stem), sound)
+
+    def see(self, stem: Tensor) -> VisualFeatures:
+        """The visual stages and the attention between them, from the stem's convolution on."""
+        x = self.activate_stem(stem)
+        dsam1 = self.score_dsn[0](x)
+        x = self.layer1(self.max_pool(attend(x, dsam1.attention_logits)))
+        dsam2 = self.score_dsn[1](x)
+        layer2 = self.layer2(attend(x, dsam2.attention_logits))
+        dsam3 = self.score_dsn[2](layer2)
+        x = self.layer3(attend(layer2, dsam3.attention_logits))
+        dsam4 = self.score_dsn[3](x)
+        return VisualFeatures((dsam1, dsam2, dsam3, dsam4), layer2)
+
+    def listen(self, audio: Tensor | None, *, batch: int | None = None) -> Tensor:
+        """One vector (B, 1024) for each clip's sound, (B, 1, 1, S) or (B, S).
+
+        Raises:
+            ValueError: If there is no audio, or its shape is another or not for `batch` clips.
+        """
+        size = "B" if batch is None else batch
+        expected = f"({size}, 1, 1, S) or ({size}, S) with S at least {soundnet.MIN_NUM_SAMPLES}"
+        if audio is None:
+            raise ValueError(
+                f"an audiovisual network needs audio {expected}; for a silent clip give it zeros"
+            )
+        if (
+            audio.ndim not in (2, 4)
+            or (audio.ndim == 4 and audio.shape[1:3] != (1, 1))
+            or (batch is not None and audio.shape[0] != batch)
+            or audio.shape[-1] < soundnet.MIN_NUM_SAMPLES
+        ):
+            raise ValueError(f"audio has shape {tuple(audio.shape)}; expected {expected}")
+        if audio.ndim == 2:
+            audio = audio[:, None, None, :]
+        return self.soundnet8.encode(audio)
+
+    def read_out(self, visual: VisualFeatures, sound: Tensor | None) -> Prediction:
+        """Joins what was seen and heard into the logits."""
+        features = [one.features for one in visual.dsam]
+        if self.config.modality == "audiovisual":
+            features.append(self.fusion3(visual.layer2, sound))
+            return Prediction(self.fuseav(torch.cat(features, dim=1)), ())
+        logits = self.fuse(torch.cat(features, dim=1))
+        return Prediction(
+            logits, tuple(one.side_logits for one in visual.dsam if one.side_logits is not None)
+        )
+
+    def _check_clips(self, clips: Tensor) -> None:
+        multiple = LENGTH_MULTIPLE[self.config.modality]
+        fits = clips.ndim == 5 and clips.shape[1] == 3 and clips.shape[2] >= multiple
+        fits = fits and clips.shape[2] % multiple == 0
+        for side in clips.shape[3:]:
+            fits = fits and side >= MIN_SIDE and side % SIDE_MULTIPLE == 0
+        if not fits:
+            raise ValueError(
+                f"clips have shape {tuple(clips.shape)}; expected (B, 3, T, H, W) with T a multiple of "
+                f"{multiple} ({self.config.modality}) and H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"
+            )
+        if not clips.is_floating_point():
+            raise ValueError(f"clips have dtype {clips.dtype}; expected floats, 0..255 minus the mean")
+
+
+@torch.no_grad()
+def initialise_as_published(model: STAViS) -> None:
+    """Draws all weights anew, from the published code's distributions."""
+    for module in model.modules():
+        match module:
+            case nn.Conv3d() | nn.Linear() | nn.Bilinear():
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            case nn.Conv2d():
+                nn.init.normal_(module.weight, std=0.001)
+            case nn.ConvTranspose2d():
+                # Each channel is interpolated by itself.
+                kernel = bilinear_kernel(module.kernel_size[0])
+                module.weight.copy_(torch.eye(module.in_channels)[:, :, None, None] * kernel)
+            case nn.BatchNorm3d() | nn.BatchNorm2d():
+                module.reset_parameters()
+            case _:
+                continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for name, parameter in model.named_parameters():
+        if name in ("fuse.bias", "fuseav.bias") or name.endswith(".score_dsn.bias"):
+            nn.init.constant_(parameter, INITIAL_LOGIT_BIAS)
