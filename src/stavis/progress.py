@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -15,10 +17,13 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
 PLAIN_LINE_INTERVAL_SECONDS = 10.0
+BYTES = "bytes"
+"""The unit that is shown scaled: 12.3 MB, 4.5 MB/s."""
 
 console = Console(stderr=True)
 
@@ -38,18 +43,21 @@ class _RateColumn(ProgressColumn):
 
 
 @contextlib.contextmanager
-def track(description: str, total: float | None, *, unit: str, quiet: bool = False) -> Iterator[Advance]:
+def track(
+    description: str, total: float | None, *, unit: str, already_done: float = 0, quiet: bool = False
+) -> Iterator[Advance]:
     """Shows progress on standard error while the block runs.
 
     Args:
         description: What is being worked on, a file's name say.
         total: The number of units to come, None when it is not known.
-        unit: What is counted, in the plural: "frames".
+        unit: What is counted, in the plural: "frames". `BYTES` are shown as kB, MB or GB.
+        already_done: Units done by an earlier run: part of what is done, but not of the speed.
         quiet: Show nothing.
 
     Yields:
-        A function that is called with the number of units just done (1 by default) and, where there is more to say
-        than the rate, a note that is shown behind it.
+        A function that is called with the number of units just done (1 by default) and, where there is more to
+        say than the rate, a note that is shown behind it.
     """
     if quiet:
         yield lambda num=1, note="": None
@@ -58,32 +66,40 @@ def track(description: str, total: float | None, *, unit: str, quiet: bool = Fal
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}")),
-            _RateColumn(unit),
+            DownloadColumn() if unit == BYTES else _count_column(total, unit),
+            TransferSpeedColumn() if unit == BYTES else _RateColumn(unit),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(description, total=total, note="")
+            task = bar.add_task(description, total=total, completed=int(already_done), note="")
             yield lambda num=1, note="": bar.update(task, advance=num, note=note)
     else:
-        with _plain_lines(description, total, unit) as advance:
+        with _plain_lines(description, total, unit, already_done) as advance:
             yield advance
 
 
+def _count_column(total: float | None, unit: str) -> TextColumn:
+    return TextColumn("{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}"))
+
+
 @contextlib.contextmanager
-def _plain_lines(description: str, total: float | None, unit: str) -> Iterator[Advance]:
+def _plain_lines(description: str, total: float | None, unit: str, already_done: float) -> Iterator[Advance]:
     began = last = time.monotonic()
-    done = 0.0
+    done = already_done
     last_note = ""
 
     def line() -> str:
         elapsed = time.monotonic() - began
-        rate = done / elapsed if elapsed > 0 else 0.0
-        text = f"{description}: {done:.0f}" + (f"/{total:.0f}" if total is not None else "")
-        text += f" {unit}, {rate:.1f} {unit}/s"
+        rate = (done - already_done) / elapsed if elapsed > 0 else 0.0
+        if unit == BYTES:
+            of_total = f" of {decimal(int(total))}" if total is not None else ""
+            text = f"{description}: {decimal(int(done))}{of_total}, {decimal(int(rate))}/s"
+        else:
+            text = f"{description}: {done:.0f}" + (f"/{total:.0f}" if total is not None else "")
+            text += f" {unit}, {rate:.1f} {unit}/s"
         if total is not None and 0 < done < total and rate > 0:
             text += f", {(total - done) / rate:.0f} s left"
         return f"{text}, {last_note}" if last_note else text
