@@ -56,8 +56,8 @@ def track(
         quiet: Show nothing.
 
     Yields:
-        A function that is called with the number of units just done (1 by default) and, where there is more to
-        say than the rate, a note that is shown behind it.
+        A function that is called with the number of units just done (1 by default) and, where there is more
+        to say than the rate, a note that is shown behind it.
     """
     if quiet:
         yield lambda num=1, note="": None
