@@ -1,0 +1,296 @@
+"""`stavis predict`: saliency maps, overlays and numbers for any video."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stavis.prediction_folder import FolderResult, FolderSettings
+
+
+class EdgeRule(StrEnum):
+    REPEAT = "repeat"
+    REFERENCE = "reference"
+
+
+class QuirkRule(StrEnum):
+    FIXED = "fixed"
+    REFERENCE = "reference"
+
+
+class MapSize(StrEnum):
+    VIDEO = "video"
+    NETWORK = "network"
+
+
+class MapValues(StrEnum):
+    STRETCHED = "stretched"
+    PROBABILITY = "probability"
+
+
+class ModalityName(StrEnum):
+    AUDIOVISUAL = "audiovisual"
+    VISUAL = "visual"
+
+
+def predict(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, folders of videos or of numbered pictures, or patterns.", metavar="INPUT..."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results, one folder a video.")
+    ],
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="A weights folder, a published .pth file, or 'untrained' (random: to try things out only).",
+        ),
+    ],
+    modality: Annotated[
+        ModalityName | None,
+        typer.Option(help="Which network to take from a published .pth; found from its name by default."),
+    ] = None,
+    outputs: Annotated[
+        str,
+        typer.Option(
+            help="What to write, separated by commas: maps (PNG), npz (probabilities), published (pred_sal_*.jpg), "
+            "video (grey), overlay; or all."
+        ),
+    ] = "maps,overlay",
+    map_size: Annotated[
+        MapSize, typer.Option(help="Size of the PNG maps: the video's, or 112x112.")
+    ] = MapSize.VIDEO,
+    map_bits: Annotated[int, typer.Option(help="Bits of a pixel of the PNG maps: 8 or 16.")] = 8,
+    map_values: Annotated[
+        MapValues, typer.Option(help="PNG maps: each stretched to the full range, or probabilities.")
+    ] = MapValues.STRETCHED,
+    colour_bar: Annotated[bool, typer.Option(help="Overlay: a colour bar.")] = True,
+    contour: Annotated[
+        float,
+        typer.Option(
+            help="Overlay: outline this share of the picture, the most salient; 0.2 is a good choice."
+        ),
+    ] = 0.0,
+    peak: Annotated[bool, typer.Option("--peak", help="Overlay: ring the most salient point.")] = False,
+    stride: Annotated[
+        int,
+        typer.Option(min=1, help="Compute every N-th frame only; the maps between are linear in between."),
+    ] = 1,
+    edges: Annotated[
+        EdgeRule,
+        typer.Option(
+            help="First and last frames: repeated around the ends, or treated (left out) as published."
+        ),
+    ] = EdgeRule.REPEAT,
+    quirks: Annotated[
+        QuirkRule,
+        typer.Option(help="'reference' does everything as the published test run, oddities included."),
+    ] = QuirkRule.FIXED,
+    start: Annotated[
+        float | None, typer.Option(min=0, help="Begin at this time, in seconds.", metavar="SECONDS")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(min=0, help="End at this time, in seconds.", metavar="SECONDS")
+    ] = None,
+    frame_rate: Annotated[
+        float | None, typer.Option(help="Frames per second of a folder of pictures.", metavar="FPS")
+    ] = None,
+    audio: Annotated[Path | None, typer.Option(help="Take the sound from this file instead.")] = None,
+    audio_stream: Annotated[
+        int | None, typer.Option(min=0, help="Which sound stream, from 0; the default one if not given.")
+    ] = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Predict as if there were no sound.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips that go through the network at once.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Videos worked on at the same time.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is finished.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
+) -> None:
+    """Predict where people look in videos.
+
+    Every video gets a folder below --output with summary.json, frames.csv, timeline.png and the chosen outputs.
+    Run again, it skips what is finished.
+    """
+    from stavis.errors import StavisError
+    from stavis.inputs import find_videos, name_folders
+    from stavis.outputs import MapFormat, parse_output_kinds
+    from stavis.predict import DEFAULT_BATCH_SIZE, PredictOptions
+    from stavis.prediction_folder import FolderSettings
+    from stavis.render import OverlayStyle
+
+    if map_bits not in (8, 16):
+        raise StavisError(f"--map-bits is {map_bits}; allowed: 8, 16")
+    if not 0 <= contour < 1:
+        raise StavisError(f"--contour is {contour}; allowed: 0 (none) up to, not including, 1")
+    if frame_rate is not None and not 0 < frame_rate <= 1000:
+        raise StavisError(f"--frame-rate is {frame_rate}; allowed: above 0, up to 1000")
+    if start is not None and end is not None and end <= start:
+        raise StavisError(f"--end {end} is not after --start {start}")
+    if audio is not None and not audio.is_file():
+        raise StavisError(f"{audio}: no such file (--audio)")
+    if audio is not None and silent:
+        raise StavisError("--audio and --silent exclude each other")
+    settings = FolderSettings(
+        options=PredictOptions(
+            stride=stride,
+            edges=edges.value,
+            quirks=quirks.value,
+            batch_size=batch_size or DEFAULT_BATCH_SIZE,
+            frame_rate=frame_rate,
+            audio_path=audio,
+            audio_stream=audio_stream,
+            silent=silent,
+            start_seconds=start,
+            end_seconds=end,
+        ),
+        kinds=parse_output_kinds(outputs),
+        map_format=MapFormat(map_size.value, map_bits, map_values.value),  # type: ignore[arg-type]
+        style=OverlayStyle(colour_bar, contour, peak),
+        weights=weights,
+    )
+    names = name_folders(find_videos(inputs))
+    plan = _Plan(weights, modality.value if modality else None, device, settings, overwrite)
+    tasks = [(video, output / name) for video, name in names.items()]
+    failures = (
+        _run_one_by_one(plan, tasks, quiet) if jobs == 1 else _run_in_parallel(plan, tasks, jobs, quiet)
+    )
+    if failures:
+        lines = (
+            "; ".join(failures)
+            if len(failures) == 1
+            else f"{len(failures)} of {len(tasks)} inputs failed (above)"
+        )
+        raise StavisError(lines)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a worker process needs to know."""
+
+    weights: str
+    modality: str | None
+    device: str
+    settings: "FolderSettings"
+    overwrite: bool
+
+
+class _Worker:
+    """A loaded network with what to do with it."""
+
+    def __init__(self, plan: _Plan) -> None:
+        from dataclasses import replace
+
+        from stavis.weights import load_for_prediction
+
+        self.plan = plan
+        self.model, name, sha256 = load_for_prediction(
+            plan.weights, modality=plan.modality, device=plan.device
+        )
+        self.settings = replace(plan.settings, weights=name, weights_sha256=sha256)
+
+    def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
+        """One video's result, or in one line why there is none."""
+        from stavis.errors import StavisError
+        from stavis.prediction_folder import predict_to_folder
+
+        try:
+            return predict_to_folder(
+                self.model, video, folder, self.settings, overwrite=self.plan.overwrite, quiet=quiet
+            )
+        except StavisError as error:
+            return str(error)
+        except OSError as error:
+            return f"{error.filename or folder}: {error.strerror or error}"
+
+
+def _run_one_by_one(plan: _Plan, tasks: list[tuple[Path, Path]], quiet: bool) -> list[str]:
+    worker = _Worker(plan)
+    if worker.settings.weights_sha256 is None and not quiet:
+        _say("The network is untrained: its maps mean nothing. Give --weights for real ones.")
+    failures = []
+    for video, folder in tasks:
+        result = worker.run(video, folder, quiet)
+        _report(video, result, quiet, several=len(tasks) > 1)
+        if isinstance(result, str):
+            failures.append(result)
+    return failures
+
+
+def _run_in_parallel(plan: _Plan, tasks: list[tuple[Path, Path]], jobs: int, quiet: bool) -> list[str]:
+    import multiprocessing
+    import os
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    from stavis.progress import track
+
+    jobs = min(jobs, len(tasks))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    failures = []
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(plan, threads)
+    ) as pool:
+        futures = {pool.submit(_run_in_worker, video, folder): video for video, folder in tasks}
+        with track("videos", len(tasks), unit="videos", quiet=quiet) as advance:
+            for future in as_completed(futures):
+                result = future.result()
+                _report(futures[future], result, quiet, several=True)
+                if isinstance(result, str):
+                    failures.append(result)
+                advance()
+    return failures
+
+
+_plan: _Plan | None = None
+_worker: _Worker | None = None
+
+
+def _start_worker(plan: _Plan, threads: int) -> None:
+    import torch
+
+    global _plan
+    torch.set_num_threads(threads)
+    _plan = plan
+
+
+def _run_in_worker(video: Path, folder: Path) -> "FolderResult | str":
+    from stavis.errors import StavisError
+
+    global _worker
+    assert _plan is not None
+    if _worker is None:
+        # Here and not in the initializer, whose errors a pool reports as a broken pool, without their text.
+        try:
+            _worker = _Worker(_plan)
+        except (StavisError, OSError) as error:
+            return str(error)
+    return _worker.run(video, folder, quiet=True)
+
+
+def _report(video: Path, result: "FolderResult | str", quiet: bool, several: bool) -> None:
+    if isinstance(result, str):
+        if several:
+            _say(f"failed: {result}")
+        return
+    for warning in result.warnings:
+        _say(f"warning: {warning}")
+    if quiet:
+        return
+    if result.skipped:
+        _say(f"{video}: finished before, in {result.folder}")
+    else:
+        rate = result.num_frames / result.seconds
+        _say(f"{video}: {result.num_frames} frames, {rate:.1f} a second, in {result.folder}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

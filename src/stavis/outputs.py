@@ -1,0 +1,232 @@
+"""What a prediction can leave on disk: one writer a kind, each fed frame by frame."""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis import media
+from stavis.errors import StavisError
+from stavis.predict import PredictedFrame
+from stavis.render import OverlayStyle, draw_overlay, normalise, resize_smoothly
+
+OutputKind = Literal["maps", "npz", "published", "video", "overlay"]
+OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
+OUTPUT_NAMES: dict[OutputKind, str] = {
+    "maps": "maps",
+    "npz": "saliency.npz",
+    "published": "pred_sal",
+    "video": "saliency.mp4",
+    "overlay": "overlay.mp4",
+}
+"""What each kind is called in a video's result folder."""
+
+PUBLISHED_JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
+
+
+@dataclass(frozen=True)
+class MapFormat:
+    """How `maps` are written.
+
+    Attributes:
+        size: "video": as large as the video is displayed. "network": 112x112.
+        bits: 8 or 16 a pixel.
+        values: "stretched": each frame's map from 0 to the highest grey. "probability": the highest grey is 1.
+    """
+
+    size: Literal["video", "network"] = "video"
+    bits: Literal[8, 16] = 8
+    values: Literal["stretched", "probability"] = "stretched"
+
+
+class Output(Protocol):
+    """A writer. Leaving its `with` block without an error finishes the file; with one, abandons it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def write(self, frame: PredictedFrame) -> None: ...
+
+
+class MapFolder:
+    """PNGs `map_%06d.png`, numbered by frame from 0.
+
+    Args:
+        folder: Made if it is not there.
+        video_size: (width, height) in pixels of the video as displayed.
+        map_format: Size, depth and scale.
+    """
+
+    def __init__(self, folder: Path, video_size: tuple[int, int], map_format: MapFormat) -> None:
+        self.folder = folder
+        self.video_size = video_size
+        self.format = map_format
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, frame: PredictedFrame) -> None:
+        values = frame.saliency.saliency
+        if self.format.values == "stretched":
+            values = normalise(values)
+        if self.format.size == "video":
+            values = resize_smoothly(values, self.video_size)
+        grey = to_grey(values, self.format.bits)
+        path = self.folder / f"map_{frame.saliency.index:06d}.png"
+        Image.fromarray(grey).save(path, compress_level=3)
+
+
+class PublishedMaps:
+    """The published test run's files: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, frame: PredictedFrame) -> None:
+        path = self.folder / f"pred_sal_{frame.saliency.index + 1:06d}.jpg"
+        grey = (normalise(frame.saliency.saliency) * 255).astype(np.uint8)  # truncates, as published
+        Image.fromarray(grey).save(path, quality=PUBLISHED_JPEG_QUALITY)
+
+
+class ProbabilityArchive:
+    """An `.npz` of `saliency` (N, h, w) float16 probabilities, `index` (N,) and `time_seconds` (N,).
+
+    The maps go to a temporary file first, as memory must not grow with the video and an `.npy` begins with its length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._raw = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed in __exit__
+        self._shape: tuple[int, ...] = (0, 0)
+        self._indices: list[int] = []
+        self._times: list[float] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, frame: PredictedFrame) -> None:
+        self._shape = frame.saliency.saliency.shape
+        self._raw.write(frame.saliency.saliency.astype("<f2").tobytes())
+        self._indices.append(frame.saliency.index)
+        self._times.append(frame.saliency.time_seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._raw:
+            if kind is None:
+                self._finish()
+
+    def _finish(self) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (len(self._indices), *self._shape)}
+        self._raw.seek(0)
+        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("saliency.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                while block := self._raw.read(1 << 20):
+                    entry.write(block)
+            for name, values in (("index", self._indices), ("time_seconds", self._times)):
+                with archive.open(f"{name}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, np.asarray(values), allow_pickle=False)
+
+
+class _VideoOutput:
+    """What the two kinds of video have in common."""
+
+    def __init__(self, writer: media.VideoWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+
+class SaliencyVideo(_VideoOutput):
+    """A grey video, one stretched map a frame, at the video's size, count and time stamps."""
+
+    def __init__(self, path: Path, *, video_size: tuple[int, int], frame_rate: Fraction) -> None:
+        super().__init__(
+            media.VideoWriter(
+                path, width=video_size[0], height=video_size[1], frame_rate=frame_rate, grey=True
+            )
+        )
+        self.video_size = video_size
+
+    def write(self, frame: PredictedFrame) -> None:
+        enlarged = resize_smoothly(normalise(frame.saliency.saliency), self.video_size)
+        self._writer.write(to_grey(enlarged, 8), frame.saliency.time_seconds)
+
+
+class OverlayVideo(_VideoOutput):
+    """The video with the heat map over it, and its sound."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        video_size: tuple[int, int],
+        frame_rate: Fraction,
+        sound: media.SoundTrack | None,
+        style: OverlayStyle,
+    ) -> None:
+        super().__init__(
+            media.VideoWriter(
+                path, width=video_size[0], height=video_size[1], frame_rate=frame_rate, sound=sound
+            )
+        )
+        self.style = style
+
+    def write(self, frame: PredictedFrame) -> None:
+        if frame.image is None:
+            return
+        picture = draw_overlay(frame.image, frame.saliency.saliency, self.style)
+        self._writer.write(picture, frame.saliency.time_seconds)
+
+
+def to_grey(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Rounds values in 0..1 to grey levels of 8 or 16 bits."""
+    if bits == 8:
+        return (values * 255).round().astype(np.uint8)
+    return (values * 65535).round().astype(np.uint16)
+
+
+def parse_output_kinds(text: str) -> tuple[OutputKind, ...]:
+    """Reads a list such as "maps,overlay", or "all".
+
+    Raises:
+        StavisError: A name is none of the kinds.
+    """
+    names: Sequence[str] = OUTPUT_KINDS if text.strip() == "all" else [n.strip() for n in text.split(",")]
+    unknown = [name for name in names if name not in OUTPUT_KINDS]
+    if unknown:
+        raise StavisError(
+            f"unknown output {unknown[0]!r}; allowed: {', '.join(OUTPUT_KINDS)}, separated by commas, or all"
+        )
+    return tuple(kind for kind in OUTPUT_KINDS if kind in names)

@@ -1,0 +1,337 @@
+"""A video in, a saliency map for every frame out: streaming, each frame decoded once, bounded memory."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis import media
+from stavis.clips import Edges, Window
+from stavis.engine import Engine, PlainEngine
+from stavis.model import STAViS
+from stavis.preprocess import audio_excerpt, resize_frame
+from stavis.schedule import WindowSchedule
+
+Quirks = Literal["fixed", "reference"]
+
+DEFAULT_BATCH_SIZE = 4  # windows; more hardly helps a CPU and holds more pictures in memory
+DECODED_AHEAD = 4  # frames decoded before they are asked for, so that decoding and the network overlap
+
+T = TypeVar("T")
+
+
+class FrameSaliency(NamedTuple):
+    """The saliency map of one frame.
+
+    Attributes:
+        index: The frame, from 0, in decoding order, counted from the first predicted part of the video.
+        time_seconds: Its presentation time in the video.
+        saliency: (112, 112) float32 probabilities. The map covers the whole frame, whatever its aspect ratio.
+    """
+
+    index: int
+    time_seconds: float
+    saliency: npt.NDArray[np.float32]
+
+
+class PredictedFrame(NamedTuple):
+    """A frame's saliency with its picture.
+
+    Attributes:
+        saliency: The map.
+        image: (H, W, 3) uint8 RGB as displayed; None where pictures were not asked for, or the map lies behind the end.
+        computed: False where the map lies linearly between two computed ones (`stride` above 1).
+    """
+
+    saliency: FrameSaliency
+    image: npt.NDArray[np.uint8] | None
+    computed: bool
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a video is predicted.
+
+    Attributes:
+        stride: Compute every `stride`-th frame; the maps between are linear in between.
+        edges: "repeat": every frame gets a map, the first and last frames being repeated around the ends. "reference":
+            the first 8 frames get none, and clips that run over the end are looped, as published.
+        quirks: "reference" does everything as the published test run: edges, sound at the file's own rate, and the
+            maps whose target lies behind the last frame.
+        batch_size: Windows that go through the network at once.
+        frame_rate: Frames per second, for image folders.
+        audio_path: A file whose sound is used instead of the input's own.
+        audio_stream: Which of the input's sound streams, from 0; its default one if None.
+        silent: Predict as if there were no sound.
+        start_seconds: Where to begin; from the beginning if None.
+        end_seconds: Where to end; at the end if None.
+    """
+
+    stride: int = 1
+    edges: Edges = "repeat"
+    quirks: Quirks = "fixed"
+    batch_size: int = DEFAULT_BATCH_SIZE
+    frame_rate: float | None = None
+    audio_path: Path | None = None
+    audio_stream: int | None = None
+    silent: bool = False
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name, allowed in (("edges", ("repeat", "reference")), ("quirks", ("fixed", "reference"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+
+
+def predict_video(
+    model: STAViS,
+    path: str | Path,
+    *,
+    stride: int = 1,
+    edges: Edges = "repeat",
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    **options: Any,
+) -> Iterator[FrameSaliency]:
+    """Predicts where people look in every frame of a video, or of a folder of numbered pictures.
+
+    Frames are decoded once, maps come as soon as they are computed, and memory does not grow with the video's length.
+
+    Args:
+        model: A network in eval mode (`load_model`); it runs on the device that it is on.
+        path: Anything FFmpeg reads, or a folder of pictures, with a wave in it for sound.
+        stride: Compute every `stride`-th frame; the maps between are linear in between.
+        edges: See `PredictOptions`.
+        batch_size: Windows that go through the network at once.
+        **options: The other attributes of `PredictOptions`.
+
+    Yields:
+        One `FrameSaliency` a frame, in order.
+
+    Raises:
+        StavisError: The file is missing, is no video, or has no frame that decodes.
+    """
+    settings = PredictOptions(stride=stride, edges=edges, batch_size=batch_size, **options)
+    with closing(predict_frames(model, path, settings, keep_images=False)) as frames:
+        for frame in frames:
+            yield frame.saliency
+
+
+def predict_frames(
+    model: STAViS,
+    path: str | Path,
+    options: PredictOptions,
+    *,
+    keep_images: bool,
+    make_engine: Callable[[STAViS], Engine] = PlainEngine,
+) -> Generator[PredictedFrame, None, None]:
+    """Like `predict_video`, and gives each frame's picture with its map if `keep_images`."""
+    if options.quirks == "reference":
+        options = replace(options, edges="reference")
+    preprocessing = model.config.preprocessing
+    info = media.probe(path, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
+    frames = media.read_frames(
+        path,
+        frame_rate=options.frame_rate,
+        start_seconds=options.start_seconds,
+        end_seconds=options.end_seconds,
+    )
+    sound = _Sound(model, info, options)
+    engine = make_engine(model)
+    schedule = WindowSchedule(
+        stride=options.stride,
+        edges=options.edges,
+        past_end=options.quirks == "reference",
+        clip_length=preprocessing.clip_length,
+    )
+    gallery = _Gallery(float(info.frame_rate), keep_images)
+    waiting: deque[Window] = deque()
+    between = _Interpolation(options.stride)
+
+    def compute(num: int) -> Iterator[PredictedFrame]:
+        batch = [waiting.popleft() for _ in range(num)]
+        maps = engine.predict(batch, sound.excerpts(batch, gallery.time_seconds))
+        for window, saliency in zip(batch, maps, strict=True):
+            for index, interpolated, computed in between.add(window.target, saliency):
+                time_seconds, image = gallery.take(index)
+                yield PredictedFrame(FrameSaliency(index, time_seconds, interpolated), image, computed)
+        oldest = min([schedule.oldest_needed(), *(f for w in waiting for f in w.frames)])
+        engine.drop_frames_before(oldest)
+        gallery.drop_times_before(oldest)
+
+    resized = ((frame, resize_frame(frame.image, preprocessing)) for frame in frames)
+    with sound, closing(prefetch(resized, DECODED_AHEAD)) as source:
+        num_frames = 0
+        for frame, small in source:
+            engine.add_frame(frame.index, small)
+            gallery.add(frame)
+            num_frames = frame.index + 1
+            waiting.extend(schedule.advance(num_frames))
+            while len(waiting) >= options.batch_size:
+                yield from compute(options.batch_size)
+        waiting.extend(schedule.finish(num_frames))
+        while waiting:
+            yield from compute(min(options.batch_size, len(waiting)))
+
+
+class _Gallery:
+    """The frames that wait for their maps: times and, if wanted, pictures."""
+
+    def __init__(self, frame_rate: float, keep_images: bool) -> None:
+        self.frame_rate = frame_rate
+        self.keep_images = keep_images
+        self._times: dict[int, float] = {}
+        self._images: dict[int, npt.NDArray[np.uint8]] = {}
+        self._last = -1
+        self._taken = -1
+
+    def add(self, frame: media.Frame) -> None:
+        self._last = frame.index
+        self._times[frame.index] = frame.time_seconds
+        if self.keep_images:
+            self._images[frame.index] = frame.image
+
+    def time_seconds(self, index: int) -> float:
+        """The time of frame `index`; behind the last frame it goes on at the video's rate."""
+        if index > self._last:
+            return self._times[self._last] + (index - self._last) / self.frame_rate
+        return self._times[index]
+
+    def take(self, index: int) -> tuple[float, npt.NDArray[np.uint8] | None]:
+        """The time and the picture of a frame whose map is ready; earlier pictures are no longer needed."""
+        self._taken = index
+        image = self._images.pop(index, None)
+        for skipped in [i for i in self._images if i < index]:
+            del self._images[skipped]
+        return self.time_seconds(index), image
+
+    def drop_times_before(self, index: int) -> None:
+        # With a stride, frames may still wait for the map behind them when no window needs their times any more.
+        for old in [i for i in self._times if i < min(index, self._taken + 1, self._last)]:
+            del self._times[old]
+
+
+class _Interpolation:
+    """Fills the frames between computed maps linearly."""
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+        self._previous: tuple[int, npt.NDArray[np.float32]] | None = None
+
+    def add(
+        self, index: int, saliency: npt.NDArray[np.float32]
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32], bool]]:
+        if self._previous is not None:
+            before, earlier = self._previous
+            for between in range(before + 1, index):
+                weight = np.float32((between - before) / (index - before))
+                yield between, (1 - weight) * earlier + weight * saliency, False
+        self._previous = (index, saliency)
+        yield index, saliency, True
+
+
+class _Sound:
+    """The audio excerpts of windows, None for a visual network, zeros where there is no sound."""
+
+    def __init__(self, model: STAViS, info: media.VideoInfo, options: PredictOptions) -> None:
+        self.preprocessing = model.config.preprocessing
+        self.frame_rate = float(info.frame_rate)
+        self.wanted = model.config.modality == "audiovisual"
+        self._reader: media.AudioReader | None = None
+        self._earliest = 0
+        source = options.audio_path or info.path
+        has_sound = options.audio_path is not None or info.audio is not None
+        if self.wanted and has_sound and not options.silent:
+            native = options.quirks == "reference"
+            self._reader = media.AudioReader(
+                source,
+                stream=None if options.audio_path else options.audio_stream,
+                sample_rate=None if native else self.preprocessing.sample_rate,
+                start_seconds=options.start_seconds or 0.0,
+            )
+
+    def __enter__(self) -> "_Sound":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    def excerpts(
+        self, windows: Sequence[Window], time_seconds: Callable[[int], float]
+    ) -> npt.NDArray[np.float32] | None:
+        """(B, S) excerpts in -256..256 of B windows in the order of time; None for a visual network."""
+        if not self.wanted:
+            return None
+        if self._reader is None:
+            return np.zeros((len(windows), self.preprocessing.num_audio_samples), dtype=np.float32)
+        return np.stack([self._excerpt(w, time_seconds, self._reader) for w in windows])
+
+    def _excerpt(
+        self, window: Window, time_seconds: Callable[[int], float], reader: media.AudioReader
+    ) -> npt.NDArray[np.float32]:
+        # A frame owns the samples within half a frame of its time (`clips.frame_samples`). Times, not frame numbers,
+        # are counted here, so that a variable frame rate keeps sound and picture together.
+        rate = reader.sample_rate
+        half = rate / self.frame_rate / 2
+        start = int(max(0.0, time_seconds(window.frames[0]) * rate - half))
+        stop = int(time_seconds(window.frames[-1]) * rate + half) + 1
+        # Slow videos: the buffer holds the middle of the window's sound, so no more than that is read.
+        surplus = max(0, stop - start - self.preprocessing.num_audio_samples)
+        start, stop = start + surplus // 2, stop - (surplus - surplus // 2)
+        self._earliest = start = max(start, self._earliest)
+        return audio_excerpt(reader.read(start, max(start, stop)), self.preprocessing)
+
+
+_END = object()
+
+
+def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
+    """Yields `items`, up to `depth` of them made in advance by a thread. Errors come out where they belong."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
+        except BaseException as error:  # handed to the consumer, which raises it
+            put((_END, error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    worker = threading.Thread(target=work, name="stavis-prefetch", daemon=True)
+    worker.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stop.set()
+        worker.join()

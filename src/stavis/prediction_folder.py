@@ -1,0 +1,405 @@
+"""The folder of results that one video gets: written beside it, renamed when whole, skipped when finished."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stavis
+from stavis import media
+from stavis.engine import Engine, PlainEngine
+from stavis.errors import StavisError
+from stavis.model import STAViS
+from stavis.outputs import (
+    OUTPUT_NAMES,
+    MapFolder,
+    MapFormat,
+    Output,
+    OutputKind,
+    OverlayVideo,
+    ProbabilityArchive,
+    PublishedMaps,
+    SaliencyVideo,
+)
+from stavis.predict import PredictedFrame, PredictOptions, predict_frames, prefetch
+from stavis.progress import track
+from stavis.render import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
+from stavis.statistics import FrameStatistics, measure
+
+PREDICTED_AHEAD = 4  # frames predicted before they are written, so that the network and the encoders overlap
+MOST_THUMBNAILS = 8
+THUMBNAIL_HEIGHT = 180  # pixels
+QUIETEST_DB = -80.0
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """Everything that decides what is in a result folder.
+
+    Attributes:
+        options: How the video is predicted.
+        kinds: Which outputs are written besides `summary.json`, `frames.csv` and `timeline.png`.
+        map_format: How `maps` are written.
+        style: What the overlay shows.
+        weights: What the network's weights are called, for the summary.
+        weights_sha256: Of the file that they came from; None for untrained ones.
+    """
+
+    options: PredictOptions
+    kinds: tuple[OutputKind, ...]
+    map_format: MapFormat = field(default_factory=MapFormat)
+    style: OverlayStyle = field(default_factory=OverlayStyle)
+    weights: str = ""
+    weights_sha256: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What must be alike for a finished result to stand: all but the choice of outputs and of speed."""
+        options = asdict(self.options)
+        del options["batch_size"]
+        options["audio_path"] = None if self.options.audio_path is None else str(self.options.audio_path)
+        return {
+            "options": options,
+            "map_format": asdict(self.map_format),
+            "overlay_style": asdict(self.style),
+            "weights_sha256": self.weights_sha256,
+        }
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What became of one video.
+
+    Attributes:
+        folder: Its result folder.
+        num_frames: How many of its frames got a map.
+        seconds: What it took; 0 if it was finished before.
+        skipped: It was finished before.
+        warnings: What was odd about the video, in words.
+    """
+
+    folder: Path
+    num_frames: int
+    seconds: float = 0.0
+    skipped: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def predict_to_folder(
+    model: STAViS,
+    video: Path,
+    folder: Path,
+    settings: FolderSettings,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    make_engine: Callable[[STAViS], Engine] = PlainEngine,
+) -> FolderResult:
+    """Predicts one video and writes its result folder.
+
+    Everything is written into a hidden folder beside `folder` and moved in place at the end, so that a result is
+    either whole or absent. A finished result of the same settings is left alone; outputs that it lacks are added.
+
+    Raises:
+        StavisError: The video cannot be read, or `folder` holds results of other settings and `overwrite` is off.
+        OSError: The results cannot be written.
+    """
+    finished = None if overwrite else _finished_summary(folder, video, settings)
+    missing = settings.kinds if finished is None else _missing_kinds(finished, folder, settings.kinds)
+    if finished is not None and not missing:
+        return FolderResult(folder, int(finished["num_frames"]), skipped=True)
+    began = time.monotonic()
+    partial = folder.parent / f".{folder.name}.partial"
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        with collect_warnings() as warnings:
+            num_frames, info = _write_outputs(model, video, partial, settings, missing, quiet, make_engine)
+        seconds = time.monotonic() - began
+        earlier: list[OutputKind] = finished["outputs"] if finished is not None else []
+        summary = {
+            "stavis": stavis.__version__,
+            "input": str(video),
+            "input_size_bytes": _size(video),
+            "weights": settings.weights,
+            "modality": model.config.modality,
+            "depth": model.config.depth,
+            **settings.identity(),
+            "outputs": [kind for kind in OUTPUT_NAMES if kind in {*earlier, *missing}],
+            "num_frames": num_frames,
+            "width": info.width,
+            "height": info.height,
+            "frame_rate": float(info.frame_rate),
+            "sound": _describe_sound(info, settings.options),
+            "seconds": round(seconds, 3),
+            "warnings": list(warnings),
+        }
+        summary |= _overall(partial / "frames.csv")
+        (partial / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        _move_in_place(partial, folder, keep=finished is not None)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return FolderResult(folder, num_frames, seconds, warnings=tuple(warnings))
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Collects what this package's modules warn of while the block runs, each thing once."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() not in messages:
+                messages.append(record.getMessage())
+
+    logger = logging.getLogger("stavis")
+    handler = Collector(level=logging.WARNING)
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _write_outputs(
+    model: STAViS,
+    video: Path,
+    partial: Path,
+    settings: FolderSettings,
+    kinds: tuple[OutputKind, ...],
+    quiet: bool,
+    make_engine: Callable[[STAViS], Engine],
+) -> tuple[int, media.VideoInfo]:
+    options = settings.options
+    info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
+    rows: list[FrameStatistics] = []
+    thumbnails = _Thumbnails()
+    frames = predict_frames(model, video, options, keep_images=True, make_engine=make_engine)
+    with ExitStack() as stack:
+        outputs = [
+            stack.enter_context(_open_output(kind, partial / OUTPUT_NAMES[kind], info, settings))
+            for kind in kinds
+        ]
+        advance = stack.enter_context(
+            track(video.name, _expected_frames(info, options), unit="frames", quiet=quiet)
+        )
+        source = stack.enter_context(closing(prefetch(frames, PREDICTED_AHEAD)))
+        for frame in source:
+            for output in outputs:
+                # Maps behind the last frame exist in the published files alone.
+                if frame.image is not None or isinstance(output, PublishedMaps):
+                    output.write(frame)
+            if frame.image is not None:
+                rows.append(_measure(frame, info))
+                thumbnails.add(frame)
+            advance()
+    if not rows:
+        raise StavisError(
+            f"{video}: none of its frames can have a map with --edges reference: the first 8 never do; "
+            "use --edges repeat"
+        )
+    lines = [FrameStatistics.header(), *(row.row() for row in rows)]
+    (partial / "frames.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw_timeline(
+        partial / "timeline.png",
+        title=video.name,
+        time_seconds=[row.time_seconds for row in rows],
+        audio_level_db=_audio_levels(info, options, [row.time_seconds for row in rows]),
+        entropy_bits=[row.entropy_bits for row in rows],
+        thumbnails=thumbnails.kept,
+    )
+    return len(rows), info
+
+
+def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: FolderSettings) -> Output:
+    size = (info.width, info.height)
+    if kind == "maps":
+        return MapFolder(path, size, settings.map_format)
+    if kind == "npz":
+        return ProbabilityArchive(path)
+    if kind == "published":
+        return PublishedMaps(path)
+    if kind == "video":
+        return SaliencyVideo(path, video_size=size, frame_rate=info.frame_rate)
+    return OverlayVideo(
+        path,
+        video_size=size,
+        frame_rate=info.frame_rate,
+        sound=_sound_track(info, settings.options),
+        style=settings.style,
+    )
+
+
+def _sound_track(info: media.VideoInfo, options: PredictOptions) -> media.SoundTrack | None:
+    if options.silent:
+        return None
+    if options.audio_path is None and info.audio is None:
+        return None
+    return media.SoundTrack(
+        options.audio_path or info.path,
+        stream=None if options.audio_path else options.audio_stream,
+        start_seconds=options.start_seconds or 0.0,
+        end_seconds=options.end_seconds,
+    )
+
+
+def _describe_sound(info: media.VideoInfo, options: PredictOptions) -> str:
+    if options.silent:
+        return "silenced"
+    if options.audio_path is not None:
+        return str(options.audio_path)
+    return "none" if info.audio is None else "its own"
+
+
+def _measure(frame: PredictedFrame, info: media.VideoInfo) -> FrameStatistics:
+    index, time_seconds, saliency = frame.saliency
+    return measure(
+        saliency,
+        frame=index,
+        time_seconds=time_seconds,
+        computed=frame.computed,
+        size=(info.width, info.height),
+    )
+
+
+class _Thumbnails:
+    """Four to eight overlays spread evenly over a video whose length is not known beforehand."""
+
+    def __init__(self) -> None:
+        self.kept: list[Thumbnail] = []
+        self._step = 1
+        self._seen = 0
+
+    def add(self, frame: PredictedFrame) -> None:
+        if self._seen % self._step == 0 and frame.image is not None:
+            if len(self.kept) == MOST_THUMBNAILS:
+                # Every second goes, and from now on half as many come: the spacing stays even.
+                self.kept = self.kept[::2]
+                self._step *= 2
+            if self._seen % self._step == 0:
+                self.kept.append(self._shrink(frame))
+        self._seen += 1
+
+    @staticmethod
+    def _shrink(frame: PredictedFrame) -> Thumbnail:
+        assert frame.image is not None
+        from PIL import Image
+
+        height, width = frame.image.shape[:2]
+        small_height = min(height, THUMBNAIL_HEIGHT)
+        small = Image.fromarray(frame.image).resize(
+            (max(1, round(width * small_height / height)), small_height)
+        )
+        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(colour_bar=False))
+        return Thumbnail(frame.saliency.time_seconds, overlay)
+
+
+def _expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | None:
+    if options.start_seconds is None and options.end_seconds is None:
+        return info.num_frames
+    end = options.end_seconds if options.end_seconds is not None else info.duration_seconds
+    if end is None:
+        return None
+    if info.duration_seconds is not None:
+        end = min(end, info.duration_seconds)
+    return max(0, round((end - (options.start_seconds or 0.0)) * float(info.frame_rate)))
+
+
+def _audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:
+    """The level of each frame's sound in dB of full scale; None without sound."""
+    track_of_sound = _sound_track(info, options)
+    if track_of_sound is None:
+        return None
+    levels = []
+    with media.AudioReader(
+        track_of_sound.path, stream=track_of_sound.stream, start_seconds=track_of_sound.start_seconds
+    ) as reader:
+        half = reader.sample_rate / float(info.frame_rate) / 2
+        start = 0
+        for time_seconds in times:
+            centre = time_seconds * reader.sample_rate
+            start = max(start, int(centre - half))
+            samples = reader.read(start, max(start + 1, int(centre + half)))
+            power = float(np.mean(np.square(samples))) if len(samples) else 0.0
+            levels.append(max(QUIETEST_DB, 10 * np.log10(power)) if power > 0 else QUIETEST_DB)
+    return levels
+
+
+def _overall(frames_csv: Path) -> dict[str, Any]:
+    table = np.genfromtxt(frames_csv, delimiter=",", names=True)
+    return {
+        "mean_entropy_bits": round(float(np.mean(table["entropy_bits"])), 4),
+        "mean_spread_pixels": round(float(np.mean(table["spread_pixels"])), 2),
+        "mean_centre": [round(float(np.mean(table[name])), 2) for name in ("centre_x", "centre_y")],
+    }
+
+
+def _size(video: Path) -> int | None:
+    return video.stat().st_size if video.is_file() else None
+
+
+def _finished_summary(folder: Path, video: Path, settings: FolderSettings) -> dict[str, Any] | None:
+    """The summary of a finished result of the same settings; None if there is no finished result."""
+    path = folder / "summary.json"
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise StavisError(
+            f"{path}: not the summary of a prediction; give --overwrite to replace {folder}"
+        ) from None
+    wanted = {"input": str(video), "input_size_bytes": _size(video), **settings.identity()}
+    # Through JSON, as tuples come back as lists.
+    wanted = json.loads(json.dumps(wanted))
+    for name, value in wanted.items():
+        if summary.get(name) != value:
+            raise StavisError(
+                f"{folder}: holds results of another {name.replace('_', ' ')} "
+                f"({_difference(summary.get(name), value)}); give --overwrite or another --output"
+            )
+    return summary
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        changed = [name for name in now if before.get(name) != now[name]]
+        return ", ".join(f"{name} was {before.get(name)}, now {now[name]}" for name in changed)
+    return f"was {before}, now {now}"
+
+
+def _missing_kinds(
+    summary: dict[str, Any], folder: Path, kinds: tuple[OutputKind, ...]
+) -> tuple[OutputKind, ...]:
+    return tuple(
+        kind
+        for kind in kinds
+        if kind not in summary.get("outputs", []) or not (folder / OUTPUT_NAMES[kind]).exists()
+    )
+
+
+def _move_in_place(partial: Path, folder: Path, *, keep: bool) -> None:
+    """Renames `partial` to `folder`; with `keep`, what `folder` has besides stays. The summary comes last."""
+    if keep:
+        for item in sorted(partial.iterdir(), key=lambda path: path.name == "summary.json"):
+            target = folder / item.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            item.replace(target)
+        return
+    old = folder.parent / f".{folder.name}.old"
+    if old.exists():
+        shutil.rmtree(old)
+    if folder.exists():
+        folder.replace(old)
+    partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)

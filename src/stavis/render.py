@@ -1,0 +1,245 @@
+"""Pictures to look at: the overlay of a saliency map on its frame, and the timeline of a whole video."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from contourpy import contour_generator
+from PIL import Image, ImageDraw, ImageFont
+
+from stavis.files import atomic_path
+
+COLOUR_MAP = "turbo"
+MOST_OPAQUE = 0.65  # of the heat map, where saliency is highest
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """What an overlay shows besides the heat map.
+
+    Attributes:
+        colour_bar: A labelled bar at the right.
+        contour: The outline of the most salient part of the picture, this share of its area (0..1); 0 for none.
+        peak: A ring around the most salient point.
+    """
+
+    colour_bar: bool = True
+    contour: float = 0.0
+    peak: bool = False
+
+
+def normalise(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Stretches a map to 0..1, as the published code does with every frame; a constant map becomes zeros."""
+    low, high = float(saliency.min()), float(saliency.max())
+    if not high > low:
+        return np.zeros_like(saliency)
+    return (saliency - np.float32(low)) / np.float32(high - low)
+
+
+def resize_smoothly(saliency: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Enlarges an (h, w) map to `size` = (width, height) in pixels, bicubic, clipped to 0..1."""
+    enlarged = Image.fromarray(saliency).resize(size, Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), 0.0, 1.0)
+
+
+def draw_overlay(
+    image: npt.NDArray[np.uint8],
+    saliency: npt.NDArray[np.float32],
+    style: OverlayStyle | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draws a saliency map over its frame as a heat map that lets the unsalient parts through.
+
+    Args:
+        image: (H, W, 3) RGB.
+        saliency: (h, w) of any range; it is stretched to 0..1 first.
+        style: What else is shown.
+
+    Returns:
+        (H, W, 3) RGB.
+    """
+    style = style or OverlayStyle()
+    picture = Image.fromarray(image)
+    scaled = normalise(saliency)
+    # Colours are looked up at the map's own size and enlarged in 8 bits: the eye sees no difference, and a frame of
+    # 1280x720 takes milliseconds.
+    levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    heat = Image.merge("RGB", [levels.point(table) for table in _colour_tables()])
+    picture.paste(heat, mask=levels.point(_opacity_table()))
+    draw = ImageDraw.Draw(picture)
+    line_width = max(1, round(min(picture.size) / 240))
+    if style.contour > 0:
+        _draw_contour(draw, picture.size, scaled, style.contour, line_width)
+    if style.peak:
+        _draw_peak(draw, picture.size, scaled, line_width)
+    if style.colour_bar:
+        _paste_colour_bar(picture)
+    return np.asarray(picture)
+
+
+def peak_position(saliency: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Where a map is highest: (x, y) as fractions 0..1 of width and height, at the middle of the cell."""
+    row, column = np.unravel_index(int(np.argmax(saliency)), saliency.shape)
+    height, width = saliency.shape
+    return (float(column) + 0.5) / width, (float(row) + 0.5) / height
+
+
+def top_threshold(saliency: npt.NDArray[np.float32], share: float) -> float:
+    """The value that `share` (0..1) of a map's cells reach or exceed."""
+    return float(np.quantile(saliency, 1 - share))
+
+
+@functools.cache
+def _colour_tables() -> tuple[list[int], list[int], list[int]]:
+    from matplotlib import colormaps
+
+    table = (colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(int)
+    return table[:, 0].tolist(), table[:, 1].tolist(), table[:, 2].tolist()
+
+
+@functools.cache
+def _opacity_table() -> list[int]:
+    # Convex to bring out middling saliency, with a finite slope at 0, where 8 bits would show as steps.
+    return [round(255 * MOST_OPAQUE * (1 - (1 - level / 255) ** 2)) for level in range(256)]
+
+
+def _draw_contour(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    scaled: npt.NDArray[np.float32],
+    share: float,
+    line_width: int,
+) -> None:
+    height, width = scaled.shape
+    xs = (np.arange(width) + 0.5) / width * size[0]
+    ys = (np.arange(height) + 0.5) / height * size[1]
+    for line in contour_generator(xs, ys, scaled).lines(top_threshold(scaled, share)):
+        points = [(float(x), float(y)) for x, y in np.asarray(line)]
+        if len(points) > 1:
+            draw.line(points, fill=(0, 0, 0), width=line_width + 2, joint="curve")
+            draw.line(points, fill=(255, 255, 255), width=line_width, joint="curve")
+
+
+def _draw_peak(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], scaled: npt.NDArray[np.float32], line_width: int
+) -> None:
+    x, y = peak_position(scaled)
+    radius = max(3.0, min(size) / 40)
+    for colour, grow in (((0, 0, 0), line_width), ((255, 255, 255), 0)):
+        draw.ellipse(
+            [
+                x * size[0] - radius - grow,
+                y * size[1] - radius - grow,
+                x * size[0] + radius + grow,
+                y * size[1] + radius + grow,
+            ],
+            outline=colour,
+            width=line_width + (2 * grow if grow else 0),
+        )
+
+
+def _paste_colour_bar(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width < 96 or height < 96:  # no room to read it
+        return
+    bar, mask = _colour_bar(height)
+    picture.paste(bar, (width - bar.width - max(4, height // 60), (height - bar.height) // 2), mask)
+
+
+@functools.lru_cache(maxsize=8)
+def _colour_bar(height: int) -> tuple[Image.Image, Image.Image]:
+    """The colour bar for pictures of `height` with "high" above it and "low" below, and its opacity."""
+    length, breadth = height // 3, max(6, height // 45)
+    font = ImageFont.load_default(size=max(9, height // 36))
+    label_height = round(font.getbbox("high")[3]) + 4
+    label_width = round(font.getlength("high")) + 4
+    bar = Image.new("RGB", (max(label_width, breadth + 2), length + 2 * label_height))
+    mask = Image.new("L", bar.size, 0)
+    column = np.linspace(255, 0, length).astype(np.uint8)[:, None].repeat(breadth, axis=1)
+    levels = Image.fromarray(column)
+    left = (bar.width - breadth) // 2
+    bar.paste(Image.merge("RGB", [levels.point(t) for t in _colour_tables()]), (left, label_height))
+    mask.paste(230, (left, label_height, left + breadth, label_height + length))
+    for drawing, ink, outline in (
+        (ImageDraw.Draw(bar), (255, 255, 255), (0, 0, 0)),
+        (ImageDraw.Draw(mask), 255, 255),
+    ):
+        for text, y in (("high", 0), ("low", label_height + length)):
+            x = (bar.width - font.getlength(text)) / 2
+            drawing.text((x, y), text, font=font, fill=ink, stroke_width=1, stroke_fill=outline)
+    return bar, mask
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small overlay for the timeline.
+
+    Attributes:
+        time_seconds: Where it stands.
+        image: (h, w, 3) uint8 RGB.
+    """
+
+    time_seconds: float
+    image: npt.NDArray[np.uint8]
+
+
+def draw_timeline(
+    path: Path,
+    *,
+    title: str,
+    time_seconds: Sequence[float],
+    audio_level_db: Sequence[float] | None,
+    entropy_bits: Sequence[float],
+    thumbnails: Sequence[Thumbnail],
+) -> None:
+    """Draws a video's timeline as a PNG: overlays along the top, then audio level, then the maps' entropy.
+
+    Args:
+        path: The PNG to write.
+        title: Above everything.
+        time_seconds: (N,) a frame.
+        audio_level_db: (N,) dB of full scale of each frame's sound; None if there is none.
+        entropy_bits: (N,) entropy of each frame's map: low where saliency is concentrated.
+        thumbnails: In the order of time.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    width_inches, plots_height = 14.0, 4.0
+    strip_height, zoom = 0.3, 1.0
+    if thumbnails:
+        # As wide as their share of the strip (92 % of the figure), at most 2.2 inches high, with room for a label.
+        height, width = thumbnails[0].image.shape[:2]
+        zoom = min(0.92 * width_inches * 72 / len(thumbnails) / width, 2.2 * 72 / height)
+        strip_height = zoom * height / 72 + 0.3
+    figure = Figure(figsize=(width_inches, strip_height + plots_height), layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = (strip_height, plots_height / 2, plots_height / 2)
+    strip, sound, spread = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
+    figure.suptitle(title, parse_math=False)
+    begin, end = time_seconds[0], max(time_seconds[-1], time_seconds[0] + 1e-3)
+    spread.set_xlim(begin, end)
+    strip.set_ylim(0, 1)
+    strip.axis("off")
+    for number, thumbnail in enumerate(thumbnails):
+        x = begin + (end - begin) * (number + 0.5) / len(thumbnails)
+        box = OffsetImage(thumbnail.image, zoom=zoom * 0.97)
+        strip.add_artist(AnnotationBbox(box, (x, 1.0), frameon=False, box_alignment=(0.5, 1.0), pad=0))
+        strip.annotate(f"{thumbnail.time_seconds:.2f} s", (x, 0.0), ha="center", va="bottom", fontsize=8)
+    if audio_level_db is None:
+        sound.text(0.5, 0.5, "no sound", transform=sound.transAxes, ha="center", va="center", color="0.5")
+        sound.set_yticks([])
+    else:
+        sound.fill_between(time_seconds, audio_level_db, -80, color="tab:blue", alpha=0.6, linewidth=0)
+        sound.set_ylim(-80, 0)
+    sound.set_ylabel("audio level\n(dB full scale)")
+    spread.plot(time_seconds, entropy_bits, color="tab:red", linewidth=1.2)
+    spread.set_ylabel("saliency entropy\n(bits)")
+    spread.set_xlabel("time (s)")
+    for axes in (sound, spread):
+        axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -1,0 +1,99 @@
+"""A saliency map in a few numbers, in pixels of the video."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+TOP_SHARE = 0.2  # of the picture's area
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """One row of `frames.csv`. Positions are in pixels of the video as displayed, from its top left corner.
+
+    Attributes:
+        frame: From 0.
+        time_seconds: Presentation time.
+        peak_x: Where saliency is highest.
+        peak_y: Likewise.
+        peak_probability: The highest value of the map, before any stretching.
+        centre_x: The map's centre of mass, the map taken as a distribution.
+        centre_y: Likewise.
+        entropy_bits: Entropy of that distribution over the map's cells: log2 of their number where all are alike.
+        spread_pixels: Root mean square distance from the centre of mass under that distribution.
+        box_left: The box around the fifth of the picture that is most salient.
+        box_top: Likewise.
+        box_right: Likewise.
+        box_bottom: Likewise.
+        computed: 1, or 0 where the map is interpolated (`--stride`).
+    """
+
+    frame: int
+    time_seconds: float
+    peak_x: float
+    peak_y: float
+    peak_probability: float
+    centre_x: float
+    centre_y: float
+    entropy_bits: float
+    spread_pixels: float
+    box_left: float
+    box_top: float
+    box_right: float
+    box_bottom: float
+    computed: int
+
+    @staticmethod
+    def header() -> str:
+        """The first line of `frames.csv`."""
+        return ",".join(field.name for field in fields(FrameStatistics))
+
+    def row(self) -> str:
+        """A line of `frames.csv`: at most 6 digits behind the point."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return ",".join(
+            f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+            for value in values
+        )
+
+
+def measure(
+    saliency: npt.NDArray[np.float32],
+    *,
+    frame: int,
+    time_seconds: float,
+    computed: bool,
+    size: tuple[int, int],
+) -> FrameStatistics:
+    """Measures an (h, w) map of probabilities that covers a picture of `size` = (width, height) pixels."""
+    height, width = saliency.shape
+    scale_x, scale_y = size[0] / width, size[1] / height
+    xs = (np.arange(width) + 0.5) * scale_x
+    ys = (np.arange(height) + 0.5) * scale_y
+    values = saliency.astype(np.float64)
+    total = values.sum()
+    weights = values / total if total > 0 else np.full_like(values, 1 / values.size)
+    along_x, along_y = weights.sum(axis=0), weights.sum(axis=1)
+    centre_x, centre_y = float(along_x @ xs), float(along_y @ ys)
+    variance = float(along_x @ (xs - centre_x) ** 2 + along_y @ (ys - centre_y) ** 2)
+    positive = weights[weights > 0]
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    top = values >= np.quantile(values, 1 - TOP_SHARE)
+    rows, columns = np.flatnonzero(top.any(axis=1)), np.flatnonzero(top.any(axis=0))
+    return FrameStatistics(
+        frame=frame,
+        time_seconds=time_seconds,
+        peak_x=float(xs[column]),
+        peak_y=float(ys[row]),
+        peak_probability=float(values.max()),
+        centre_x=centre_x,
+        centre_y=centre_y,
+        entropy_bits=float(-(positive * np.log2(positive)).sum()),
+        spread_pixels=float(np.sqrt(max(variance, 0.0))),
+        box_left=float(columns[0] * scale_x),
+        box_top=float(rows[0] * scale_y),
+        box_right=float((columns[-1] + 1) * scale_x),
+        box_bottom=float((rows[-1] + 1) * scale_y),
+        computed=int(computed),
+    )
