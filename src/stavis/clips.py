@@ -1,6 +1,6 @@
 """Which frames make a clip, which frame it predicts, which audio samples belong to it. Pure arithmetic.
 
-Frames are 0-based here. The published files count from 1; `stavis.data.layout` converts, and nothing else does.
+Frames are 0-based here. The published files count from 1; `stavis.data.layout` alone converts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +21,10 @@ class Window:
     """The frames that a network sees to predict one of them.
 
     Attributes:
-        frames: The clip's frame indices in the order in which the network sees them, some repeated at the edges.
-        target: The index of the frame that the saliency map is for. Under the published rule it can lie behind the
-            video's last frame.
+        frames: The clip's frame indices in the order in which the network sees them, some repeated at the
+            edges.
+        target: The index of the frame that the saliency map is for. Under the published rule it can lie
+            behind the video's last frame.
     """
 
     frames: tuple[int, ...]
@@ -31,14 +32,14 @@ class Window:
 
 
 def loop_to_length(frames: Sequence[int], length: int) -> tuple[int, ...]:
-    """Repeats `frames` from their beginning until there are `length`, as the published loader pads short clips."""
+    """Repeats `frames` from their beginning until there are `length`: the published padding of short clips."""
     if not frames:
         raise ValueError("cannot loop an empty list of frames")
     return tuple(frames[i % len(frames)] for i in range(length))
 
 
 def repeat_window(target: int, num_frames: int, clip_length: int = CLIP_LENGTH) -> Window:
-    """The window that predicts frame `target`, where frames before the first and after the last are its repetition.
+    """The window that predicts frame `target`, the first and the last frame repeated beyond the video's ends.
 
     Wherever the window lies inside the video, it is the published one.
     """
@@ -57,18 +58,27 @@ def reference_window(start: int, num_frames: int, clip_length: int = CLIP_LENGTH
 
 
 def reference_windows(num_frames: int, clip_length: int = CLIP_LENGTH) -> Iterator[Window]:
-    """All windows of the published test run, in order: every start but the last frame's, whatever their target.
+    """All windows of the published test run, in order: one from every frame but the last.
 
-    The first `clip_length // 2` frames are no window's target, and the last targets lie behind the video's end.
+    The first `clip_length // 2` frames are no window's target; the last targets lie behind the video's end.
     """
     return (reference_window(start, num_frames, clip_length) for start in range(num_frames - 1))
+
+
+def middle_frame(frames: Sequence[int]) -> int:
+    """The frame whose maps a clip's prediction is compared with: the entry that `TARGET_OFFSET` leads to.
+
+    For a clip that was not looped it is the frame that the published test run names the prediction after.
+    """
+    return frames[len(frames) // 2]
 
 
 def target_frame(frames: Sequence[int]) -> int:
     """The frame whose maps the published training loss compares with a clip's prediction.
 
-    It is the rounded median of the clip's *1-based* frames, half-way cases going to the even frame, over the looped
-    list. So starts 1, 2, 3, 4 (1-based) give frames 8, 10, 10, 12. `TARGET_OFFSET` has no such alternation.
+    It is the rounded median of the clip's *1-based* frames, half-way cases going to the even frame, over the
+    looped list. So starts 1, 2, 3, 4 (1-based) give frames 8, 10, 10, 12. `middle_frame` has no such
+    alternation.
     """
     ordered = sorted(frames)
     middle = len(ordered) // 2
@@ -79,15 +89,23 @@ def target_frame(frames: Sequence[int]) -> int:
 
 
 def training_windows(num_frames: int) -> list[range]:
-    """The frame ranges that the published loader cuts a training video into: a new one every 74, up to 90 long."""
+    """The ranges of frames that a training video is cut into, as published: one every 74, up to 90 long.
+
+    None starts at the last frame, so a video of a single frame has none.
+    """
     return [
         range(start, min(start + TRAINING_WINDOW_LENGTH, num_frames))
-        for start in range(0, num_frames, TRAINING_WINDOW_STEP)
+        for start in range(0, num_frames - 1, TRAINING_WINDOW_STEP)
     ]
 
 
+def crop_window(window: range, begin: int, clip_length: int = CLIP_LENGTH) -> tuple[int, ...]:
+    """The clip that begins `begin` frames into `window`, looped where the window ends before it is full."""
+    return loop_to_length(window[begin : begin + clip_length], clip_length)
+
+
 def num_crop_begins(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
-    """How many begins a random crop of `clip_length` frames is drawn from, uniformly: 0 to this, this excluded.
+    """How many begins there are for a random crop, drawn uniformly: 0 to this, this excluded.
 
     The published loader leaves out the last possible begin of a window longer than a clip.
     """
@@ -108,11 +126,13 @@ class SampleRange:
 
 
 def frame_samples(frame: int, frame_rate: float, sample_rate: float, num_samples: int) -> tuple[int, int]:
-    """First and last sample (both included, as published) that `frame` owns: half a frame to either side of its time.
+    """First and last sample, both included, that `frame` owns: half a frame to either side of its time.
 
-    Both ends are clipped to 0 and `num_samples` and cut to integers.
+    The first is at least 0, the last at most `num_samples`; both are cut to integers. As published.
     """
-    centre = frame / frame_rate * sample_rate
+    # Multiplied by the inverse as published: dividing gives another integer for one frame in seventeen at 25
+    # frames per second and 22050 Hz, where the exact ends are integers themselves.
+    centre = frame * (1.0 / frame_rate) * sample_rate
     half = sample_rate / frame_rate / 2
     return int(max(0.0, centre - half)), int(min(float(num_samples), centre + half))
 
@@ -122,8 +142,8 @@ def clip_samples(
 ) -> SampleRange:
     """The samples that go with a clip: from its first entry's first to its *last entry's* last.
 
-    In a looped clip the last entry can lie before the first; then the range is that of the entries as they stand and
-    may be empty.
+    The last entry of a looped clip is not its latest frame, so its sound is shorter than its pictures. Where
+    the sound ends before the clip begins, the range is empty.
     """
     start, _ = frame_samples(frames[0], frame_rate, sample_rate, num_samples)
     _, last = frame_samples(frames[-1], frame_rate, sample_rate, num_samples)

@@ -1,5 +1,6 @@
 """From pictures and sound as they are stored to what the network takes. numpy and Pillow only."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -24,10 +25,11 @@ class Preprocessing:
 
     Attributes:
         mean: Subtracted from R, G, B in 0..255.
-        intermediate_size: (width, height) in pixels that every picture is first resized to, whatever its shape.
+        intermediate_size: (width, height) in pixels that every picture is first resized to, whatever its
+            shape.
         input_size: (height, width) in pixels that it is then resized to: what the network sees.
-        resize_filter: Pillow's filter of the first step. Published code leaves it to Pillow's default, which was
-            "nearest" before Pillow 7 and has been "bicubic" since.
+        resize_filter: Pillow's filter of the first step. Published code leaves it to Pillow's default, which
+            was "nearest" before Pillow 7 and has been "bicubic" since.
         final_resize_filter: Pillow's filter of the second step.
         clip_length: Frames in a clip.
         sample_rate: Of the waveform, in Hz.
@@ -44,9 +46,21 @@ class Preprocessing:
     num_audio_samples: int = NUM_AUDIO_SAMPLES
 
     def __post_init__(self) -> None:
+        if len(self.mean) != 3:
+            raise ValueError(f"mean is {self.mean!r}; a value for each of R, G, B is needed")
+        for name in ("intermediate_size", "input_size"):
+            if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; allowed: two numbers of pixels from 1 on"
+                )
+        for name in ("clip_length", "sample_rate", "num_audio_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: 1 or more")
         for name in ("resize_filter", "final_resize_filter"):
             if getattr(self, name) not in get_args(ResizeFilter):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(ResizeFilter))}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(ResizeFilter))}"
+                )
 
 
 def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -74,8 +88,8 @@ def resize_fixation_map(
 ) -> npt.NDArray[np.bool_]:
     """Resizes an (H, W) fixation map as published, so that one fixation becomes a small blob.
 
-    As float to the intermediate size (bilinear), what is above 0 to 255 in 8 bits, to the input size (bilinear, in
-    8 bits, where small weights round to 0), what is above 0 is fixated.
+    As float to the intermediate size (bilinear), what is above 0 to 255 in 8 bits, to the input size
+    (bilinear, in 8 bits, where small weights round to 0), what is above 0 is fixated.
     """
     bilinear = Image.Resampling.BILINEAR
     binary = Image.fromarray((np.asarray(fixation_map) > 0).astype(np.float32))
@@ -83,6 +97,16 @@ def resize_fixation_map(
     height, width = preprocessing.input_size
     small = Image.fromarray(spread.astype(np.uint8) * 255).resize((width, height), bilinear)
     return np.asarray(small) > 0
+
+
+def point_fixation_map(fixation_map: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.bool_]:
+    """Resizes an (H, W) fixation map so that one fixation stays one pixel: the one that it lies in."""
+    fixation_map = np.asarray(fixation_map)
+    height, width = preprocessing.input_size
+    rows, columns = np.nonzero(fixation_map > 0)
+    points = np.zeros((height, width), dtype=np.bool_)
+    points[rows * height // fixation_map.shape[0], columns * width // fixation_map.shape[1]] = True
+    return points
 
 
 def make_clip(
@@ -98,19 +122,19 @@ def make_clip(
         (3, T, h, w), 0..255 minus the mean.
     """
     stacked = np.asarray(frames)
-    clip = stacked.transpose(3, 0, 1, 2).astype(np.float32)
-    clip -= np.asarray(preprocessing.mean, dtype=np.float32)[:, None, None, None]
-    return np.ascontiguousarray(clip)
+    clip = np.empty((3, *stacked.shape[:3]), dtype=np.float32)
+    # A channel at a time, subtracting in the same pass, takes a third of the time of a transposed copy.
+    for channel, mean in enumerate(preprocessing.mean):
+        np.subtract(stacked[..., channel], np.float32(mean), out=clip[channel], dtype=np.float32)
+    return clip
 
 
-def audio_excerpt(
-    samples: npt.NDArray[np.float32], preprocessing: Preprocessing
-) -> npt.NDArray[np.float32]:
+def audio_excerpt(samples: npt.NDArray[np.float32], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
     """Puts a clip's sound, Hann-windowed, into the middle of a zero buffer.
 
     Args:
-        samples: (L,) mono in -1..1. L may be 0 (no sound). Of an L above the buffer's size, as clips of fewer than 10
-            frames per second have it, the middle is taken (the published code crashes).
+        samples: (L,) mono in -1..1. L may be 0 (no sound). Of an L above the buffer's size, as clips of fewer
+            than 10 frames per second have it, the middle is taken (the published code crashes).
         preprocessing: Gives the buffer's size.
 
     Returns:
@@ -123,9 +147,17 @@ def audio_excerpt(
         samples = samples[surplus // 2 : surplus // 2 + size]
     length = len(samples)
     begin = size // 2 - length // 2
-    # numpy's Hann window is the symmetric one; of a single sample it is 1.
-    buffer[begin : begin + length] = samples * AUDIO_SCALE * np.hanning(length)
+    np.multiply(samples, _hann_window(length), out=buffer[begin : begin + length])
+    buffer *= AUDIO_SCALE
     return buffer
+
+
+@functools.lru_cache(maxsize=64)
+def _hann_window(length: int) -> npt.NDArray[np.float32]:
+    """The symmetric Hann window; of one sample it is 1. Kept, as a video's clips have few lengths."""
+    window = np.hanning(length).astype(np.float32)
+    window.setflags(write=False)
+    return window
 
 
 def _resize_twice(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

@@ -1,10 +1,19 @@
-"""The published folder layout of the six databases. The only place that knows its names and its counting from 1."""
+"""The published folder layout of the six databases. Nothing else knows its names and its counting from 1."""
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from stavis.errors import StavisError
+
+Subset = Literal["train", "test"]
+SUBSETS: tuple[Subset, ...] = ("train", "test")
 
 DATABASES = ("AVAD", "Coutrot_db1", "Coutrot_db2", "DIEM", "ETMD_av", "SumMe")
 """The six databases, by the names of their folders."""
@@ -40,7 +49,7 @@ class FoldEntry:
 
 
 def result_folder(database: str) -> str:
-    """The folder below `split<k>_results` for `database`; for one that is not of the six, its name in lower case."""
+    """The folder below `split<k>_results` for `database`; beside the six, its name in lower case."""
     return RESULT_FOLDERS.get(database, database.lower())
 
 
@@ -69,11 +78,27 @@ class Layout:
         return self.annotations_folder(database, video) / f"fixMap_{frame + 1:05d}.mat"
 
     def fold_list(self, database: str, subset: str, split: int) -> Path:
-        """The list of `subset` ("train" or "test") in `split`; DIEM has one for all splits."""
-        name = f"{database}_list_{subset}_{split}_fps.txt"
+        """The list of `subset` ("train" or "test") in `split`, whether or not it is there.
+
+        A database has a list a split, or one list for all splits, as DIEM has. Where only the other kind is
+        there, it is taken, so that databases besides the six can have either.
+        """
+        folder = self.root / "fold_lists"
+        kinds = [
+            folder / f"{database}_list_{subset}_{split}_fps.txt",
+            folder / f"{database}_list_{subset}_fps.txt",
+        ]
         if database in SINGLE_SPLIT_DATABASES:
-            name = f"{database}_list_{subset}_fps.txt"
-        return self.root / "fold_lists" / name
+            kinds.reverse()
+        usual, other = kinds
+        return other if not usual.exists() and other.exists() else usual
+
+    def splits(self, database: str) -> tuple[int, ...]:
+        """The splits that `database` has lists for, in order; none where its lists are for all splits."""
+        folder = self.root / "fold_lists"
+        pattern = re.compile(re.escape(database) + r"_list_(?:train|test)_([0-9]+)_fps\.txt")
+        matches = (pattern.fullmatch(name) for name in _list_folder(folder))
+        return tuple(sorted({int(match[1]) for match in matches if match}))
 
     def databases(self) -> list[str]:
         """The databases that have fold lists here, the six first, then others by name.
@@ -83,15 +108,78 @@ class Layout:
         """
         folder = self.root / "fold_lists"
         if not folder.is_dir():
-            raise StavisError(f"{self.root}: no folder 'fold_lists' in it; a data folder in the published layout has one")
-        names = {
-            match[1]
-            for path in folder.iterdir()
-            if (match := re.fullmatch(r"(.+)_list_(?:train|test)(?:_[0-9]+)?_fps\.txt", path.name))
-        }
+            raise StavisError(
+                f"{self.root}: no folder 'fold_lists' in it; a data folder in the published layout has one"
+            )
+        pattern = re.compile(r"(.+)_list_(?:train|test)(?:_[0-9]+)?_fps\.txt")
+        names = {match[1] for name in _list_folder(folder) if (match := pattern.fullmatch(name))}
         if not names:
             raise StavisError(f"{folder}: no fold list in it (<database>_list_<train|test>_<split>_fps.txt)")
         return [name for name in DATABASES if name in names] + sorted(names.difference(DATABASES))
+
+
+@dataclass(frozen=True)
+class VideoFiles:
+    """Which files of a video are there, by a look into its folders alone: nothing is opened.
+
+    Attributes:
+        frames: (num_frames,) whether each frame that the fold list names has its picture.
+        density_maps: (num_frames,) the same for density maps.
+        fixation_maps: (num_frames,) the same for fixation maps.
+        wave: Whether its wave is there.
+        surplus: Part ("frames", "density_maps", "fixation_maps") -> how many numbered files are there beyond
+            those that the list names.
+    """
+
+    frames: npt.NDArray[np.bool_]
+    density_maps: npt.NDArray[np.bool_]
+    fixation_maps: npt.NDArray[np.bool_]
+    wave: bool
+    surplus: dict[str, int]
+
+
+def find_files(layout: Layout, database: str, entry: FoldEntry) -> VideoFiles:
+    """Looks which files of a video are there: one listing a folder, however many frames there are."""
+    frames = _find_numbered(layout.frames_folder(database, entry.video), "img_", ".jpg", entry.num_frames)
+    annotations = layout.annotations_folder(database, entry.video)
+    density_maps = _find_numbered(annotations / "maps", "eyeMap_", ".jpg", entry.num_frames)
+    fixation_maps = _find_numbered(annotations, "fixMap_", ".mat", entry.num_frames)
+    return VideoFiles(
+        frames=frames[0],
+        density_maps=density_maps[0],
+        fixation_maps=fixation_maps[0],
+        wave=layout.wave(database, entry.video).is_file(),
+        surplus={"frames": frames[1], "density_maps": density_maps[1], "fixation_maps": fixation_maps[1]},
+    )
+
+
+def _find_numbered(folder: Path, prefix: str, suffix: str, num: int) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which of the files 1 to `num` are in `folder`, and how many others of that form are."""
+    names = {name for name in _list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)}
+    present = np.fromiter(
+        (f"{prefix}{i:05d}{suffix}" in names for i in range(1, num + 1)), np.bool_, count=num
+    )
+    numbered = sum(name[len(prefix) : -len(suffix)].isdecimal() for name in names)
+    return present, numbered - int(np.count_nonzero(present))
+
+
+def _list_folder(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def list_numbers(frames: Iterable[int]) -> str:
+    """0-based frames as their files' numbers, runs joined: "3, 7-15". At most five runs are written out."""
+    runs: list[list[int]] = []
+    for frame in frames:
+        if runs and frame == runs[-1][1] + 1:
+            runs[-1][1] = frame
+        else:
+            runs.append([frame, frame])
+    shown = [f"{first + 1}" if first == last else f"{first + 1}-{last + 1}" for first, last in runs[:5]]
+    return ", ".join(shown) + (f" and {len(runs) - 5} more runs" if len(runs) > 5 else "")
 
 
 def read_fold_list(path: Path) -> list[FoldEntry]:
@@ -101,7 +189,8 @@ def read_fold_list(path: Path) -> list[FoldEntry]:
         StavisError: The file is missing, or a line does not have that form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Windows editors put a byte order mark before the first name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise StavisError(f"{path}: fold list not found") from None
     except UnicodeDecodeError:
@@ -114,6 +203,8 @@ def _parse_entry(line: str, path: Path, number: int) -> FoldEntry:
     try:
         if len(fields) != 3:
             raise ValueError
+        if fields[0] in (".", "..") or re.search(r"[/\\\0]", fields[0]):
+            raise StavisError(f"{path}, line {number}: {fields[0]!r} is not the name of a folder")
         entry = FoldEntry(fields[0], int(fields[1]), float(fields[2]))
         if entry.num_frames < 1 or not 0 < entry.frame_rate < float("inf"):
             raise ValueError
