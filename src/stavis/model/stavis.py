@@ -156,7 +156,7 @@ class STAViS(ResNet3D):
         if not fits:
             raise ValueError(
                 f"clips have shape {tuple(clips.shape)}; expected (B, 3, T, H, W) with T a multiple of "
-                f"{multiple} ({self.config.modality}) and H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"
+                f"{multiple} ({self.config.modality}), H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"
             )
         if not clips.is_floating_point():
             raise ValueError(f"clips have dtype {clips.dtype}; expected floats, 0..255 minus the mean")
