@@ -1,0 +1,16 @@
+"""Everything that touches FFmpeg: what a video is, its pictures, its sound, and writing videos."""
+
+from stavis.media.audio import AudioReader, read_wave, write_wave
+from stavis.media.frames import Frame, read_frames
+from stavis.media.probe import AudioInfo, VideoInfo, probe
+
+__all__ = [
+    "AudioInfo",
+    "AudioReader",
+    "Frame",
+    "VideoInfo",
+    "probe",
+    "read_frames",
+    "read_wave",
+    "write_wave",
+]

@@ -1,0 +1,302 @@
+"""The pictures of a video, one after the other, with their times."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from stavis.errors import StavisError
+from stavis.media import image_folder
+from stavis.media.container import find_video_stream, logger, open_container, prepare_decoder, reason
+from stavis.media.display import Converter, find_display
+
+DEFAULT_FRAME_RATE = Fraction(25)  # of a video whose header tells none
+
+_LONGEST_REORDERING = 64  # packets; far above any codec's
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a video.
+
+    Attributes:
+        index: From 0, counted from the first frame that was asked for.
+        time_seconds: Since the video's first frame, whichever was the first that was asked for.
+        image: (height, width, 3) RGB as shown: upright, with square pixels.
+    """
+
+    index: int
+    time_seconds: float
+    image: npt.NDArray[np.uint8]
+
+
+def read_frames(
+    path: str | PathLike[str],
+    *,
+    frame_rate: Fraction | float | None = None,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+) -> Iterator[Frame]:
+    """Decodes a video picture by picture, in the order of showing; memory does not grow with its length.
+
+    Damaged packets are skipped; what was lost is said in a warning of the logger "stavis" when the video ends. Errors
+    are raised when the first frame is asked for, not by the call.
+
+    Args:
+        path: Anything that FFmpeg reads, or a folder of numbered images.
+        frame_rate: Of an image folder, in frames per second; 25 with a warning where it is not given. A video file
+            has its own.
+        start_seconds: The first frame is the first that is not shown before this time.
+        end_seconds: The last frame is the last that is shown before this time.
+
+    Raises:
+        StavisError: There is nothing that could be decoded, or nothing between start and end.
+    """
+    path = Path(path)
+    start, end = check_excerpt(start_seconds, end_seconds)
+    if path.is_dir():
+        pictures = image_folder.read_images(path, frame_rate, start, end)
+    else:
+        pictures = _decode_pictures(path, start, end)
+    for index, (time_seconds, image) in enumerate(pictures):
+        yield Frame(index, time_seconds, image)
+
+
+def check_excerpt(start_seconds: float | None, end_seconds: float | None) -> tuple[float, float]:
+    """The excerpt's two ends, 0 and infinity where they are not given.
+
+    Raises:
+        StavisError: The excerpt is empty or begins before the video.
+    """
+    start = 0.0 if start_seconds is None else float(start_seconds)
+    end = float("inf") if end_seconds is None else float(end_seconds)
+    if not 0 <= start < end:
+        raise StavisError(
+            f"an excerpt from {start:g} s to {end:g} s is asked for; allowed is 0 <= start < end"
+        )
+    return start, end
+
+
+def _decode_pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
+    with VideoDecoder(path) as decoder:
+        converter = Converter(decoder.display)
+        time = Fraction(0)
+        found = False
+        for time, picture in decoder.pictures(start):
+            if time >= end:
+                return
+            found = True
+            yield float(time), converter.convert(picture)
+        if not found:
+            raise StavisError(
+                f"{path} has no frame from {start:g} s on; it ends at {float(decoder.last_time):.3f} s"
+            )
+
+
+class VideoDecoder:
+    """A video file being decoded.
+
+    Attributes:
+        path: The file.
+        stream: The video stream.
+        frame_rate: Frames per second, on the average.
+        display: How its pictures are shown.
+        first_stamp: When the first picture is shown, in seconds on the file's own clock.
+        last_time: When the last picture so far is shown, in seconds since the first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._decoding: Iterator[tuple[Fraction, VideoFrame]]
+        self._open()
+        try:
+            self.frame_rate = find_frame_rate(self.stream)
+            first = next(self._decoding, None)
+            if first is None:
+                why = f" ({self._losses.reason})" if self._losses.reason else ""
+                raise StavisError(f"{path} has a video stream, but no frame in it can be decoded{why}")
+            self.first_stamp, picture = first
+            self.display = find_display(picture, self.stream.sample_aspect_ratio, path)
+        except BaseException:
+            self.close()
+            raise
+        self._decoding = itertools.chain([first], self._decoding)
+        self.last_time = Fraction(0)
+
+    def pictures(self, start: float = 0.0) -> Iterator[tuple[Fraction, VideoFrame]]:
+        """Each picture from `start` seconds on, with its time in seconds since the video's first. To be called once."""
+        sought = start > 0 and self._seek(start)
+        for stamp, picture in self._decoding:
+            self.last_time = stamp - self.first_stamp
+            if self.last_time >= start:
+                yield self.last_time, picture
+        self._losses.report(self.path, 0 if sought else self.stream.frames)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._container = open_container(self.path)
+        try:
+            self.stream: VideoStream = find_video_stream(self._container, self.path)
+            prepare_decoder(self.stream)
+        except BaseException:
+            self._container.close()
+            raise
+        self._decoding = self._decode()
+
+    def _seek(self, start: float) -> bool:
+        """Goes to the key frame before `start`, or, and then it is False, back to the beginning."""
+        try:
+            if (time_base := self.stream.time_base) is not None:
+                self._container.seek(
+                    int((self.first_stamp + Fraction(start)) / time_base), stream=self.stream
+                )
+                self._decoding = self._decode()
+                first = next(self._decoding, None)
+                if (
+                    first is not None
+                    and first[1].pts is not None
+                    and first[0] <= self.first_stamp + Fraction(start)
+                ):
+                    self._decoding = itertools.chain([first], self._decoding)
+                    return True
+        except av.error.FFmpegError:
+            pass
+        # Some containers have no index, or a wrong one.
+        self._container.close()
+        self._open()
+        return False
+
+    def _decode(self) -> Iterator[tuple[Fraction, VideoFrame]]:
+        """The pictures in the order of showing, which is the decoder's, with their time stamps in seconds."""
+        self._losses = losses = _Losses()
+        clock = _Clock(self.stream)
+        for packet in self._packets(losses):
+            clock.feed(packet)
+            losses.num_discarded += packet.is_discard
+            try:
+                pictures = packet.decode()
+            except av.error.EOFError:
+                break
+            except (av.error.FFmpegError, ValueError, MemoryError) as error:
+                losses.add(error)
+                clock.drop()
+                continue
+            for picture in pictures:
+                losses.num_decoded += 1
+                yield clock.stamp(picture), picture
+
+    def _packets(self, losses: "_Losses") -> Iterator["Packet[VideoStream]"]:
+        try:
+            yield from self._container.demux(self.stream)
+        except av.error.FFmpegError as error:
+            losses.add(error)
+            # What the decoder still holds comes out with an empty packet.
+            last: Packet[VideoStream] = Packet()  # type: ignore[assignment]
+            last.stream = self.stream
+            yield last
+
+
+class _Losses:
+    """What could not be decoded."""
+
+    def __init__(self) -> None:
+        self.num_decoded = 0
+        self.num_discarded = 0  # packets that an edit list takes out of the video
+        self.num_damaged = 0
+        self.reason = ""
+
+    def add(self, error: BaseException) -> None:
+        self.num_damaged += 1
+        self.reason = self.reason or reason(error)
+
+    def report(self, path: Path, num_announced: int) -> None:
+        announced = num_announced - self.num_discarded
+        damage = (
+            f"; {self.num_damaged} damaged packets were skipped ({self.reason})" if self.num_damaged else ""
+        )
+        if self.num_decoded < announced:
+            logger.warning(
+                "%s: %d of %d frames could be decoded%s", path, self.num_decoded, announced, damage
+            )
+        elif damage:
+            logger.warning("%s: %d frames could be decoded%s", path, self.num_decoded, damage)
+
+
+class _Clock:
+    """Gives each decoded picture the time stamp at which it is shown.
+
+    The stamp that comes with a picture is its own, except in files that store no times of showing: there every packet
+    carries its time of decoding, and where the codec reorders pictures the stamps step back though the decoder's order
+    is right. The stamps of such files are given out in ascending order. A stamp that still steps back, or is missing,
+    is replaced by the last one and the time between two frames.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._time_base = stream.time_base or Fraction(1, av.time_base)
+        self._step = 1 / find_frame_rate(stream)
+        self._decoding_stamps: deque[int] = deque(maxlen=_LONGEST_REORDERING)
+        self._stores_showing_times = False
+        self._last: Fraction | None = None
+
+    def feed(self, packet: "Packet[VideoStream]") -> None:
+        """Takes note of a packet that is about to be decoded."""
+        if packet.pts is None or packet.is_discard:
+            return
+        self._stores_showing_times |= packet.pts != packet.dts
+        self._decoding_stamps.append(packet.pts)
+
+    def drop(self) -> None:
+        """Takes note of a packet that could not be decoded."""
+        if self._decoding_stamps:
+            self._decoding_stamps.popleft()
+
+    def stamp(self, picture: VideoFrame) -> Fraction:
+        """When the picture is shown, in seconds on the file's own clock. To be called once for each, in their order."""
+        ticks = picture.pts
+        if (
+            not self._stores_showing_times
+            and self._stream.codec_context.has_b_frames
+            and self._decoding_stamps
+        ):
+            ticks = self._decoding_stamps.popleft()
+        else:
+            while self._decoding_stamps and ticks is not None and self._decoding_stamps[0] <= ticks:
+                self._decoding_stamps.popleft()
+        stamp = None if ticks is None else ticks * self._time_base
+        if self._last is None:
+            stamp = Fraction(0) if stamp is None else stamp
+        elif stamp is None or stamp < self._last:
+            stamp = self._last + self._step
+        self._last = stamp
+        return stamp
+
+
+def find_frame_rate(stream: VideoStream) -> Fraction:
+    """Frames per second: the header's average, else FFmpeg's guess, else 25."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate:
+            return Fraction(rate)
+    return DEFAULT_FRAME_RATE
