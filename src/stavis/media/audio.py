@@ -14,6 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -34,6 +35,9 @@ from stavis.preprocess import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 
+# ITU-R BS.775's downmix of surround sound, where every channel at the rear, the side or above counts as a surround.
+_CHANNEL_WEIGHTS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.0, "LFE2": 0.0}
+
 # Time stamps of sound are rounded, in AVI to a whole packet. Only a larger jump is a gap.
 _LARGEST_ROUNDING_SECONDS = Fraction(1, 10)
 # Decoding begins this much before the start of an excerpt, as decoders and resamplers need a run-up.
@@ -48,9 +52,8 @@ class AudioReader:
     sound begins. Where there is no sound, and in a video without any, samples are 0. Sound is decoded as the windows
     move on and forgotten behind them.
 
-    Channels: of one or two channels the mean; of more FFmpeg's downmix by their positions (the centre in full, front
-    left and right and the rears less, no low-frequency channel, all scaled so that nothing clips), or the mean where
-    the file tells no positions.
+    Two channels are mixed to their mean. Of surround sound the centre counts 1, front left and right 0.71, the others
+    0.5 and the low-frequency channel 0, divided by their sum; several channels of unknown position give their mean.
 
     Args:
         path: Anything that FFmpeg reads, sound files included, or a folder of numbered images with a wave.
@@ -202,7 +205,8 @@ def _find_zero(path: Path, container: InputContainer, first: AudioFrame) -> Frac
 
 
 def _stamp(frame: AudioFrame) -> Fraction | None:
-    return None if frame.pts is None or frame.time_base is None else Fraction(frame.pts * frame.time_base)
+    """When the frame begins, in seconds on the file's own clock."""
+    return None if frame.pts is None or frame.time_base is None else Fraction(frame.pts) * frame.time_base
 
 
 def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame | None]:
@@ -335,31 +339,42 @@ class _Track:
 
 
 class _Mixer:
-    """Turns decoded frames into one channel of float32 in -1..1."""
+    """Turns decoded frames into one channel of float32 in -1..1 at one rate."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
-        self._resamplers: dict[tuple[str, str, int], AudioResampler] = {}
+        self._resamplers: dict[int, AudioResampler] = {}
 
     def mix(self, frame: AudioFrame) -> Samples:
-        layout, num_channels = frame.layout, frame.layout.nb_channels
-        # A layout without positions is named by its number of channels.
-        downmix = num_channels > 2 and not layout.name.endswith("channels")
-        if downmix or frame.sample_rate != self._sample_rate or frame.format.name.startswith("s64"):
-            key = frame.format.name, layout.name, frame.sample_rate
-            if key not in self._resamplers:
-                target = "mono" if downmix else layout.name
-                self._resamplers[key] = AudioResampler("fltp", target, self._sample_rate)
-            frames = self._resamplers[key].resample(frame)
-            parts = [_to_channels(part) for part in frames]
-        else:
-            parts = [_to_channels(frame)]
-        if not parts:
-            return np.zeros(0, np.float32)
-        channels = np.concatenate(parts, axis=1)
-        mono: Samples = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
-        clipped: Samples = np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
-        return clipped
+        if frame.sample_rate == self._sample_rate:
+            return _mix(frame)
+        # Some streams change their rate on the way.
+        resampler = self._resamplers.setdefault(
+            frame.sample_rate, AudioResampler("fltp", "mono", self._sample_rate)
+        )
+        mono = AudioFrame.from_ndarray(_mix(frame)[None], "fltp", "mono")
+        mono.sample_rate = frame.sample_rate
+        parts = [_to_channels(part)[0] for part in resampler.resample(mono)]
+        return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def _mix(frame: AudioFrame) -> Samples:
+    channels = _to_channels(frame)
+    mono: Samples = channels[0]
+    if len(channels) > 1:
+        weights = _channel_weights(frame.layout)
+        mono = weights @ channels if weights is not None else channels.mean(axis=0, dtype=np.float32)
+    clipped: Samples = np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    return clipped
+
+
+def _channel_weights(layout: AudioLayout) -> Samples | None:
+    """The weights of the channels of surround sound, None for up to two channels and unknown positions."""
+    names = [channel.name for channel in layout.channels]
+    if len(names) <= 2 or not {"FL", "FR"} <= set(names):
+        return None
+    weights = np.array([_CHANNEL_WEIGHTS.get(name, 0.5) for name in names], np.float32)
+    return weights / weights.sum()
 
 
 def _to_channels(frame: AudioFrame) -> Samples:
