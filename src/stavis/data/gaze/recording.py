@@ -1,0 +1,345 @@
+"""What eye trackers record, and how it becomes points on the frames of a video. Pure: no file is read here.
+
+Coordinates: x to the right, y down, both from 0 at the picture's top left corner, as floats. The pixel of a point is
+the one it lies in, `(floor(x), floor(y))`, so a picture of W x H pixels holds the points 0 <= x < W, 0 <= y < H.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MappingMode = Literal["letterbox", "stretch", "center", "none"]
+MAPPING_MODES: tuple[MappingMode, ...] = ("letterbox", "stretch", "center", "none")
+
+
+class Event(IntEnum):
+    """What an eye tracker says the eye did during a sample."""
+
+    FIXATION = 0
+    SACCADE = 1
+    BLINK = 2
+    ERROR = 3
+    UNCLASSIFIED = 4
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Samples as they were recorded, before anything is dropped. Exactly one of `frame` and `time_seconds` is given.
+
+    Attributes:
+        observers: Names of the observers; ("unknown",) where the format does not tell observers apart.
+        observer: (N,) index into `observers` of each sample.
+        x: (N,) in pixels of the recording's coordinate frame from 0; nan where the tracker had no gaze.
+        y: As `x`.
+        frame: (N,) video frame of each sample, from 0.
+        time_seconds: (N,) time of each sample from the begin of the video.
+        event: (N,) `Event` codes; None where the format has none, all samples being gaze then.
+        screen: Width and height in pixels of the coordinate frame, where the file or the format tells them.
+        mode: How the video stood on that screen, where the format tells it.
+        observers_known: Whether `observer` tells observers apart.
+    """
+
+    observers: tuple[str, ...]
+    observer: IntArray
+    x: FloatArray
+    y: FloatArray
+    frame: IntArray | None = None
+    time_seconds: FloatArray | None = None
+    event: NDArray[np.uint8] | None = None
+    screen: tuple[int, int] | None = None
+    mode: MappingMode | None = None
+    observers_known: bool = True
+
+    def __post_init__(self) -> None:
+        assert (self.frame is None) != (self.time_seconds is None)
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Gaze on a video: the samples that lie in its picture, and how many others there were and why they are not here.
+
+    Exactly one of `frame` and `time_seconds` is given; `assign_frames` gives the one that has `frame`.
+
+    Attributes:
+        observers: Names of the observers, also of those who have no sample left.
+        observer: (N,) index into `observers` of each sample.
+        x: (N,) in pixels of the video, 0 <= x < width.
+        y: (N,) in pixels of the video, 0 <= y < height.
+        frame: (N,) video frame of each sample, from 0.
+        time_seconds: (N,) time of each sample from the begin of the video.
+        num_read: Samples in the files.
+        dropped: Reason -> number of samples that were dropped for it; `num_read` is N and these together, until
+            `one_per_observer` merges samples.
+        observers_known: Whether the format told the observers apart.
+    """
+
+    observers: tuple[str, ...]
+    observer: IntArray
+    x: FloatArray
+    y: FloatArray
+    frame: IntArray | None
+    time_seconds: FloatArray | None
+    num_read: int
+    dropped: dict[str, int]
+    observers_known: bool = True
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class ScreenMapping:
+    """From pixels of the screen that gaze was recorded on to pixels of the video that it showed.
+
+    A point becomes `(point - offset) * scale`, offset in screen pixels.
+
+    Attributes:
+        screen_width: Pixels of the recording's coordinate frame.
+        screen_height: As `screen_width`.
+        video_width: Pixels of the video as displayed.
+        video_height: As `video_width`.
+        mode: "letterbox": as large as fits, aspect ratio kept, centred. "stretch": fills the screen. "center": at its
+            own size in the middle. "none": at its own size at the top left, that is, gaze is in video pixels already.
+        explicit_scale: Replaces the mode's scale: video pixels per screen pixel, horizontal and vertical.
+        explicit_offset: Replaces the mode's offset: the screen pixel at which the picture begins.
+    """
+
+    screen_width: float
+    screen_height: float
+    video_width: float
+    video_height: float
+    mode: MappingMode = "letterbox"
+    explicit_scale: tuple[float, float] | None = None
+    explicit_offset: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.screen_width, self.screen_height, self.video_width, self.video_height)
+        if not all(0 < size < math.inf for size in sizes):
+            raise ValueError(f"sizes must be positive, not {sizes}")
+        if self.mode not in MAPPING_MODES:
+            raise ValueError(f"unknown mode {self.mode!r}; allowed: {', '.join(MAPPING_MODES)}")
+        if self.explicit_scale is not None and not all(0 < scale < math.inf for scale in self.explicit_scale):
+            raise ValueError(f"scale must be positive, not {self.explicit_scale}")
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Video pixels per screen pixel, horizontal and vertical."""
+        if self.explicit_scale is not None:
+            return self.explicit_scale
+        horizontal, vertical = self.video_width / self.screen_width, self.video_height / self.screen_height
+        if self.mode == "letterbox":
+            return (max(horizontal, vertical),) * 2
+        if self.mode == "stretch":
+            return horizontal, vertical
+        return 1.0, 1.0
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """The screen pixel, from 0, at which the picture's top left corner lies."""
+        if self.explicit_offset is not None:
+            return self.explicit_offset
+        if self.mode in ("stretch", "none"):
+            return 0.0, 0.0
+        scale_x, scale_y = self.scale
+        return (
+            (self.screen_width - self.video_width / scale_x) / 2,
+            (self.screen_height - self.video_height / scale_y) / 2,
+        )
+
+    def to_video(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Points in video pixels; those beside the picture come out below 0 or at the picture's size and above."""
+        (scale_x, scale_y), (offset_x, offset_y) = self.scale, self.offset
+        return (x - offset_x) * scale_x, (y - offset_y) * scale_y
+
+
+def gaze_on_video(recording: Recording, mapping: ScreenMapping, *, keep: frozenset[Event]) -> Gaze:
+    """Takes a recording to the video's pixels and drops, counted, what is no gaze on its picture.
+
+    Args:
+        recording: What was read.
+        mapping: Where on the screen the video stood.
+        keep: Events whose samples count as gaze. Blinks and errors never do.
+
+    Returns:
+        The gaze; `dropped` counts "blink", "error", "saccade", "unclassified" (by event, if not kept), then
+        "invalid" (nan) and "outside_picture" among the others.
+    """
+    num = len(recording.x)
+    dropped: dict[str, int] = {}
+    kept = np.ones(num, bool)
+    if recording.event is not None:
+        for event in Event:
+            if event not in keep:
+                matches = recording.event == event
+                dropped[event.name.lower()] = int(matches.sum())
+                kept &= ~matches
+    valid = np.isfinite(recording.x) & np.isfinite(recording.y)
+    if recording.time_seconds is not None:
+        valid &= np.isfinite(recording.time_seconds)
+    dropped["invalid"] = int((kept & ~valid).sum())
+    kept &= valid
+    x, y = mapping.to_video(recording.x, recording.y)
+    inside = (x >= 0) & (x < mapping.video_width) & (y >= 0) & (y < mapping.video_height)
+    dropped["outside_picture"] = int((kept & ~inside).sum())
+    kept &= inside
+    return Gaze(
+        observers=recording.observers,
+        observer=recording.observer[kept],
+        x=x[kept],
+        y=y[kept],
+        frame=None if recording.frame is None else recording.frame[kept],
+        time_seconds=None if recording.time_seconds is None else recording.time_seconds[kept],
+        num_read=num,
+        dropped=dropped,
+        observers_known=recording.observers_known,
+    )
+
+
+def merge_gaze(parts: Sequence[Gaze]) -> Gaze:
+    """Joins the gaze of several files on one video; an observer named in two of them is one observer.
+
+    Raises:
+        ValueError: There are no parts, or some are by frame and some by time.
+    """
+    if not parts:
+        raise ValueError("no gaze to merge")
+    if len({part.frame is None for part in parts}) != 1:
+        raise ValueError("some gaze is by frame and some by time")
+    names = tuple(dict.fromkeys(name for part in parts for name in part.observers))
+    positions = {name: i for i, name in enumerate(names)}
+    indices = [
+        np.array([positions[name] for name in part.observers], np.int64)[part.observer] for part in parts
+    ]
+    dropped: dict[str, int] = {}
+    for part in parts:
+        for reason, num in part.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + num
+    frames = [part.frame for part in parts if part.frame is not None]
+    times = [part.time_seconds for part in parts if part.time_seconds is not None]
+    return Gaze(
+        observers=names,
+        observer=np.concatenate(indices),
+        x=np.concatenate([part.x for part in parts]),
+        y=np.concatenate([part.y for part in parts]),
+        frame=np.concatenate(frames) if frames else None,
+        time_seconds=np.concatenate(times) if times else None,
+        num_read=sum(part.num_read for part in parts),
+        dropped=dropped,
+        observers_known=all(part.observers_known for part in parts),
+    )
+
+
+def assign_frames(gaze: Gaze, frame_starts: FloatArray, end_seconds: float) -> Gaze:
+    """Gives every sample the frame that was on display when it was taken.
+
+    Args:
+        gaze: By time or by frame; by frame it only loses the samples of frames that the video has not.
+        frame_starts: (F,) time in seconds at which each frame appears, rising.
+        end_seconds: When the last frame goes.
+
+    Returns:
+        Gaze by frame. Frame i holds the samples with `frame_starts[i] <= time < frame_starts[i + 1]`; `dropped` counts
+        those before the first frame and after the last one as "outside_time".
+    """
+    num_frames = len(frame_starts)
+    if gaze.time_seconds is not None:
+        frame = np.searchsorted(frame_starts, gaze.time_seconds, side="right").astype(np.int64) - 1
+        inside = (frame >= 0) & (gaze.time_seconds < end_seconds)
+    else:
+        assert gaze.frame is not None
+        frame = gaze.frame
+        inside = (frame >= 0) & (frame < num_frames)
+    return replace(
+        gaze,
+        observer=gaze.observer[inside],
+        x=gaze.x[inside],
+        y=gaze.y[inside],
+        frame=frame[inside],
+        time_seconds=None,
+        dropped={**gaze.dropped, "outside_time": int((~inside).sum())},
+    )
+
+
+def one_per_observer(gaze: Gaze) -> Gaze:
+    """Merges the samples that an observer has in a frame into one, at the median of their x and of their y.
+
+    Args:
+        gaze: By frame, of a format that tells observers apart.
+
+    Returns:
+        Gaze ordered by observer, then frame.
+    """
+    if gaze.frame is None or not gaze.observers_known:
+        raise ValueError("needs gaze by frame that tells observers apart")
+    if not len(gaze):
+        return gaze
+    keys = np.stack([gaze.observer, gaze.frame])
+    groups, group = np.unique(keys, axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    sizes = np.bincount(group)
+    begins = np.cumsum(sizes) - sizes
+
+    def median(values: FloatArray) -> FloatArray:
+        ordered = values[np.lexsort((values, group))]
+        lower, upper = ordered[begins + (sizes - 1) // 2], ordered[begins + sizes // 2]
+        return np.asarray((lower + upper) / 2, np.float64)
+
+    return replace(gaze, observer=groups[0], x=median(gaze.x), y=median(gaze.y), frame=groups[1])
+
+
+def fixation_counts(x: FloatArray, y: FloatArray, height: int, width: int) -> IntArray:
+    """How many of the points lie in each pixel.
+
+    Args:
+        x: (N,) points in pixels of the picture, all inside it.
+        y: As `x`.
+        height: Of the picture.
+        width: Of the picture.
+
+    Returns:
+        (height, width) counts.
+    """
+    counts = np.zeros((height, width), np.int64)
+    np.add.at(counts, (np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)), 1)
+    return counts
+
+
+def pixels_per_degree(
+    distance_cm: float, size_cm: tuple[float, float], resolution: tuple[int, int]
+) -> tuple[float, float]:
+    """Screen pixels that one degree of visual angle covers at the middle of the screen, horizontally and vertically.
+
+    It is `2 * distance * tan(0.5 degrees) * resolution / size`.
+
+    Args:
+        distance_cm: From the eye to the screen.
+        size_cm: Width and height of the screen's picture area.
+        resolution: Its width and height in pixels.
+    """
+    degree_cm = 2 * distance_cm * math.tan(math.radians(0.5))
+    return degree_cm * resolution[0] / size_cm[0], degree_cm * resolution[1] / size_cm[1]
+
+
+def sigma_in_video_pixels(
+    sigma_degrees: float, per_degree: tuple[float, float], scale: tuple[float, float]
+) -> float:
+    """A Gaussian's sigma in degrees of visual angle, as pixels of the video.
+
+    Args:
+        sigma_degrees: The sigma on the screen.
+        per_degree: Screen pixels per degree, horizontal and vertical.
+        scale: Video pixels per screen pixel, horizontal and vertical.
+
+    Returns:
+        The geometric mean of both directions, which are the same where pixels are square.
+    """
+    horizontal, vertical = per_degree[0] * scale[0], per_degree[1] * scale[1]
+    return sigma_degrees * math.sqrt(horizontal * vertical)

@@ -1,0 +1,178 @@
+"""Gaze as eye trackers' text files: one file an observer, one row a sample."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stavis.data.gaze.recording import Event, FloatArray, Recording
+from stavis.data.gaze.tables import event_from_word
+from stavis.errors import StavisError
+
+Eye = Literal["both", "left", "right"]
+
+DIEM_SAMPLE_RATE = 30.0  # Hz, whatever the video's rate
+DIEM_SCREEN = (1280, 960)
+DIEM_EVENTS = {-1: Event.ERROR, 0: Event.BLINK, 1: Event.FIXATION, 2: Event.SACCADE}
+
+
+@dataclass(frozen=True)
+class _EyeTrack:
+    """One eye's samples: (N,) points and event codes."""
+
+    x: FloatArray
+    y: FloatArray
+    event: NDArray[np.uint8]
+
+
+def _combine_eyes(tracks: list[_EyeTrack]) -> _EyeTrack:
+    """Both eyes as one: the mean point of the eyes that fixate; if none does, of those with the less bad event.
+
+    `Event` is ordered from fixation to error for this.
+    """
+    event = np.min([track.event for track in tracks], axis=0)
+    points = np.array([[track.x, track.y] for track in tracks])
+    takes_part = np.array(
+        [(track.event == event) & np.isfinite(track.x) & np.isfinite(track.y) for track in tracks]
+    )
+    num = takes_part.sum(axis=0)
+    total = np.where(takes_part[:, None], points, 0).sum(axis=0)
+    x, y = np.where(num > 0, total / np.maximum(num, 1), np.nan)
+    return _EyeTrack(x, y, event)
+
+
+def observer_of_diem(path: Path) -> str:
+    """The observer in a DIEM file's name, `diem2s1.asc_4_<video>.txt`; the whole stem of any other name."""
+    return path.name.split(".asc_", 1)[0] if ".asc_" in path.name else path.stem
+
+
+def observer_of_smi(path: Path) -> str:
+    """The observer in the name of a DHF1K export, `P01_Trail002.txt`; the whole stem of any other name."""
+    match = re.fullmatch(r"(.+?)_Tr(?:ai|ia)l\d+", path.stem)
+    return match[1] if match else path.stem
+
+
+def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Recording:
+    """Reads a DIEM file: rows of `frame lx ly ldil levent rx ry rdil revent`, 30 a second, in pixels of its screen.
+
+    A sample's time is the middle of its thirtieth of a second.
+
+    Args:
+        path: The file.
+        eye: Which eye; "both" is the mean of the eyes that fixate.
+        origin: What the first pixel is called, 0 or 1.
+        frame_origin: What the first frame is called, 0 or 1.
+
+    Raises:
+        StavisError: A row is not nine numbers, or an event is none of -1, 0, 1, 2.
+    """
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        values = np.array([row for row in rows if row], np.float64)
+        if values.ndim != 2 or values.shape[1] != 9:
+            raise ValueError
+    except ValueError:  # also what is raised for text in another encoding
+        raise StavisError(
+            f"{path}: not rows of 9 numbers (frame, then x y dilation event of each eye)"
+        ) from None
+    tracks = []
+    for begin in (1, 5):
+        codes = values[:, begin + 3]
+        if unknown := sorted(set(codes) - set(DIEM_EVENTS)):
+            raise StavisError(
+                f"{path}: event {unknown[0]:g}; allowed: -1 error, 0 blink, 1 fixation, 2 saccade"
+            )
+        event = np.array([DIEM_EVENTS[int(code)] for code in codes], np.uint8)
+        tracks.append(_EyeTrack(values[:, begin] - origin, values[:, begin + 1] - origin, event))
+    track = {"left": tracks[0], "right": tracks[1]}[eye] if eye != "both" else _combine_eyes(tracks)
+    return Recording(
+        observers=(observer_of_diem(path),),
+        observer=np.zeros(len(values), np.int64),
+        x=track.x,
+        y=track.y,
+        time_seconds=(values[:, 0] - frame_origin + 0.5) / DIEM_SAMPLE_RATE,
+        event=track.event,
+        screen=DIEM_SCREEN,
+        mode="center",
+    )
+
+
+def is_smi_header(line: str) -> bool:
+    """Whether `line` names the columns of an SMI export."""
+    return line.startswith("Time\tType\t") and "POR X [px]" in line
+
+
+def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
+    """Reads an SMI export (of BeGaze, IDF Converter, DHF1K): times in microseconds, points of regard in screen pixels.
+
+    The first sample is taken as the video's begin. A point of exactly (0, 0) is the tracker's mark of a lost eye,
+    also where the event column says fixation. Rows of another type than SMP are messages and no samples. The screen's
+    size comes from the line `## Calibration Area`, where the export has one.
+
+    Args:
+        path: The file.
+        eye: Which eye; "both" takes the mean of the eyes that fixate, or the one that was recorded.
+        origin: What the first pixel is called, 0 or 1.
+
+    Raises:
+        StavisError: A column is missing or a cell is no number.
+    """
+    screen = None
+    names: list[str] = []
+    rows: list[list[str]] = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                cells = line.rstrip("\r\n").split("\t")
+                if line.startswith("##"):
+                    area = re.match(r"##\s*Calibration Area:\s*(\d+)\s+(\d+)", line)
+                    screen = (int(area[1]), int(area[2])) if area else screen
+                elif not names:
+                    names = cells
+                elif len(cells) > 1 and cells[1] == "SMP":
+                    rows.append(cells)
+    except UnicodeDecodeError:
+        raise StavisError(f"{path}: not a text file in UTF-8") from None
+    sides = [side for side in "LR" if f"{side} POR X [px]" in names and f"{side} POR Y [px]" in names]
+    wanted = [side for side in sides if eye in ("both", {"L": "left", "R": "right"}[side])]
+    if "Time" not in names or "Type" not in names or not wanted:
+        raise StavisError(
+            f"{path}: an SMI export has columns Time, Type, 'L POR X [px]', 'L POR Y [px]' (R for the right eye); "
+            f"there are: {', '.join(names) or 'none'}"
+        )
+
+    def numbers(name: str) -> FloatArray:
+        column = names.index(name)
+        try:
+            return np.array([row[column] for row in rows], np.float64)
+        except (IndexError, ValueError):
+            raise StavisError(f"{path}: not every row has a number in column {name!r}") from None
+
+    tracks = []
+    for side in wanted:
+        x, y = numbers(f"{side} POR X [px]"), numbers(f"{side} POR Y [px]")
+        lost = (x == 0) & (y == 0)
+        event_name = next((f"{who} Event Info" for who in (side, "B") if f"{who} Event Info" in names), None)
+        event = np.full(len(rows), Event.FIXATION, np.uint8)
+        if event_name is not None:
+            column = names.index(event_name)
+            event = np.array(
+                [event_from_word(row[column] if column < len(row) else "") for row in rows], np.uint8
+            )
+        tracks.append(
+            _EyeTrack(np.where(lost, np.nan, x - origin), np.where(lost, np.nan, y - origin), event)
+        )
+    track = tracks[0] if len(tracks) == 1 else _combine_eyes(tracks)
+    time_microseconds = numbers("Time")
+    return Recording(
+        observers=(observer_of_smi(path),),
+        observer=np.zeros(len(rows), np.int64),
+        x=track.x,
+        y=track.y,
+        time_seconds=(time_microseconds - time_microseconds[:1]) * 1e-6,
+        event=track.event,
+        screen=screen,
+    )
