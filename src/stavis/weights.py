@@ -110,7 +110,11 @@ def load_model(
     Raises:
         StavisError: If there is no such file or device, or the file cannot be read or does not fit.
     """
-    return load_model_with_report(source, modality=modality, device=device)[0]
+    model, report = load_model_with_report(source, modality=modality, device=device)
+    _log.info("%s", report.summary())
+    for warning in report.warnings:
+        _log.warning("%s", warning)
+    return model
 
 
 def load_model_with_report(
@@ -120,7 +124,7 @@ def load_model_with_report(
     device: str | torch.device = "cpu",
     resize_filter: ResizeFilter | None = None,
 ) -> tuple[STAViS, LoadReport]:
-    """As `load_model`, and says what was used and what was not.
+    """As `load_model`, and tells what was used and what was not instead of logging it.
 
     Args:
         source: As for `load_model`.
@@ -155,7 +159,6 @@ def load_model_with_report(
         with torch.device("meta"):
             model = STAViS(config)
     report = _fill(model, stored, partly=stored.is_initialiser)
-    _log_report(report)
     return model.to(target).eval(), report
 
 
@@ -177,9 +180,7 @@ def initialise(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
         StavisError: If the file cannot be read, does not hold all of the part that it is recognised as, is of another
             depth or shortcut, or has nothing for this network.
     """
-    report = _fill(model, _read(Path(source)), partly=True)
-    _log_report(report)
-    return report
+    return _fill(model, _read(Path(source)), partly=True)
 
 
 def save_model(
@@ -560,12 +561,6 @@ def _warnings(
             f"{stored.source}: the {config.modality} read-out still has its initial bias, as in the checkpoint of a "
             "network that was trained with the other modality only"
         )
-
-
-def _log_report(report: LoadReport) -> None:
-    _log.info("%s", report.summary())
-    for warning in report.warnings:
-        _log.warning("%s", warning)
 
 
 @functools.cache

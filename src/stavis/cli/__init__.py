@@ -32,3 +32,13 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+# Commands, in the order in which `stavis --help` lists them. Each imports what it needs only when it runs.
+from stavis.cli.predict import predict  # noqa: E402
+
+app.command()(predict)
+
+from stavis.cli.convert import convert  # noqa: E402
+
+app.command()(convert)
