@@ -1,0 +1,117 @@
+"""`stavis synth`: a generated audiovisual benchmark whose truth is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WORLD = "The world"
+_VIDEOS = "The videos"
+
+
+def synth(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder, in the published layout.")],
+    videos: Annotated[int, typer.Option(help="Videos of each database.", rich_help_panel=_VIDEOS)] = 20,
+    seconds: Annotated[float, typer.Option(help="Length of a video.", rich_help_panel=_VIDEOS)] = 8.0,
+    size: Annotated[
+        str, typer.Option(metavar="WxH", help="Pictures' size in pixels.", rich_help_panel=_VIDEOS)
+    ] = "320x240",
+    frame_rate: Annotated[float, typer.Option(help="Frames per second.", rich_help_panel=_VIDEOS)] = 25.0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same bytes.", rich_help_panel=_VIDEOS)
+    ] = 0,
+    database: Annotated[
+        str,
+        typer.Option(
+            help="Name of the database to make, several separated by commas, or 'all' for the published six.",
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = "DIEM",
+    test_share: Annotated[
+        float,
+        typer.Option(help="Share of the videos in each split's test list, to 1/3.", rich_help_panel=_VIDEOS),
+    ] = 0.2,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="How much sound tells: mixed, sound-decides, sight-decides or unrelated.",
+            rich_help_panel=_WORLD,
+        ),
+    ] = "mixed",
+    sound_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the fixations that go to the sounding object because it sounds, 0 to 1; the preset's by "
+            "default.",
+            rich_help_panel=_WORLD,
+        ),
+    ] = None,
+    routes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROUTE=WEIGHT,...",
+            help="How the sounding object can be found, shot by shot: semantic (the sound's kind), synchrony (its "
+            "timing), sight (it alone is at work), none (the sound is unrelated); the preset's by default.",
+            rich_help_panel=_WORLD,
+        ),
+    ] = None,
+    observers: Annotated[
+        int, typer.Option(help="Simulated observers of each video.", rich_help_panel=_WORLD)
+    ] = 20,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; by default as many as there are processors.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Generate videos with sound and simulated observers, in the published layout.
+
+    Who sounds when and where everything is gets saved in DIR/truth. Run again, it makes what is missing. See
+    docs/synthetic.md.
+    """
+    from stavis.data.layout import DATABASES
+    from stavis.data.synthetic import Settings, write_databases
+    from stavis.data.workers import default_jobs
+
+    names = list(DATABASES) if database == "all" else [name.strip() for name in database.split(",")]
+    settings = Settings(
+        preset=preset,
+        sound_share=sound_share,
+        routes=None if routes is None else _parse_routes(routes),
+        seconds=seconds,
+        size=_parse_size(size),
+        frame_rate=frame_rate,
+        num_observers=observers,
+        seed=seed,
+    )
+    made = write_databases(
+        directory,
+        list(dict.fromkeys(names)),
+        settings,
+        num_videos=videos,
+        test_share=test_share,
+        jobs=default_jobs() if jobs is None else jobs,
+        quiet=quiet,
+    )
+    typer.echo(
+        f"{directory}: {made} videos made, {videos * len(set(names)) - made} were there, in {', '.join(names)}"
+    )
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    from stavis.errors import StavisError
+
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise StavisError(f"--size {text}: not WIDTHxHEIGHT in pixels, as in 320x240") from None
+    return width, height
+
+
+def _parse_routes(text: str) -> dict[str, float]:
+    from stavis.errors import StavisError
+
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(weight) for name, weight in pairs}
+    except ValueError:
+        raise StavisError(f"--routes {text}: not ROUTE=WEIGHT,... as in semantic=0.7,sight=0.3") from None

@@ -1,0 +1,23 @@
+"""A generated world whose truth is known: videos with sound, and observers who follow shares that are set.
+
+docs/synthetic.md describes it.
+"""
+
+from stavis.data.synthetic.databases import Settings, write_databases
+from stavis.data.synthetic.generator import render_clip
+from stavis.data.synthetic.presets import DRIVES, PRESETS, ROUTES, Preset, make_preset
+from stavis.data.synthetic.truth import Gaze, Truth, read_truth
+
+__all__ = [
+    "DRIVES",
+    "PRESETS",
+    "ROUTES",
+    "Gaze",
+    "Preset",
+    "Settings",
+    "Truth",
+    "make_preset",
+    "read_truth",
+    "render_clip",
+    "write_databases",
+]

@@ -1,0 +1,210 @@
+"""Generated videos as databases in the published layout, with their truth beside them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stavis.data.layout import SINGLE_SPLIT_DATABASES, SPLITS, FoldEntry, Layout, format_fold_list
+from stavis.data.synthetic.generator import ClipMaker, ClipSettings, check_settings
+from stavis.data.synthetic.presets import Preset, make_preset
+from stavis.data.synthetic.sound import SAMPLE_RATE
+from stavis.data.synthetic.truth import Truth, write_arrays
+from stavis.data.workers import Advance, run_parallel
+from stavis.errors import StavisError
+from stavis.files import atomic_path, write_text
+from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
+
+FRAME_QUALITY = 90  # of the JPEG pictures
+MAP_QUALITY = 95  # of the JPEG density maps
+FORMAT = 1  # of the generator: rises whenever the same settings give other videos
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a generated database's videos follow from, each by its number: more videos leave the first ones as they are.
+
+    Attributes:
+        preset: A name of `PRESETS`.
+        sound_share: The preset's if None, else in 0..1.
+        routes: The preset's if None, else route -> weight.
+        seconds: Length of a video.
+        size: (width, height) in pixels.
+        frame_rate: Frames per second.
+        num_observers: How many watch each video.
+        seed: >= 0.
+    """
+
+    preset: str = "mixed"
+    sound_share: float | None = None
+    routes: dict[str, float] | None = None
+    seconds: float = 8.0
+    size: tuple[int, int] = (320, 240)
+    frame_rate: float = 25.0
+    num_observers: int = 20
+    seed: int = 0
+
+    def shares(self) -> Preset:
+        """The preset with the changed shares.
+
+        Raises:
+            StavisError: An unknown name or a share outside its range.
+        """
+        return make_preset(self.preset, sound_share=self.sound_share, routes=self.routes)
+
+
+def truth_path(root: Path, database: str, video: str) -> Path:
+    """Where a video's truth lies below the data folder, without the suffixes .json and .npz."""
+    return root / "truth" / database / video
+
+
+def video_name(index: int) -> str:
+    """The folder name of a generated video, from its number (from 0)."""
+    return f"synth_{index:04d}"
+
+
+def write_databases(
+    root: Path,
+    databases: Sequence[str],
+    settings: Settings,
+    *,
+    num_videos: int,
+    test_share: float = 0.2,
+    jobs: int = 1,
+    quiet: bool = False,
+) -> int:
+    """Writes generated videos into a data folder in the published layout. Videos that are there already stay.
+
+    Args:
+        root: The data folder; others' databases in it are left alone.
+        databases: Their names; of the six or others.
+        settings: What the videos follow from.
+        num_videos: Of each database.
+        test_share: Share of the videos in a split's test list, above 0, to 1/3; the three splits' test lists do not
+            overlap if there are enough videos.
+        jobs: Processes.
+        quiet: Show no progress.
+
+    Returns:
+        How many videos were made now.
+
+    Raises:
+        StavisError: A setting outside its range, or a database of other settings lies there.
+    """
+    num_frames = check_settings(
+        settings.seconds, settings.size, settings.frame_rate, settings.seed, settings.num_observers
+    )
+    settings.shares()
+    if num_videos < 2:
+        raise StavisError(f"{num_videos} videos; allowed: 2 or more, one to train on and one to test")
+    if not 0 < test_share <= 1 / 3:
+        raise StavisError(f"test share {test_share}; allowed: above 0, to 1/3")
+    for database in databases:
+        if not database or not all(c.isascii() and (c.isalnum() or c in "_-") for c in database):
+            raise StavisError(f"database name {database!r}; allowed: letters, digits, '_' and '-'")
+        _claim(root, database, settings)
+    tasks = [
+        (str(root), database, index, num_frames, settings)
+        for index in range(num_videos)
+        for database in databases
+        if not truth_path(root, database, video_name(index)).with_suffix(".json").exists()
+    ]
+    run_parallel(
+        _write_video,
+        tasks,
+        jobs=jobs,
+        description="Generating",
+        total=len(tasks) * num_frames,
+        unit="frames",
+        quiet=quiet,
+    )
+    for database in databases:
+        _write_fold_lists(Layout(root), database, num_videos, num_frames, settings.frame_rate, test_share)
+    return len(tasks)
+
+
+def _claim(root: Path, database: str, settings: Settings) -> None:
+    """Notes a database's settings, or makes sure that those noted are the same."""
+    path = root / "truth" / database / "settings.json"
+    wanted = {"format": FORMAT, **json.loads(json.dumps(asdict(settings)))}
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise StavisError(
+                f"{path}: not the settings of a generated database; remove the database to go on"
+            ) from None
+        differing = [
+            f"{name} {found.get(name)}, not {value}"
+            for name, value in wanted.items()
+            if found.get(name) != value
+        ]
+        if differing:
+            raise StavisError(
+                f"{root}: {database} there was generated with {'; '.join(differing)}; choose another folder or database"
+            )
+    elif (taken := Layout(root).annotations_folder(database, "")).exists():
+        raise StavisError(
+            f"{taken}: a database that was not generated is there; choose another folder or database"
+        )
+    else:
+        write_text(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _write_video(task: tuple[str, str, int, int, Settings], advance: Advance) -> None:
+    root, database, index, num_frames, settings = task
+    from stavis.media import write_wave
+
+    layout, video = Layout(Path(root)), video_name(index)
+    maker = ClipMaker(
+        ClipSettings(
+            settings.seed,
+            ("database", database, index),
+            settings.preset,
+            settings.shares(),
+            settings.size,
+            num_frames,
+            settings.frame_rate,
+            settings.num_observers,
+        )
+    )
+    for frame, image in enumerate(maker.frames()):
+        with atomic_path(layout.frame(database, video, frame)) as path:
+            Image.fromarray(image).save(path, format="JPEG", quality=FRAME_QUALITY)
+        advance(1)
+    write_wave(layout.wave(database, video), maker.samples, SAMPLE_RATE)
+    truth = maker.truth()
+    _write_annotations(layout, database, video, truth)
+    truth.save(truth_path(layout.root, database, video))  # last: from now on the video counts as done
+
+
+def _write_annotations(layout: Layout, database: str, video: str, truth: Truth) -> None:
+    gaze = truth.gaze
+    write_arrays(
+        layout.annotations_folder(database, video) / "observers.npz",
+        {"observer": gaze.observer, "frame": gaze.frame, "x": gaze.x, "y": gaze.y},
+    )
+    fixation_maps = gaze.fixation_maps(truth.num_frames, (truth.width, truth.height))
+    for frame, fixation_map in enumerate(fixation_maps):
+        write_fixation_map(layout.fixation_map(database, video, frame), fixation_map)
+        density = density_from_fixations(fixation_map, truth.sigma_pixels)
+        write_map(layout.density_map(database, video, frame), to_8bit(density), quality=MAP_QUALITY)
+
+
+def _write_fold_lists(
+    layout: Layout, database: str, num_videos: int, num_frames: int, frame_rate: float, test_share: float
+) -> None:
+    entries = [FoldEntry(video_name(index), num_frames, frame_rate) for index in range(num_videos)]
+    num_test = max(1, round(num_videos * test_share))
+    for split in SPLITS[:1] if database in SINGLE_SPLIT_DATABASES else SPLITS:
+        # Videos are drawn independently of one another, so any block of them is a fair test set.
+        test = {((split - 1) * num_test + i) % num_videos for i in range(num_test)}
+        subsets: dict[str, list[Any]] = {
+            "test": [entry for i, entry in enumerate(entries) if i in test],
+            "train": [entry for i, entry in enumerate(entries) if i not in test],
+        }
+        for subset, chosen in subsets.items():
+            write_text(layout.fold_list(database, subset, split), format_fold_list(chosen))

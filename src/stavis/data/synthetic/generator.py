@@ -1,0 +1,271 @@
+"""From a seed to one video: its frames, its sound, its truth."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from stavis.data.synthetic.observers import Sight, simulate_observers
+from stavis.data.synthetic.presets import Preset, make_preset
+from stavis.data.synthetic.randomness import generator
+from stavis.data.synthetic.scene import Stage
+from stavis.data.synthetic.script import write_script
+from stavis.data.synthetic.sound import SAMPLE_RATE, render_soundtrack
+from stavis.data.synthetic.truth import SILENT, Truth
+from stavis.errors import StavisError
+
+Frame = npt.NDArray[np.uint8]
+Key = tuple[int | str, ...]
+
+_GRID_ROWS = 30  # of the drive "contrast"
+_IDLE_APPEAL = 0.35  # of an object at rest, against one at work
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """All that a video follows from.
+
+    Attributes:
+        seed: The user's seed.
+        key: Which of the seed's videos it is.
+        preset_name: What the truth calls the preset.
+        preset: The shares.
+        size: (width, height) in pixels.
+        num_frames: Length.
+        frame_rate: Frames per second.
+        num_observers: How many watch it.
+    """
+
+    seed: int
+    key: Key
+    preset_name: str
+    preset: Preset
+    size: tuple[int, int]
+    num_frames: int
+    frame_rate: float
+    num_observers: int
+
+
+class ClipMaker:
+    """Makes one video: its sound at once, its frames one by one, its truth when the last frame has been made.
+
+    Attributes:
+        settings: What it follows from.
+        script: What happens in it.
+        samples: (S,) its sound, in -1..1 at `SAMPLE_RATE`.
+    """
+
+    def __init__(self, settings: ClipSettings) -> None:
+        self.settings = clip = settings
+        self.script = write_script(clip.seed, clip.key, clip.preset, clip.num_frames, clip.frame_rate)
+        self.samples = render_soundtrack(self.script, clip.seed, clip.key)
+        width, height = clip.size
+        num_frames, num_actors = clip.num_frames, len(self.script.roles)
+        self._targets = np.full((num_frames, num_actors, 3), np.nan, dtype=np.float32)
+        self._boxes = np.full((num_frames, num_actors, 4), np.nan, dtype=np.float32)
+        self._activity = np.zeros((num_frames, num_actors), dtype=np.float32)
+        self._appeal = np.zeros((num_frames, num_actors), dtype=np.float32)
+        self._shot_index = np.zeros(num_frames, dtype=np.int16)
+        self._contrast = np.zeros(
+            (num_frames, _GRID_ROWS, max(1, round(_GRID_ROWS * width / height))), dtype=np.uint8
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order, each (H, W, 3) RGB."""
+        clip = self.settings
+        for index, shot in enumerate(self.script.shots):
+            roles = [role for role in self.script.roles if role.shot == index]
+            stage = Stage(
+                clip.seed, (*clip.key, "shot", index), clip.preset, shot, roles, clip.size, clip.frame_rate
+            )
+            numbers = [role.actor for role in roles]
+            for actor, number in zip(stage.actors, numbers, strict=True):
+                self._activity[shot.start_frame : shot.stop_frame, number] = actor.activity(stage.times)
+            before: list[npt.NDArray[np.float32]] = []
+            for row in range(len(stage.times)):
+                frame = shot.start_frame + row
+                image = stage.render(row)
+                small = _shrink(image, (2 * self._contrast.shape[1], 2 * self._contrast.shape[2]))
+                self._contrast[frame] = contrast_and_motion(small, before[0] if before else None)
+                before = [*before[-1:], small]
+                self._shot_index[frame] = index
+                self._targets[frame, numbers] = stage.targets(row)
+                self._boxes[frame, numbers] = stage.boxes(row)
+                for actor, number in zip(stage.actors, numbers, strict=True):
+                    x, y, _ = self._targets[frame, number]
+                    inside = 0 <= x < clip.size[0] and 0 <= y < clip.size[1]
+                    idle = actor.kind != "mover" and actor.performance is None
+                    self._appeal[frame, number] = inside * actor.appeal * (_IDLE_APPEAL if idle else 1.0)
+                yield image
+
+    def truth(self) -> Truth:
+        """The ground truth with the observers' gaze, once all frames have been made."""
+        clip, script = self.settings, self.script
+        heard = [script.sounding(frame) for frame in range(clip.num_frames)]
+        sounding = np.array([SILENT if who is None else who for who in heard], dtype=np.int16)
+        sight = Sight(
+            size=clip.size,
+            frame_rate=clip.frame_rate,
+            drives=dict(clip.preset.drives),
+            shot_index=self._shot_index,
+            sounding=sounding,
+            targets=self._targets,
+            appeal=self._appeal,
+            contrast_map=self._contrast,
+        )
+        gaze = simulate_observers(generator(clip.seed, *clip.key, "observers"), sight, clip.num_observers)
+        return Truth(
+            seed=clip.seed,
+            preset=clip.preset_name,
+            width=clip.size[0],
+            height=clip.size[1],
+            frame_rate=clip.frame_rate,
+            num_frames=clip.num_frames,
+            sample_rate=SAMPLE_RATE,
+            drives=dict(clip.preset.drives),
+            shots=[asdict(shot) for shot in script.shots],
+            actors=[
+                {
+                    "actor": role.actor,
+                    "shot": role.shot,
+                    "kind": role.kind,
+                    "candidate": role.candidate,
+                    "onsets": []
+                    if role.performance is None
+                    else [round(t, 6) for t in role.performance.onsets.tolist()],
+                }
+                for role in script.roles
+            ],
+            turns=[
+                {
+                    "start_seconds": turn.start_seconds,
+                    "stop_seconds": turn.stop_seconds,
+                    "actor": turn.actor,
+                    "sound": turn.sound,
+                    "level": turn.level,
+                }
+                for turn in script.turns
+            ],
+            bed=script.bed,
+            shot_index=self._shot_index,
+            sounding=sounding,
+            targets=self._targets,
+            boxes=self._boxes,
+            activity=self._activity,
+            appeal=self._appeal,
+            contrast_map=self._contrast,
+            loudness=_loudness(self.samples, clip.num_frames, clip.frame_rate),
+            gaze=gaze,
+        )
+
+
+def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """(h, w, 3) in 0..1."""
+    small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BOX)
+    return np.asarray(np.asarray(small) / np.float32(255), dtype=np.float32)
+
+
+def contrast_and_motion(
+    small: npt.NDArray[np.float32], before: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.uint8]:
+    """The drive "contrast": how much each part of a picture differs from around it and from the picture before.
+
+    Args:
+        small: (2h, 2w, 3) the picture, shrunk, in 0..1.
+        before: The same one or two frames before, None at a cut.
+
+    Returns:
+        (h, w), the strongest part 255.
+    """
+    centre = ndimage.uniform_filter(small, (3, 3, 0))
+    around = ndimage.uniform_filter(small, (15, 15, 0))
+    contrast = np.abs(centre - around).sum(axis=2)
+    energy = contrast / (contrast.mean() + 0.02)
+    if before is not None:
+        change = ndimage.uniform_filter(np.abs(small - before).sum(axis=2), 3)
+        change = np.maximum(change - np.median(change), 0)  # what the camera does is everywhere
+        energy = energy + 1.5 * change / (change.mean() + 0.01)
+    pooled = energy.reshape(small.shape[0] // 2, 2, small.shape[1] // 2, 2).mean(axis=(1, 3)) ** 2
+    return np.asarray(pooled * (255 / (pooled.max() + 1e-9)), dtype=np.uint8)
+
+
+def _loudness(
+    samples: npt.NDArray[np.float32], num_frames: int, frame_rate: float
+) -> npt.NDArray[np.float32]:
+    edges = (
+        np.rint((np.arange(num_frames + 1) - 0.5) / frame_rate * SAMPLE_RATE)
+        .astype(int)
+        .clip(0, len(samples))
+    )
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    width = np.maximum(np.diff(edges), 1)
+    return np.asarray(np.sqrt((energy[edges[1:]] - energy[edges[:-1]]) / width), dtype=np.float32)
+
+
+def check_settings(
+    seconds: float, size: tuple[int, int], frame_rate: float, seed: int, num_observers: int
+) -> int:
+    """The number of frames, if the settings are possible."""
+    width, height = size
+    if not (32 <= width <= 7680 and 32 <= height <= 7680):
+        raise StavisError(f"size {width}x{height}; allowed: 32 to 7680 pixels a side")
+    if not 1 <= frame_rate <= 240:
+        raise StavisError(f"{frame_rate} frames per second; allowed: 1 to 240")
+    if not 0 < seconds <= 3600:
+        raise StavisError(f"{seconds} seconds; allowed: above 0, to 3600")
+    if seed < 0:
+        raise StavisError(f"seed {seed}; allowed: 0 or more")
+    if num_observers < 1:
+        raise StavisError(f"{num_observers} observers; allowed: 1 or more")
+    return max(1, round(seconds * frame_rate))
+
+
+def render_clip(
+    path: Path,
+    *,
+    seed: int,
+    preset: str | Preset = "mixed",
+    seconds: float = 8.0,
+    size: tuple[int, int] = (320, 240),
+    frame_rate: float = 25.0,
+    num_observers: int = 20,
+) -> Truth:
+    """Generates one clip as a video file with sound. No database of `write_databases` holds it, whatever its seed.
+
+    Args:
+        path: The video file; its suffix gives the container.
+        seed: >= 0.
+        preset: A name of `PRESETS`, or one of your own.
+        seconds: Length.
+        size: (width, height) in pixels.
+        frame_rate: Frames per second.
+        num_observers: How many watch it.
+
+    Returns:
+        Its ground truth, gaze included.
+
+    Raises:
+        StavisError: A setting outside its range, or the file cannot be written.
+    """
+    from stavis.media import VideoWriter, write_wave
+
+    num_frames = check_settings(seconds, size, frame_rate, seed, num_observers)
+    name = preset if isinstance(preset, str) else "own"
+    shares = make_preset(preset) if isinstance(preset, str) else preset
+    maker = ClipMaker(
+        ClipSettings(seed, ("clip",), name, shares, size, num_frames, frame_rate, num_observers)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        wave = Path(folder) / "sound.wav"
+        write_wave(wave, maker.samples, SAMPLE_RATE)
+        with VideoWriter(
+            path, width=size[0], height=size[1], frame_rate=frame_rate, audio_from=wave
+        ) as writer:
+            for image in maker.frames():
+                writer.write(image)
+    return maker.truth()

@@ -1,0 +1,228 @@
+"""Simulated observers: a mixture of reasons to look somewhere, carried out by eyes that need time."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis.data.synthetic.presets import DRIVES
+from stavis.data.synthetic.truth import Gaze, share_of_drives
+
+Array = npt.NDArray[np.float64]
+
+LATENCY_SECONDS = (0.2, 0.03)  # mean and standard deviation, from seeing to the eye's start
+LATENCY_LIMITS = (0.12, 0.35)
+FIXATION_SECONDS = (0.3, 0.4)  # median, and standard deviation of the logarithm
+FIXATION_LIMITS = (0.08, 1.5)
+DEGREES_ACROSS = 36.0  # visual angle that the picture's width spans
+CUT_CAPTURE = 0.8  # probability that a cut ends a fixation early, one latency after it
+TURN_CAPTURE = 0.5  # the same for a new source of sound
+CENTER_SIGMA = (0.12, 0.12)  # in widths and heights
+INHIBITION_STRENGTH = 0.7
+INHIBITION_SECONDS = 0.8
+INHIBITION_SIGMA = 0.05  # in widths
+OBSERVER_CONCENTRATION = (
+    40.0  # of the Dirichlet distribution of the observers' own shares: higher is more alike
+)
+CALIBRATION_SIGMA = 0.006  # an observer's constant error, in widths
+JITTER_SIGMA = 0.003  # error of each sample, in widths
+BLINKS_PER_SECOND = 0.25
+BLINK_SECONDS = (0.1, 0.2)
+
+
+class Sight:
+    """What the observers of one video can see and hear, frame by frame; the part of its truth that gaze depends on."""
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        frame_rate: float,
+        drives: dict[str, float],
+        shot_index: npt.NDArray[np.int16],
+        sounding: npt.NDArray[np.int16],
+        targets: npt.NDArray[np.float32],
+        appeal: npt.NDArray[np.float32],
+        contrast_map: npt.NDArray[np.uint8],
+    ) -> None:
+        """The arguments are those of `Truth`."""
+        self.width, self.height = size
+        self.frame_rate = frame_rate
+        self.num_frames = len(shot_index)
+        self.drives = drives
+        self.shot_index = shot_index
+        self.sounding = sounding
+        self.targets = targets.astype(np.float64)
+        self.appeal = appeal.astype(np.float64)
+        flat = contrast_map.reshape(self.num_frames, -1).astype(np.float64)
+        flat[flat.sum(axis=1) == 0] = 1.0
+        self.contrast_cumulated = np.cumsum(flat, axis=1) / flat.sum(axis=1, keepdims=True)
+        self.grid = contrast_map.shape[1:]
+        self.cuts = np.flatnonzero(np.diff(shot_index)) + 1
+        changes = np.flatnonzero(np.diff(sounding)) + 1
+        self.new_sounds = np.array([frame for frame in changes if sounding[frame] >= 0], dtype=int)
+
+    def propose(self, rng: np.random.Generator, drive: str, frame: int) -> tuple[float, float, int]:
+        """A place that a drive leads to at a frame: x, y in pixels, and the actor looked at or -1."""
+        if drive == "center":
+            x = rng.normal(self.width / 2, CENTER_SIGMA[0] * self.width)
+            y = rng.normal(self.height / 2, CENTER_SIGMA[1] * self.height)
+            return x, y, -1
+        if drive == "contrast":
+            cell = int(np.searchsorted(self.contrast_cumulated[frame], rng.random()))
+            row, column = divmod(min(cell, self.contrast_cumulated.shape[1] - 1), self.grid[1])
+            x = (column + rng.random()) * self.width / self.grid[1]
+            y = (row + rng.random()) * self.height / self.grid[0]
+            return x - 0.5, y - 0.5, -1
+        actor = -1
+        if drive == "source":
+            actor = int(self.sounding[frame])
+        elif drive == "objects" and self.appeal[frame].any():
+            cumulated = np.cumsum(self.appeal[frame])
+            actor = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
+        if actor >= 0:
+            x, y, sigma = self.targets[frame, actor]
+            return rng.normal(x, sigma), rng.normal(y, sigma), actor
+        return rng.uniform(-0.5, self.width - 0.5), rng.uniform(-0.5, self.height - 0.5), -1
+
+
+def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: int) -> Gaze:
+    """Lets observers watch a video.
+
+    An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, leads: to what
+    was there one latency before. Cuts and new sources of sound end fixations early. Places looked at a moment ago
+    attract less. Objects are followed while they are looked at.
+
+    Args:
+        rng: Draws everything.
+        sight: The video.
+        num_observers: How many; each is independent of the others.
+
+    Returns:
+        Their samples, by observer, then frame.
+    """
+    parts = [_watch(rng, sight, observer) for observer in range(num_observers)]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
+    observer, frame, x, y, drive, fixation = columns
+    return Gaze(
+        observer.astype(np.int32),
+        frame.astype(np.int32),
+        x.astype(np.float32),
+        y.astype(np.float32),
+        drive.astype(np.int8),
+        fixation.astype(np.int32),
+    )
+
+
+def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.NDArray[Any], ...]:
+    width, height, rate, num_frames = sight.width, sight.height, sight.frame_rate, sight.num_frames
+    shares = {sounding: _own_shares(rng, sight.drives, sounding) for sounding in (False, True)}
+    tempo = float(rng.lognormal(0, 0.12))
+    offset = rng.normal(0, CALIBRATION_SIGMA * width, 2)
+    events = sorted(
+        [(float(frame) / rate, CUT_CAPTURE) for frame in sight.cuts]
+        + [(float(frame) / rate, TURN_CAPTURE) for frame in sight.new_sounds]
+    )
+    gaze_x = np.full(num_frames, np.nan)
+    gaze_y = np.full(num_frames, np.nan)
+    drive_of = np.full(num_frames, -1)
+    fixation_of = np.full(num_frames, -1)
+    # A trial begins with a fixation cross in the middle.
+    x, y, actor, drive = (width - 1) / 2, (height - 1) / 2, -1, -1
+    onset, seen_frame, number = 0.0, 0, 0
+    visited: list[tuple[float, float, float]] = []  # x, y, time of leaving
+    total = num_frames / rate
+    while onset < total:
+        duration = float(
+            np.clip(rng.lognormal(np.log(FIXATION_SECONDS[0] * tempo), FIXATION_SECONDS[1]), *FIXATION_LIMITS)
+        )
+        latency = float(np.clip(rng.normal(*LATENCY_SECONDS), *LATENCY_LIMITS))
+        end = _interrupted(rng, events, onset, onset + duration, latency)
+        first, last = int(np.ceil(onset * rate - 1e-9)), min(int(np.ceil(end * rate - 1e-9)), num_frames)
+        if last > first:
+            xs, ys = _follow(sight, x, y, actor, seen_frame, first, last)
+            gaze_x[first:last], gaze_y[first:last] = xs, ys
+            drive_of[first:last], fixation_of[first:last] = drive, number
+            x, y = float(xs[-1]), float(ys[-1])
+        visited = [*visited[-3:], (x, y, end)]
+        # The eye's next place was chosen one latency before it starts.
+        seen_frame = int(np.clip((end - latency) * rate + 0.5, 0, num_frames - 1))
+        share = shares[int(sight.sounding[seen_frame]) >= 0]
+        drive = int(np.searchsorted(np.cumsum(share), rng.random() * share.sum(), side="right"))
+        new_x, new_y, actor = _choose(rng, sight, DRIVES[drive], seen_frame, visited, end)
+        degrees = np.hypot(new_x - x, new_y - y) * DEGREES_ACROSS / width
+        onset = end + 0.021 + 0.0022 * degrees  # the main sequence: a saccade's duration grows with its size
+        x, y = new_x, new_y
+        number += 1
+    for begin in np.cumsum(rng.exponential(1 / BLINKS_PER_SECOND, 4 + int(total))):
+        first = int(begin * rate)
+        gaze_x[first : first + max(1, round(rng.uniform(*BLINK_SECONDS) * rate))] = np.nan
+    gaze_x += offset[0] + rng.normal(0, JITTER_SIGMA * width, num_frames)
+    gaze_y += offset[1] + rng.normal(0, JITTER_SIGMA * width, num_frames)
+    seen = (gaze_x > -0.5) & (gaze_x < width - 0.5) & (gaze_y > -0.5) & (gaze_y < height - 0.5)
+    frames = np.flatnonzero(seen)
+    return (
+        np.full(len(frames), observer),
+        frames,
+        gaze_x[frames],
+        gaze_y[frames],
+        drive_of[frames],
+        fixation_of[frames],
+    )
+
+
+def _own_shares(rng: np.random.Generator, drives: dict[str, float], sounding: bool) -> Array:
+    """An observer's own shares, whose mean over observers is the designed one."""
+    shares = share_of_drives(drives, sounding=sounding)
+    own = np.zeros(len(shares))
+    own[shares > 0] = rng.dirichlet(shares[shares > 0] * OBSERVER_CONCENTRATION)
+    return own
+
+
+def _interrupted(
+    rng: np.random.Generator, events: list[tuple[float, float]], onset: float, end: float, latency: float
+) -> float:
+    """When a fixation ends that a cut or a new sound may end early."""
+    for time, capture in events:
+        # An event up to one latency before the fixation's onset can still end it: the eye was under way.
+        if time + latency > onset + FIXATION_LIMITS[0] and time + latency < end and rng.random() < capture:
+            return time + latency
+    return end
+
+
+def _choose(
+    rng: np.random.Generator,
+    sight: Sight,
+    drive: str,
+    frame: int,
+    visited: list[tuple[float, float, float]],
+    now: float,
+) -> tuple[float, float, int]:
+    """Draws a place, again where a moment ago was looked at (inhibition of return) or which is off the picture."""
+    scale = 2 * (INHIBITION_SIGMA * sight.width) ** 2
+    for _ in range(8):
+        x, y, actor = sight.propose(rng, drive, frame)
+        if not (-0.5 < x < sight.width - 0.5 and -0.5 < y < sight.height - 0.5):
+            continue
+        repelled = 0.0
+        for old_x, old_y, left in visited:
+            near = np.exp(-((x - old_x) ** 2 + (y - old_y) ** 2) / scale)
+            repelled = max(repelled, INHIBITION_STRENGTH * np.exp(-(now - left) / INHIBITION_SECONDS) * near)
+        if rng.random() >= repelled:
+            break
+    return float(np.clip(x, 0, sight.width - 1)), float(np.clip(y, 0, sight.height - 1)), actor
+
+
+def _follow(
+    sight: Sight, x: float, y: float, actor: int, seen_frame: int, first: int, last: int
+) -> tuple[Array, Array]:
+    """Gaze in frames `first` to `last`: at rest, or with the actor that it was aimed at while that is in the shot."""
+    xs, ys = np.full(last - first, x), np.full(last - first, y)
+    if actor < 0:
+        return xs, ys
+    moved = sight.targets[first:last, actor, :2] - sight.targets[seen_frame, actor, :2]
+    gone = np.isnan(moved[:, 0])
+    if gone.any():  # the shot is over: the eye stays where it was
+        begin = int(np.argmax(gone))
+        moved[begin:] = moved[begin - 1] if begin else 0.0
+    return xs + moved[:, 0], ys + moved[:, 1]

@@ -1,0 +1,244 @@
+"""What happens in a video, before anything is painted or heard: shots, who is in them, what sounds when."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stavis.data.synthetic.performance import KINDS, SOUND_OF_KIND, Performance, draw_performance
+from stavis.data.synthetic.presets import ROUTES, Preset
+from stavis.data.synthetic.randomness import generator
+
+OFF_SCREEN = -1
+"""Stands for the actor of a sound whose source is not in the picture."""
+
+_SHORTEST_TURN = 1.2  # seconds: a shorter rest of a shot goes to the turn before
+_SOUNDTRACKS = ("silence", "music", "ambience", "off-screen")
+
+
+@dataclass(frozen=True)
+class Role:
+    """One object of a shot.
+
+    Attributes:
+        actor: Its number, counted through the whole video.
+        shot: The shot that it is in.
+        kind: "person", "striker", "player", "machine" or "mover".
+        performance: What it is seen to do; None for one that is idle throughout or cannot sound.
+        candidate: Whether it could be the source of a sound.
+    """
+
+    actor: int
+    shot: int
+    kind: str
+    performance: Performance | None
+    candidate: bool
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The frames from one cut to the next.
+
+    Attributes:
+        start_frame: Its first frame.
+        stop_frame: Behind its last one.
+        route: How the sounding object can be found, one of `ROUTES`.
+    """
+
+    start_frame: int
+    stop_frame: int
+    route: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch of sound of one source.
+
+    Attributes:
+        start_seconds: From the video's beginning.
+        stop_seconds: Its end.
+        actor: Who is heard; `OFF_SCREEN` for a source that is not in the picture.
+        sound: "speech", "blows", "notes", "noise", "music" or "ambience".
+        level: Peak amplitude of its strongest event, 0..1.
+        performance: What is heard; None for music and ambience.
+    """
+
+    start_seconds: float
+    stop_seconds: float
+    actor: int
+    sound: str
+    level: float
+    performance: Performance | None
+
+
+@dataclass(frozen=True)
+class Script:
+    """A video's shots, roles and sounds.
+
+    Attributes:
+        num_frames: Of the video.
+        frame_rate: Frames per second.
+        shots: In order, without gaps.
+        roles: All shots' objects; `roles[i].actor == i`.
+        turns: In order of their beginnings.
+        bed: "music" or "ambience" under everything, or "none".
+        bed_level: Its amplitude, 0..1.
+    """
+
+    num_frames: int
+    frame_rate: float
+    shots: tuple[Shot, ...]
+    roles: tuple[Role, ...]
+    turns: tuple[Turn, ...]
+    bed: str
+    bed_level: float
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.frame_rate
+
+    def sounding(self, frame: int) -> int | None:
+        """The actor whose turn it is at a frame's time, `OFF_SCREEN` for a source out of sight, None for no sound."""
+        time = frame / self.frame_rate
+        for turn in self.turns:
+            if turn.start_seconds <= time < turn.stop_seconds:
+                return turn.actor
+        return None
+
+
+def write_script(
+    seed: int, key: tuple[int | str, ...], preset: Preset, num_frames: int, frame_rate: float
+) -> Script:
+    """Draws a video's script.
+
+    Args:
+        seed: The user's seed.
+        key: Which video it is.
+        preset: The shares.
+        num_frames: Length of the video.
+        frame_rate: Frames per second.
+    """
+    rng = generator(seed, *key, "script")
+    shots: list[Shot] = []
+    roles: list[Role] = []
+    turns: list[Turn] = []
+    route_weights = np.array([preset.routes[route] for route in ROUTES])
+    for start, stop in _cut(rng, preset, num_frames, frame_rate):
+        shot = Shot(start, stop, str(rng.choice(ROUTES, p=route_weights / route_weights.sum())))
+        cast, heard = _fill_shot(rng, preset, shot, len(shots), len(roles), frame_rate)
+        shots.append(shot)
+        roles += cast
+        turns += heard
+    bed, bed_level = "none", 0.0
+    if rng.random() < preset.bed_share:
+        bed = "music" if rng.random() < 0.5 else "ambience"
+        bed_level = float(10 ** (rng.uniform(-42, -24) / 20))
+    return Script(num_frames, frame_rate, tuple(shots), tuple(roles), tuple(turns), bed, bed_level)
+
+
+def _cut(
+    rng: np.random.Generator, preset: Preset, num_frames: int, frame_rate: float
+) -> list[tuple[int, int]]:
+    """Frame ranges of the shots; one shorter than the shortest allowed is joined to the one before it."""
+    shortest = preset.shot_seconds[0] * frame_rate
+    cuts = [0]
+    while num_frames - cuts[-1] > shortest:
+        cuts.append(cuts[-1] + max(1, round(rng.uniform(*preset.shot_seconds) * frame_rate)))
+    cuts = [cut for cut in cuts if cut == 0 or num_frames - cut >= shortest]
+    return list(zip(cuts, [*cuts[1:], num_frames], strict=True))
+
+
+def _draw_kinds(rng: np.random.Generator, preset: Preset, route: str, num: int) -> list[str]:
+    first = "person" if rng.random() < preset.person_share else str(rng.choice(KINDS[1:]))
+    if route == "synchrony":
+        return [first] * num
+    others = [kind for kind in KINDS if kind != first]
+    rng.shuffle(others)
+    if route == "semantic":
+        kinds = [first, *others][:num]
+    else:
+        kinds = [first, *(str(rng.choice([first, *others])) for _ in range(num - 1))]
+    rng.shuffle(kinds)  # places and numbers must not tell which was drawn first
+    return kinds
+
+
+def _fill_shot(
+    rng: np.random.Generator, preset: Preset, shot: Shot, index: int, first_actor: int, frame_rate: float
+) -> tuple[list[Role], list[Turn]]:
+    start, stop = shot.start_frame / frame_rate, shot.stop_frame / frame_rate
+    fewest, most = preset.num_candidates
+    kinds = _draw_kinds(rng, preset, shot.route, int(rng.integers(fewest, most, endpoint=True)))
+    # Everybody performs through the whole shot; the sound then picks one after the other. So how an object moves says
+    # nothing about whether it is heard, except where sight is meant to tell.
+    performances: list[Performance] = [
+        draw_performance(rng, SOUND_OF_KIND[kind], start, stop) for kind in kinds
+    ]
+    level = float(10 ** (rng.uniform(-22, -3) / 20))
+    seen: list[Performance | None] = list(performances)
+    turns: list[Turn] = []
+    if shot.route == "none":
+        turns = _unrelated_turns(rng, kinds, start, stop, level)
+    else:
+        previous = -1
+        for turn_start, turn_stop in _turn_times(rng, preset, start, stop):
+            who = int(rng.choice([i for i in range(len(kinds)) if i != previous or len(kinds) == 1]))
+            previous = who
+            heard = performances[who].within(turn_start, turn_stop)
+            turn_level = level * float(10 ** (rng.uniform(-3, 3) / 20))
+            turns.append(
+                Turn(turn_start, turn_stop, first_actor + who, heard.sound, min(turn_level, 0.9), heard)
+            )
+    if shot.route == "sight":
+        seen = [
+            _join([t.performance for t in turns if t.actor == first_actor + i]) for i in range(len(kinds))
+        ]
+    roles = [
+        Role(first_actor + i, index, kind, performance, True)
+        for i, (kind, performance) in enumerate(zip(kinds, seen, strict=True))
+    ]
+    for _ in range(rng.integers(*preset.num_movers, endpoint=True)):
+        roles.append(Role(first_actor + len(roles), index, "mover", None, False))
+    return roles, turns
+
+
+def _turn_times(
+    rng: np.random.Generator, preset: Preset, start: float, stop: float
+) -> list[tuple[float, float]]:
+    times = []
+    begin = start + rng.uniform(0, 0.4)
+    while stop - begin >= _SHORTEST_TURN:
+        end = begin + rng.uniform(*preset.turn_seconds)
+        if stop - end < _SHORTEST_TURN:
+            end = stop
+        times.append((begin, end))
+        begin = end + rng.uniform(0, 0.4)
+    return times or [(start, stop)]
+
+
+def _unrelated_turns(
+    rng: np.random.Generator, kinds: list[str], start: float, stop: float, level: float
+) -> list[Turn]:
+    """Silence, music, ambience, or a source out of sight of a kind that is not in the picture."""
+    soundtrack = str(rng.choice(_SOUNDTRACKS, p=[0.15, 0.3, 0.15, 0.4]))
+    absent = [kind for kind in KINDS if kind not in kinds]
+    if soundtrack == "silence":
+        return []
+    if soundtrack == "off-screen" and absent:
+        performance = draw_performance(rng, SOUND_OF_KIND[str(rng.choice(absent))], start, stop)
+        return [Turn(start, stop, OFF_SCREEN, performance.sound, level, performance)]
+    sound = "ambience" if soundtrack == "ambience" else "music"
+    return [Turn(start, stop, OFF_SCREEN, sound, level, None)]
+
+
+def _join(parts: list[Performance | None]) -> Performance | None:
+    present = [part for part in parts if part is not None and len(part.onsets)]
+    if not present:
+        return None
+    first = present[0]
+    return Performance(
+        first.sound,
+        np.concatenate([p.onsets for p in present]),
+        np.concatenate([p.durations for p in present]),
+        np.concatenate([p.strengths for p in present]),
+        np.concatenate([p.pitches for p in present]),
+        first.tail,
+    )

@@ -1,0 +1,187 @@
+"""What is known about a generated video: who sounds when, where everything is, who looks where and why."""
+
+import dataclasses
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis.data.synthetic.presets import DRIVES
+from stavis.errors import StavisError
+from stavis.files import write_bytes, write_text
+
+Array = npt.NDArray[np.float64]
+
+SILENT = -2
+"""In `Truth.sounding`: no source sounds. (-1, `OFF_SCREEN`: one that is out of sight, music, ambience.)"""
+
+SIGMA_SHARE = 1 / 36
+"""Standard deviation of the density maps' Gaussian, in picture widths: about one degree where the picture spans 36."""
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where simulated observers looked: one row a sample, a sample a frame and observer, none in saccades and blinks.
+
+    Attributes:
+        observer: (N,) numbers from 0.
+        frame: (N,) from 0.
+        x: (N,) pixels from 0 at the left edge's pixel.
+        y: (N,) pixels from 0 at the top edge's pixel.
+        drive: (N,) index into `DRIVES`: why the observer looks there; -1 before the first choice.
+        fixation: (N,) number of the fixation, counted per observer.
+    """
+
+    observer: npt.NDArray[np.int32]
+    frame: npt.NDArray[np.int32]
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    drive: npt.NDArray[np.int8]
+    fixation: npt.NDArray[np.int32]
+
+    def fixation_maps(self, num_frames: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """(T, H, W): fixated where at least one observer looks."""
+        width, height = size
+        maps = np.zeros((num_frames, height, width), dtype=np.bool_)
+        columns = np.clip(np.rint(self.x), 0, width - 1).astype(int)
+        rows = np.clip(np.rint(self.y), 0, height - 1).astype(int)
+        maps[self.frame, rows, columns] = True
+        return maps
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A generated video's ground truth. Pixels count from 0 at the centre of the top left pixel's corner.
+
+    Attributes:
+        seed: The user's seed.
+        preset: The preset's name.
+        width: In pixels.
+        height: In pixels.
+        frame_rate: Frames per second.
+        num_frames: Of the video.
+        sample_rate: Of its sound, in Hz.
+        drives: Drive -> share of the fixations while an object on the screen sounds.
+        shots: One dictionary a shot: start_frame, stop_frame, route.
+        actors: One dictionary an object: actor (its number), shot, kind, candidate, onsets (seconds).
+        turns: One dictionary a stretch of sound: start_seconds, stop_seconds, actor (-1: out of sight), sound, level.
+        bed: "music", "ambience" or "none" under everything.
+        shot_index: (T,) which shot each frame is of.
+        sounding: (T,) which actor is heard: a number, -1 (out of sight), -2 (`SILENT`).
+        targets: (T, A, 3) x, y and standard deviation, in pixels, of where gaze lands on each actor; nan where it is
+            not in the shot.
+        boxes: (T, A, 4) left, top, right, bottom in pixels (of people the head); nan likewise.
+        activity: (T, A) how strongly each acts, 0..1, heard or not.
+        appeal: (T, A) weight of each in the drive "objects"; 0 where it is out of the picture.
+        contrast_map: (T, h, w) the drive "contrast" in 0..255, on a coarse grid.
+        loudness: (T,) root mean square of the sound of each frame's time, half a frame to either side.
+        gaze: The observers' samples.
+    """
+
+    seed: int
+    preset: str
+    width: int
+    height: int
+    frame_rate: float
+    num_frames: int
+    sample_rate: int
+    drives: dict[str, float]
+    shots: list[dict[str, Any]]
+    actors: list[dict[str, Any]]
+    turns: list[dict[str, Any]]
+    bed: str
+    shot_index: npt.NDArray[np.int16]
+    sounding: npt.NDArray[np.int16]
+    targets: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    activity: npt.NDArray[np.float32]
+    appeal: npt.NDArray[np.float32]
+    contrast_map: npt.NDArray[np.uint8]
+    loudness: npt.NDArray[np.float32]
+    gaze: Gaze
+
+    @property
+    def sigma_pixels(self) -> float:
+        """Standard deviation of the density maps' Gaussian."""
+        return self.width * SIGMA_SHARE
+
+    def route(self, frame: int) -> str:
+        """How the sounding object of a frame can be found: "semantic", "synchrony", "sight" or "none"."""
+        return str(self.shots[self.shot_index[frame]]["route"])
+
+    def candidates(self, frame: int) -> list[int]:
+        """The actors in a frame's shot that could be the source of a sound."""
+        shot = self.shot_index[frame]
+        return [actor["actor"] for actor in self.actors if actor["candidate"] and actor["shot"] == shot]
+
+    def drive_shares(self, frame: int) -> Array:
+        """(5,): the share of each of `DRIVES` in the choices made at a frame."""
+        return share_of_drives(self.drives, sounding=int(self.sounding[frame]) >= 0)
+
+    def only_sound_share(self, frame: int) -> float:
+        """The share of the choices made at a frame whose aim no observer without the sound could tell.
+
+        Sight leaves n objects that could be the source, so of the fixations that the sound draws it can place 1/n.
+        """
+        if self.sounding[frame] < 0 or self.route(frame) not in ("semantic", "synchrony"):
+            return 0.0
+        return self.drives["source"] * (1 - 1 / len(self.candidates(frame)))
+
+    def save(self, path: Path) -> None:
+        """Writes `<path>.npz` (arrays) and `<path>.json` (the rest); same truth, same bytes."""
+        arrays, plain = {}, {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[field.name] = value
+            elif isinstance(value, Gaze):
+                arrays |= {
+                    f"gaze_{name.name}": getattr(value, name.name) for name in dataclasses.fields(Gaze)
+                }
+            else:
+                plain[field.name] = value
+        write_arrays(path.with_suffix(".npz"), arrays)
+        write_text(path.with_suffix(".json"), json.dumps(plain, indent=1) + "\n")
+
+
+def share_of_drives(drives: dict[str, float], *, sounding: bool) -> Array:
+    """(5,): the shares in the order of `DRIVES`; without a sounding object its share goes to the others."""
+    shares = np.array([drives[name] for name in DRIVES])
+    if not sounding:
+        shares[DRIVES.index("source")] = 0.0
+        if not shares.any():  # all went to the sound; what is left is anywhere
+            shares[DRIVES.index("uniform")] = 1.0
+    return np.asarray(shares / shares.sum())
+
+
+def read_truth(path: Path) -> Truth:
+    """Reads what `Truth.save` wrote.
+
+    Args:
+        path: `<video>.json` or `<video>.npz`, or without a suffix.
+
+    Raises:
+        StavisError: A file is missing or not of that form.
+    """
+    try:
+        plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        gaze = Gaze(**{f.name: arrays.pop(f"gaze_{f.name}") for f in dataclasses.fields(Gaze)})
+        return Truth(**plain, **arrays, gaze=gaze)
+    except FileNotFoundError as error:
+        raise StavisError(f"{error.filename}: not found; `stavis synth` writes it") from None
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise StavisError(f"{path}: not the ground truth of a generated video ({error})") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Writes a compressed `.npz` whose bytes depend on the arrays alone, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
