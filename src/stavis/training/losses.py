@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,9 +25,9 @@ class LossWeights:
             instead of by 1.
     """
 
-    bce: float = 0.1
-    cc: float = 2.0
-    nss: float = 1.0
+    bce: Annotated[float, Ge(0)] = 0.1
+    cc: Annotated[float, Ge(0)] = 2.0
+    nss: Annotated[float, Ge(0)] = 1.0
     anneal_side_outputs: bool = True
 
 

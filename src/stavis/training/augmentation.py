@@ -1,0 +1,101 @@
+"""Random changes of a training clip beyond the published crop and flip. All are off by default."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from annotated_types import Ge, Le
+from torch.nn import functional as F
+
+from stavis.preprocess import AUDIO_SCALE
+
+Array = npt.NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None, None]  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a clip may be changed. 0 leaves it as it is.
+
+    Attributes:
+        colour: Brightness, contrast and saturation are each multiplied by a factor in 1 - colour to 1 +
+            colour, the same for all frames of a clip.
+        scale: Frames and maps are enlarged by a factor in 1 to 1 + scale about a random place, and cropped.
+        audio_gain_decibels: The sound is made louder or softer by up to this.
+        audio_noise: White noise is added, of a standard deviation up to this share of full scale.
+        audio_silence: The probability that a clip loses its sound.
+    """
+
+    colour: Annotated[float, Ge(0), Le(1)] = 0.0
+    scale: Annotated[float, Ge(0), Le(4)] = 0.0
+    audio_gain_decibels: Annotated[float, Ge(0)] = 0.0
+    audio_noise: Annotated[float, Ge(0), Le(1)] = 0.0
+    audio_silence: Annotated[float, Ge(0), Le(1)] = 0.0
+
+    @property
+    def is_active(self) -> bool:
+        return self != Augmentation()
+
+
+def random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
+    """The source of a sample's random changes in an epoch: a function of these three, on any machine."""
+    # The last number keeps these draws apart from those of crop and flip.
+    return np.random.RandomState(np.random.SeedSequence([seed, epoch, index, 5]).generate_state(8))
+
+
+def change_colour(
+    clip: Array, mean: tuple[float, float, float], amount: float, rng: np.random.RandomState
+) -> Array:
+    """Multiplies brightness, contrast and saturation of a clip (3, T, H, W), RGB in 0..255 minus `mean`."""
+    brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3).astype(np.float32)
+    offset = np.array(mean, dtype=np.float32)[:, None, None, None]
+    pixels = (clip + offset) * brightness
+    grey = (pixels * _LUMA).sum(0, keepdims=True)
+    pixels = grey.mean() + (grey - grey.mean() + (pixels - grey) * saturation) * contrast
+    changed: Array = np.clip(pixels, 0, 255) - offset
+    return changed
+
+
+def enlarge(clip: Array, maps: Array, amount: float, rng: np.random.RandomState) -> tuple[Array, Array]:
+    """Crops the same random box from all frames and maps and resizes it to their size, bilinearly.
+
+    Args:
+        clip: (3, T, H, W).
+        maps: (2, H, W), density map and fixation map.
+        amount: The box's sides are the picture's divided by 1 to 1 + amount.
+        rng: Draws factor and place.
+
+    Returns:
+        Clip and maps, of the same shapes. A fixation map's pixel is 1 where the enlarged one is above 0.
+    """
+    height, width = clip.shape[2:]
+    factor = rng.uniform(1, 1 + amount)
+    box_height, box_width = max(1, round(height / factor)), max(1, round(width / factor))
+    top, left = rng.randint(height - box_height + 1), rng.randint(width - box_width + 1)
+
+    def resize(pictures: Array) -> Array:
+        box = torch.from_numpy(pictures[:, :, top : top + box_height, left : left + box_width])
+        resized = F.interpolate(box, size=(height, width), mode="bilinear", align_corners=False)
+        return np.ascontiguousarray(resized.numpy())
+
+    larger = resize(maps[None])[0]
+    larger[1] = larger[1] > 0
+    return resize(clip), larger
+
+
+def change_sound(audio: Array, augmentation: Augmentation, rng: np.random.RandomState) -> Array:
+    """Changes an excerpt (S,) in -256..256. Noise lies only where the sound does: the buffer's margins stay 0."""
+    gain = 10 ** (rng.uniform(-1, 1) * augmentation.audio_gain_decibels / 20)
+    deviation = rng.uniform(0, 1) * augmentation.audio_noise * AUDIO_SCALE
+    noise = rng.standard_normal(len(audio)).astype(np.float32) * np.float32(deviation)
+    if rng.uniform() < augmentation.audio_silence:
+        return np.zeros_like(audio)
+    (sounding,) = np.nonzero(audio)
+    changed = audio * np.float32(gain)
+    if len(sounding):
+        span = slice(sounding[0], sounding[-1] + 1)
+        changed[span] += noise[span]
+    return changed

@@ -1,0 +1,362 @@
+"""The recipe of a training run: TOML in, frozen dataclasses out. Every default is the published stage-1 recipe's."""
+
+import dataclasses
+import difflib
+import functools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from annotated_types import Ge, Gt, Lt
+
+from stavis.data.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.model import ModelConfig
+from stavis.training.augmentation import Augmentation
+from stavis.training.losses import LossWeights
+from stavis.training.optim import OptimizerSettings, ScheduleSettings
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on.
+
+    Attributes:
+        root: Folder in the published layout.
+        split: Which of the published divisions into training and test lists.
+        databases: Folder names; none means all that have lists.
+        quirks: A table of switches between the published loader's oddities and what this project does (see
+            docs/reproduction.md), or for all of them at once "reference" or "fixed".
+        allow_missing: Leave out, with a warning, what the lists name and the folder lacks, instead of
+            refusing.
+        cache: Folder of the frame cache, which is built first where it is not complete; "" decodes every file
+            anew for each clip. `{split}` and `{data}` stand for `split` and `root`.
+        workers: Processes that load data, for each process that trains; 0 loads in the training process
+            itself.
+    """
+
+    root: str = "data"
+    split: Annotated[int, Ge(1)] = 1
+    databases: tuple[str, ...] = ()
+    quirks: Quirks = field(default_factory=Quirks)
+    allow_missing: bool = False
+    cache: str = "{data}/frame_cache"
+    workers: Annotated[int, Ge(0)] = 2
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How many clips make a step.
+
+    Attributes:
+        size: Clips to an optimizer step, over all processes and accumulation. The loss is divided by it.
+        max_clips: The most clips that one process takes through the network at once: less memory, and
+            BatchNorm statistics of fewer clips. Accumulation follows from the three.
+    """
+
+    size: Annotated[int, Ge(1)] = 128
+    max_clips: Annotated[int, Ge(1)] = 128
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What is measured after an epoch, on centre crops.
+
+    Attributes:
+        on: "test" measures on the test lists, as the published code does: to look at, never to pick a model
+            by. "holdout" keeps a part of the *training* list's videos out of training, so that the best
+            checkpoint may be kept and training may stop early. "none" measures nothing.
+        every: Epochs from one measurement to the next; there is always one after the last.
+        holdout_share: Of the training videos of each database, at least one video; drawn by the run's seed.
+        metric: What "best" means, on the holdout: the lowest "loss", or the highest "cc" or "nss".
+        patience: Stop when so many measurements in a row brought nothing better; 0 never stops early.
+    """
+
+    on: Literal["test", "holdout", "none"] = "test"
+    every: Annotated[int, Ge(1)] = 1
+    holdout_share: Annotated[float, Gt(0), Lt(1)] = 0.1
+    metric: Literal["loss", "cc", "nss"] = "loss"
+    patience: Annotated[int, Ge(0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.patience and self.on != "holdout":
+            raise ValueError("patience needs on = 'holdout': no model may be picked by its test videos")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How it is computed. None of it is part of the published recipe.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N", "mps".
+        precision: "bfloat16" and "float16" compute the network, not the loss, in that precision (autocast).
+        compile: Compile the network first (torch.compile).
+        channels_last: Store pictures with the channels innermost, which some GPUs like better.
+        batch_norm: "local" takes statistics over the clips that a process has at once, as published;
+            "synchronised" over those of all processes; "frozen" keeps those of the initial weights.
+        on_nan: When the loss is not finite: "stop", or "skip" that step.
+        max_skipped: Steps that may be skipped in a run before it stops all the same.
+    """
+
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    batch_norm: Literal["local", "synchronised", "frozen"] = "local"
+    on_nan: Literal["stop", "skip"] = "stop"
+    max_skipped: Annotated[int, Ge(0)] = 10
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What a run writes.
+
+    Attributes:
+        checkpoint_steps: Optimizer steps from one checkpoint to the next, besides the one after every epoch;
+            0 for that one alone.
+        keep_checkpoints: How many of the newest checkpoints stay.
+        overlays: Of how many validation clips pictures are written; 0 writes none.
+        overlay_epochs: Epochs from one set of pictures to the next.
+        tensorboard: Write scalars and pictures for TensorBoard, where it is installed.
+    """
+
+    checkpoint_steps: Annotated[int, Ge(0)] = 100
+    keep_checkpoints: Annotated[int, Ge(1)] = 2
+    overlays: Annotated[int, Ge(0)] = 4
+    overlay_epochs: Annotated[int, Ge(1)] = 10
+    tensorboard: bool = True
+
+
+@pydantic.with_config(pydantic.ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
+class Recipe:
+    """All of a training run's settings.
+
+    Attributes:
+        seed: Of the initial weights, the order of the clips, crops, flips and augmentation.
+        epochs: Passes over the training list.
+        initial_weights: Files or folders that the network starts from, one after the other, as far as they
+            fit: published initialisers and checkpoints, weights folders. None is from scratch. `{split}` and
+                `{data}`
+            stand for `data.split` and `data.root`.
+        model: Which network.
+        data: What is trained on.
+        batch: How many clips make a step.
+        loss: How the loss is put together.
+        optimizer: The optimizer.
+        schedule: How the learning rates change.
+        augmentation: Random changes of the clips beyond crop and flip.
+        validation: What is measured after an epoch.
+        runtime: How it is computed.
+        log: What the run writes.
+    """
+
+    seed: Annotated[int, Ge(0)] = 1
+    epochs: Annotated[int, Ge(1)] = 60
+    initial_weights: tuple[str, ...] = ()
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(modality="visual"))
+    data: DataSettings = field(default_factory=DataSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        absent = {"visual": {"soundnet", "fusion"}}.get(self.model.modality, set()) & set(
+            self.optimizer.frozen
+        )
+        if absent:
+            raise ValueError(
+                f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network has not"
+            )
+
+    def resolve(self, path: str) -> str:
+        """`path` with its `{split}` and `{data}` filled in."""
+        return path.replace("{split}", str(self.data.split)).replace("{data}", self.data.root)
+
+
+PUBLISHED: dict[str, Recipe] = {
+    "visual": Recipe(initial_weights=("{data}/pretrained_models/resnet-50-kinetics.pth",)),
+    "audiovisual": Recipe(
+        initial_weights=("runs/visual_split{split}/weights", "{data}/pretrained_models/soundnet8.pth"),
+        model=ModelConfig(modality="audiovisual"),
+    ),
+}
+"""The two stages of the published training. configs/visual.toml and configs/audiovisual.toml say the same."""
+
+
+# A run may be resumed with others of these: beyond rounding they do not change the numbers that it arrives at.
+# `batch.max_clips` does through BatchNorm, as the number of processes does, and must be free to follow the memory.
+CHANGEABLE = frozenset(
+    {
+        "batch.max_clips",
+        "data.allow_missing",
+        "data.cache",
+        "data.root",
+        "data.workers",
+        "log.checkpoint_steps",
+        "log.keep_checkpoints",
+        "log.overlay_epochs",
+        "log.overlays",
+        "log.tensorboard",
+        "runtime.channels_last",
+        "runtime.compile",
+        "runtime.device",
+        "runtime.max_skipped",
+        "runtime.on_nan",
+    }
+)
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe from a TOML file, with `a.b=value` settings that win over it.
+
+    Raises:
+        StavisError: The file is missing or not TOML, a key is not known, a value is not allowed.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StavisError(f"{path}: recipe not found") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StavisError(f"{path}: not a TOML file: {error}") from None
+    return parse_recipe(table, str(path), overrides)
+
+
+def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """The recipe with `a.b=value` settings changed.
+
+    Raises:
+        StavisError: A key is not known, a value is not allowed.
+    """
+    return parse_recipe(dataclasses.asdict(recipe), "recipe", overrides)
+
+
+def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a table as TOML gives it.
+
+    Args:
+        table: Nested dictionaries.
+        source: Named in errors.
+        overrides: `a.b=value` settings that win over the table.
+
+    Raises:
+        StavisError: A key is not known, a value is not allowed.
+    """
+    # Through JSON, as pydantic then takes lists for tuples and is strict in all else. TOML's dates become
+    # strings, which no setting takes.
+    merged: dict[str, Any] = json.loads(json.dumps(table, default=str))
+    overrides = list(overrides)
+    for override in overrides:
+        _set(merged, override)
+    _expand(merged)
+    try:
+        return _adapter().validate_json(json.dumps(merged), strict=True)
+    except pydantic.ValidationError as error:
+        where = f"{source} with --set {' '.join(overrides)}" if overrides else source
+        raise StavisError(f"{where}: {_explain(error.errors(include_url=False)[0])}") from None
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML, every setting included; `read_recipe` gives the same recipe back."""
+    return _format_table(dataclasses.asdict(recipe), ())
+
+
+def differences(here: Recipe, there: Recipe) -> list[str]:
+    """What differs between two recipes and would lead to other numbers, a line for each setting."""
+    ours, theirs = _flatten(dataclasses.asdict(here)), _flatten(dataclasses.asdict(there))
+    return [
+        f"{key} is {_format_value(ours[key])}, was {_format_value(theirs[key])}"
+        for key in ours
+        if ours[key] != theirs[key] and key not in CHANGEABLE
+    ]
+
+
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[Recipe]:
+    return pydantic.TypeAdapter(Recipe)
+
+
+def _set(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise StavisError(f"--set {override}: expected key=value, data.split=2 say")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare string, which TOML would want in quotes
+    *path, last = key.strip().split(".")
+    for part in path:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise StavisError(f"--set {override}: {part!r} is a single value, not a table")
+        table = inner
+    table[last] = value
+
+
+def _expand(table: dict[str, Any]) -> None:
+    """Writes out what may be written shorter: a list of one without brackets, a set of quirks by its name."""
+    for path in (("initial_weights",), ("data", "databases"), ("optimizer", "frozen"), ("data", "quirks")):
+        *outer, last = path
+        inner: Any = table
+        for part in outer:
+            inner = inner.get(part)
+            if not isinstance(inner, dict):
+                break
+        else:
+            value = inner.get(last)
+            if isinstance(value, str):
+                inner[last] = dataclasses.asdict(Quirks.named(value)) if last == "quirks" else [value]
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f"unknown key {key!r}; the nearest that there is: {_nearest_key(key)!r}"
+        case "dataclass_type":
+            return f"{key!r} is a table of settings, not {error['input']!r}"
+        case "value_error":
+            return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    return f"{key} {error['msg'].removeprefix('Input ')}, found {error['input']!r}"
+
+
+def _nearest_key(key: str) -> str:
+    tables = dataclasses.asdict(Recipe())
+    known = [*_flatten(tables), *(name for name, value in tables.items() if isinstance(value, dict))]
+    # A key of the right name in a wrong table is nearer than any misspelt one.
+    same_name = [one for one in known if one.rpartition(".")[2] == key.rpartition(".")[2]]
+    return (same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.0))[0]
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _format_table(table: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    values = [(key, value) for key, value in table.items() if not isinstance(value, dict)]
+    text = f"[{'.'.join(path)}]\n" if path else ""
+    text += "".join(f"{key} = {_format_value(value)}\n" for key, value in values)
+    for key, value in table.items():
+        if isinstance(value, dict):
+            text += "\n" + _format_table(value, (*path, key))
+    return text
+
+
+def _format_value(value: Any) -> str:
+    # JSON's strings, numbers, booleans and lists are TOML's too.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
