@@ -1,0 +1,209 @@
+"""Reads one matrix of a MATLAB 5 file (what MATLAB's -v6 and -v7 write).
+
+scipy.io.loadmat reads more, but a single wrong byte in a file can crash the interpreter in it. Of a test run's three
+hundred thousand fixation files, one may be damaged.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis.errors import StavisError
+
+HEADER_BYTES = 128
+
+# Data types and array classes by their numbers in the format's description ("MAT-File Format", The MathWorks).
+_NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_MATRIX = 14
+_COMPRESSED = 15
+_SPARSE_CLASS = 5
+_NUMERIC_CLASSES = range(6, 16)
+_OTHER_CLASSES = {
+    1: "a cell array",
+    2: "a struct",
+    3: "an object",
+    4: "text",
+    16: "a function",
+    17: "an object",
+}
+_COMPLEX_FLAG = 0x0800
+_MAX_FULL_SIZE = 1 << 27  # numbers: a damaged size must not fill the memory
+
+
+class _DamagedError(Exception):
+    """The bytes do not follow the format."""
+
+
+class _NotNumbersError(Exception):
+    """The variable is something else than a matrix of real numbers."""
+
+
+class _Element(NamedTuple):
+    """A tagged piece of the file: the number of its type and its bytes."""
+
+    kind: int
+    data: memoryview
+
+
+class _Matrix(NamedTuple):
+    """The head of a matrix, and its numbers, not yet looked at."""
+
+    name: str
+    array_class: int
+    is_complex: bool
+    shape: tuple[int, ...]
+    parts: Iterator[_Element]
+
+
+def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
+    """Reads the numeric or logical matrix `name`. Sparse ones become full.
+
+    Returns:
+        The matrix, in the number type that it is stored in, which can be smaller than its MATLAB class: zeros and
+        ones of class double are stored in 8 bits.
+
+    Raises:
+        StavisError: The file is missing, is no MATLAB 5 file (7.3 is not), is damaged, has no variable of that name,
+            or the variable is not a matrix of real numbers.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StavisError(f"{path}: cannot be read ({error.strerror})") from None
+    if data[:10] == b"MATLAB 7.3" or data[:4] == b"\x89HDF":
+        raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file; save it with -v7: save(file, '{name}', '-v7')")
+    order = {b"IM": "<", b"MI": ">"}.get(data[HEADER_BYTES - 2 : HEADER_BYTES])
+    if order is None:
+        raise StavisError(f"{path}: not a MATLAB 5 file ({len(data)} bytes)")
+    names = []
+    try:
+        for matrix in _matrices(memoryview(data)[HEADER_BYTES:], order, name):
+            if matrix.name == name:
+                return _numbers(matrix, order)
+            names.append(matrix.name)
+    except _DamagedError as error:
+        raise StavisError(f"{path}: damaged MATLAB file ({error})") from None
+    except _NotNumbersError as error:
+        raise StavisError(f"{path}: '{name}' is {error}; a matrix of real numbers is allowed") from None
+    raise StavisError(f"{path}: no variable '{name}' in it; found: {', '.join(names) or 'none'}")
+
+
+def _matrices(data: memoryview, order: str, wanted: str) -> Iterator[_Matrix]:
+    """The variables of a file. Of compressed ones, only the wanted one is unpacked whole."""
+    for element in _elements(data, order, padded=False):
+        kind, content = element
+        if kind == _COMPRESSED:
+            unpacked = _unpack(content, at_most=256 + len(wanted))
+            # The name is known without the numbers: they end where this head does.
+            cut = wanted.encode() not in unpacked
+            if not cut:
+                unpacked = _unpack(content)
+            inner = next(_elements(memoryview(unpacked), order, padded=False, cut=cut), None)
+            if inner is None:
+                raise _DamagedError("an empty variable")
+            yield _matrix(inner, order, cut=cut)
+        else:
+            yield _matrix(element, order)
+
+
+def _unpack(packed: memoryview, at_most: int = 0) -> bytes:
+    """Inflates a zlib stream, whole or its first `at_most` bytes."""
+    stream = zlib.decompressobj()
+    try:
+        unpacked = stream.decompress(packed, at_most)
+    except zlib.error as error:
+        raise _DamagedError(str(error)) from None
+    if not stream.eof and not at_most:
+        raise _DamagedError("compressed data ends early")
+    return unpacked
+
+
+def _elements(data: memoryview, order: str, *, padded: bool = True, cut: bool = False) -> Iterator[_Element]:
+    """The elements that follow each other in `data`; the last may be cut off with `cut`."""
+    begin = 0
+    while begin < len(data):
+        if len(data) - begin < 8:
+            raise _DamagedError("it ends inside a tag")
+        kind, size = struct.unpack_from(order + "II", data, begin)
+        if kind >> 16:  # a small element: type, size and up to 4 bytes share 8 bytes
+            kind, size = kind & 0xFFFF, kind >> 16
+            if size > 4:
+                raise _DamagedError(f"a small element of {size} bytes")
+            begin += 4
+            end, following = begin + size, begin + 4
+        else:
+            begin += 8
+            end = begin + size
+            following = end + (-end % 8 if padded else 0)
+        if end > len(data) and not cut:
+            raise _DamagedError(f"it ends {end - len(data)} bytes early")
+        yield _Element(kind, data[begin:end])
+        begin = following
+
+
+def _matrix(element: _Element, order: str, cut: bool = False) -> _Matrix:
+    if element.kind != _MATRIX:
+        raise _DamagedError(f"a variable of data type {element.kind}")
+    parts = _elements(element.data, order, cut=cut)
+    try:
+        flags, shape, name = (next(parts) for _ in range(3))
+        (word,) = struct.unpack_from(order + "I", flags.data)
+        return _Matrix(
+            name=bytes(name.data).decode("latin-1"),
+            array_class=word & 0xFF,
+            is_complex=bool(word & _COMPLEX_FLAG),
+            shape=struct.unpack(f"{order}{len(shape.data) // 4}i", shape.data),
+            parts=parts,
+        )
+    except (RuntimeError, StopIteration, struct.error):
+        raise _DamagedError("a variable without flags, size or name") from None
+
+
+def _numbers(matrix: _Matrix, order: str) -> npt.NDArray[Any]:
+    if matrix.is_complex:
+        raise _NotNumbersError("complex")
+    if min(matrix.shape, default=0) < 0 or len(matrix.shape) < 2:
+        raise _DamagedError(f"the size {matrix.shape}")
+    if matrix.array_class != _SPARSE_CLASS and matrix.array_class not in _NUMERIC_CLASSES:
+        raise _NotNumbersError(_OTHER_CLASSES.get(matrix.array_class, f"of class {matrix.array_class}"))
+    arrays = [_array(part, order) for part in matrix.parts]
+    if len(arrays) != (3 if matrix.array_class == _SPARSE_CLASS else 1):
+        raise _DamagedError(f"a matrix of {len(arrays)} parts")
+    if matrix.array_class == _SPARSE_CLASS:
+        return _full(arrays[0], arrays[1], arrays[2], matrix.shape)
+    (numbers,) = arrays
+    if numbers.size != np.prod(matrix.shape, dtype=object):
+        raise _DamagedError(f"{numbers.size} numbers for the size {matrix.shape}")
+    return numbers.reshape(matrix.shape, order="F")
+
+
+def _array(element: _Element, order: str) -> npt.NDArray[Any]:
+    if element.kind not in _NUMBER_TYPES:
+        raise _DamagedError(f"numbers of data type {element.kind}")
+    dtype = np.dtype(order + _NUMBER_TYPES[element.kind])
+    if len(element.data) % dtype.itemsize:
+        raise _DamagedError(f"{len(element.data)} bytes of {dtype.itemsize}-byte numbers")
+    return np.frombuffer(element.data, dtype)
+
+
+def _full(
+    rows: npt.NDArray[Any], column_starts: npt.NDArray[Any], numbers: npt.NDArray[Any], shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """The full matrix of a sparse one, which is stored as the rows and numbers of each column."""
+    if len(shape) != 2 or np.prod(shape, dtype=object) > _MAX_FULL_SIZE:
+        raise _DamagedError(f"a sparse matrix of the size {shape}")
+    height, width = shape
+    if column_starts.size != width + 1 or column_starts[0] != 0 or (np.diff(column_starts) < 0).any():
+        raise _DamagedError("the columns of a sparse matrix do not follow each other")
+    num_stored = int(column_starts[-1])
+    rows, numbers = rows[:num_stored], numbers[:num_stored]  # there may be room for more
+    if rows.size != num_stored or numbers.size != num_stored or not ((rows >= 0) & (rows < height)).all():
+        raise _DamagedError("the rows of a sparse matrix are not inside it")
+    result = np.zeros(shape, dtype=numbers.dtype, order="F")
+    result[rows, np.repeat(np.arange(width), np.diff(column_starts))] = numbers
+    return result
