@@ -3,12 +3,14 @@
 from stavis.media.audio import AudioReader, read_wave, write_wave
 from stavis.media.frames import Frame, read_frames
 from stavis.media.probe import AudioInfo, VideoInfo, probe
+from stavis.media.writer import VideoWriter
 
 __all__ = [
     "AudioInfo",
     "AudioReader",
     "Frame",
     "VideoInfo",
+    "VideoWriter",
     "probe",
     "read_frames",
     "read_wave",

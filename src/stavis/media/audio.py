@@ -3,7 +3,7 @@
 import itertools
 import math
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 
 from stavis.errors import StavisError
 from stavis.files import atomic_path
@@ -42,6 +43,7 @@ _CHANNEL_WEIGHTS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.0, "LFE2
 _LARGEST_ROUNDING_SECONDS = Fraction(1, 10)
 # Decoding begins this much before the start of an excerpt, as decoders and resamplers need a run-up.
 _RUN_UP_SECONDS = 1
+_LAYOUTS = {1: "mono", 2: "stereo"}  # by the number of channels
 _SILENCE_CHUNK = 65536  # samples
 
 
@@ -85,20 +87,11 @@ class AudioReader:
         self.sample_rate = sample_rate or SAMPLE_RATE
         self.has_sound = False
         self.num_samples: int | None = 0
-        self._track: _Track | None = None
+        self._track: SoundTrack | None = None
         self._blocks: Iterator[Samples] = iter(())
         self._buffer = np.zeros(0, np.float32)
         self._last_start: int | None = None
-        sound = Path(path)
-        if sound.is_dir():
-            wave_path = image_folder.find_wave(sound)
-            if wave_path is None:
-                if stream is not None:
-                    raise StavisError(f"{sound} has no wave, so no audio stream {stream}")
-                self._shift = self._position = 0
-                return
-            sound = wave_path
-        self._track = _open_track(sound, stream)
+        self._track = open_sound(Path(path), stream)
         if self._track is not None:
             self.has_sound = True
             self.sample_rate = sample_rate or self._track.sample_rate
@@ -109,7 +102,8 @@ class AudioReader:
             self.num_samples = self._track.count_samples(self.sample_rate)
             if self.num_samples is not None:
                 self.num_samples = max(0, self.num_samples - self._shift)
-            self._position, self._blocks = self._track.blocks(self.sample_rate, self._shift)
+            self._position, blocks = self._track.blocks(self.sample_rate, self._shift, mix_to_mono)
+            self._blocks = (block[0] for block in blocks)
 
     def read(self, start: int, stop: int) -> Samples:
         """The samples from `start` on, `stop` excluded, in -1..1; zeros before, behind and without the sound.
@@ -169,8 +163,23 @@ class AudioReader:
         self.close()
 
 
-def _open_track(path: Path, index: int | None) -> "_Track | None":
-    """The sound of a file, None where there is none or, with a warning, none that can be decoded."""
+def open_sound(path: Path, index: int | None) -> "SoundTrack | None":
+    """The sound of a file or image folder, None where there is none or, with a warning, none that can be decoded.
+
+    Raises:
+        StavisError: The file cannot be read or has no audio stream `index`.
+    """
+    if path.is_dir():
+        wave_path = image_folder.find_wave(path)
+        if wave_path is None:
+            if index is not None:
+                raise StavisError(f"{path} has no wave, so no audio stream {index}")
+            return None
+        path = wave_path
+    return _open_track(path, index)
+
+
+def _open_track(path: Path, index: int | None) -> "SoundTrack | None":
     container = open_container(path)
     try:
         stream = find_audio_stream(container, path, index)
@@ -183,7 +192,7 @@ def _open_track(path: Path, index: int | None) -> "_Track | None":
             for first in frames:
                 if first is not None:
                     zero = _find_zero(path, container, first)
-                    return _Track(path, index, container, stream, first.sample_rate, zero, first, frames)
+                    return SoundTrack(path, index, container, stream, zero, first, frames)
             why = "no frame in it can be decoded"
         logger.warning("%s: the sound (%s) is taken as silence, for %s", path, describe_audio(stream), why)
     except BaseException:
@@ -206,7 +215,10 @@ def _find_zero(path: Path, container: InputContainer, first: AudioFrame) -> Frac
 
 def _stamp(frame: AudioFrame) -> Fraction | None:
     """When the frame begins, in seconds on the file's own clock."""
-    return None if frame.pts is None or frame.time_base is None else Fraction(frame.pts) * frame.time_base
+    if frame.pts is None or frame.time_base is None:
+        return None
+    stamp: Fraction = frame.pts * frame.time_base
+    return stamp
 
 
 def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame | None]:
@@ -231,10 +243,14 @@ def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Itera
         )
 
 
-class _Track:
+class SoundTrack:
     """An audio stream being decoded.
 
-    Its samples are counted from the instant `zero`, at the stream's own rate.
+    Attributes:
+        stream: The stream.
+        sample_rate: Of the stream, in Hz.
+        zero: The instant from which samples are counted, that of the video's first picture, in seconds on the file's
+            own clock.
     """
 
     def __init__(
@@ -243,36 +259,57 @@ class _Track:
         index: int | None,
         container: InputContainer,
         stream: AudioStream,
-        sample_rate: int,
         zero: Fraction,
         first: AudioFrame,
         frames: Iterator[AudioFrame | None],
     ) -> None:
-        self.sample_rate = sample_rate
+        self.stream = stream
+        self.sample_rate = first.sample_rate
+        self.zero = zero
         self._path = path
         self._index = index
         self._container = container
-        self._stream = stream
-        self._zero = zero
         self._frames: Iterator[AudioFrame | None] = itertools.chain([first], frames)
 
     def close(self) -> None:
         self._frames = iter(())
         self._container.close()
 
+    def reopen(self) -> None:
+        """Goes back to the beginning."""
+        self._container.close()
+        self._container = open_container(self._path)
+        stream = find_audio_stream(self._container, self._path, self._index)
+        assert stream is not None
+        self.stream = stream
+        self._frames = _decode(self._container, stream, self._path)
+
+    def packets(self) -> Iterator["Packet[AudioStream]"]:
+        """The packets from the beginning, not decoded."""
+        self.reopen()
+        return (
+            packet for packet in self._container.demux(self.stream) if packet.size and packet.pts is not None
+        )
+
     def count_samples(self, sample_rate: int) -> int | None:
         """How many samples at `sample_rate` lie between `zero` and the sound's end, as the header says."""
-        stream = self._stream
-        if not stream.duration or not stream.time_base:
+        if not self.stream.duration or not self.stream.time_base:
             return None
-        end = ((stream.start_time or 0) + stream.duration) * stream.time_base - self._zero
+        end = ((self.stream.start_time or 0) + self.stream.duration) * self.stream.time_base - self.zero
         return max(0, math.ceil(end * sample_rate))
 
-    def blocks(self, sample_rate: int, first: int) -> tuple[int, Iterator[Samples]]:
+    def blocks(
+        self, sample_rate: int, first: int, mix: Callable[[AudioFrame], Samples]
+    ) -> tuple[int, Iterator[Samples]]:
         """Samples at `sample_rate`, block after block without gaps, from some way before sample `first` on.
 
+        Args:
+            sample_rate: In Hz.
+            first: A sample at that rate.
+            mix: Makes of a frame (channels, samples), always of the same number of channels, one or two.
+
         Returns:
-            The first block's first sample, and the blocks.
+            The first block's first sample, and the blocks, (channels, samples).
         """
         # The resampler begins where samples of both rates coincide.
         divisor = math.gcd(sample_rate, self.sample_rate)
@@ -280,36 +317,33 @@ class _Track:
         num_steps = max(0, first - _RUN_UP_SECONDS * sample_rate) // step
         if num_steps and not self._seek(num_steps * own_step):
             num_steps = 0
-        blocks = self._place(num_steps * own_step)
+        blocks = self._place(num_steps * own_step, mix)
         if sample_rate != self.sample_rate:
             blocks = _resample(blocks, self.sample_rate, sample_rate)
         return num_steps * step, blocks
 
     def _seek(self, first: int) -> bool:
         """Goes to where sample `first` can be decoded; False, and back at the beginning, where that cannot be had."""
-        wanted = self._zero + Fraction(first, self.sample_rate) - _RUN_UP_SECONDS
+        target = self.zero + Fraction(first, self.sample_rate)
+        wanted = target - _RUN_UP_SECONDS
+        if wanted <= self.zero or self.stream.time_base is None:
+            return False
         try:
-            if (time_base := self._stream.time_base) is not None and wanted > self._zero:
-                self._container.seek(int(wanted / time_base), stream=self._stream)
-                frames = _decode(self._container, self._stream, self._path)
-                frame = next((frame for frame in frames if frame is not None), None)
-                stamp = None if frame is None else _stamp(frame)
-                if stamp is not None and stamp <= self._zero + Fraction(first, self.sample_rate):
-                    self._frames = itertools.chain([frame], frames)
-                    return True
+            self._container.seek(int(wanted / self.stream.time_base), stream=self.stream)
+            frames = _decode(self._container, self.stream, self._path)
+            frame = next((frame for frame in frames if frame is not None), None)
+            stamp = None if frame is None else _stamp(frame)
+            if stamp is not None and stamp <= target:
+                self._frames = itertools.chain([frame], frames)
+                return True
         except av.error.FFmpegError:
             pass
-        self._container.close()
-        self._container = open_container(self._path)
-        stream = find_audio_stream(self._container, self._path, self._index)
-        assert stream is not None
-        self._stream = stream
-        self._frames = _decode(self._container, stream, self._path)
+        self.reopen()
         return False
 
-    def _place(self, first: int) -> Iterator[Samples]:
+    def _place(self, first: int, mix: Callable[[AudioFrame], Samples]) -> Iterator[Samples]:
         """The samples from `first` on, each at its place: gaps between time stamps are filled with zeros."""
-        mixer = _Mixer(self.sample_rate)
+        rates = _RateConverter(self.sample_rate)
         tolerance = int(_LARGEST_ROUNDING_SECONDS * self.sample_rate)
         position = first  # of the next sample to give out
         expected: int | None = None  # where the next frame begins if it follows the last without a gap
@@ -322,50 +356,47 @@ class _Track:
             if stamp is None:
                 begin = position if expected is None else expected
             else:
-                begin = round((stamp - self._zero) * self.sample_rate) + correction
+                begin = round((stamp - self.zero) * self.sample_rate) + correction
                 if expected is not None and begin < expected - tolerance:
                     correction += expected - begin
                 if expected is not None and begin <= expected + tolerance:
                     begin = expected
-            samples = mixer.mix(frame)
-            expected = begin + len(samples)
+            samples = rates.convert(mix(frame), frame.sample_rate)
+            expected = begin + samples.shape[1]
             while position < begin:
                 num = min(begin - position, _SILENCE_CHUNK)
-                yield np.zeros(num, np.float32)
+                yield np.zeros((len(samples), num), np.float32)
                 position += num
             if expected > position:
-                yield samples[position - begin :]
+                yield samples[:, position - begin :]
                 position = expected
 
 
-class _Mixer:
-    """Turns decoded frames into one channel of float32 in -1..1 at one rate."""
+class _RateConverter:
+    """Brings the frames of streams that change their sample rate on the way to one rate."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._resamplers: dict[int, AudioResampler] = {}
 
-    def mix(self, frame: AudioFrame) -> Samples:
-        if frame.sample_rate == self._sample_rate:
-            return _mix(frame)
-        # Some streams change their rate on the way.
+    def convert(self, samples: Samples, sample_rate: int) -> Samples:
+        if sample_rate == self._sample_rate:
+            return samples
+        layout = _LAYOUTS[len(samples)]
         resampler = self._resamplers.setdefault(
-            frame.sample_rate, AudioResampler("fltp", "mono", self._sample_rate)
+            sample_rate, AudioResampler("fltp", layout, self._sample_rate)
         )
-        mono = AudioFrame.from_ndarray(_mix(frame)[None], "fltp", "mono")
-        mono.sample_rate = frame.sample_rate
-        parts = [_to_channels(part)[0] for part in resampler.resample(mono)]
-        return np.concatenate([np.zeros(0, np.float32), *parts])
+        parts = [part.to_ndarray() for part in resampler.resample(make_frame(samples, sample_rate))]
+        return np.concatenate([np.zeros((len(samples), 0), np.float32), *parts], axis=1)
 
 
-def _mix(frame: AudioFrame) -> Samples:
-    channels = _to_channels(frame)
-    mono: Samples = channels[0]
+def mix_to_mono(frame: AudioFrame) -> Samples:
+    """(1, samples) in -1..1; how channels are mixed, `AudioReader` says."""
+    channels = to_channels(frame)
     if len(channels) > 1:
         weights = _channel_weights(frame.layout)
-        mono = weights @ channels if weights is not None else channels.mean(axis=0, dtype=np.float32)
-    clipped: Samples = np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
-    return clipped
+        channels = channels.mean(axis=0, dtype=np.float32) if weights is None else weights @ channels
+    return channels.reshape(1, -1)
 
 
 def _channel_weights(layout: AudioLayout) -> Samples | None:
@@ -373,37 +404,46 @@ def _channel_weights(layout: AudioLayout) -> Samples | None:
     names = [channel.name for channel in layout.channels]
     if len(names) <= 2 or not {"FL", "FR"} <= set(names):
         return None
-    weights = np.array([_CHANNEL_WEIGHTS.get(name, 0.5) for name in names], np.float32)
-    return weights / weights.sum()
+    weights = np.array([_CHANNEL_WEIGHTS.get(name, 0.5) for name in names])
+    normalised: Samples = (weights / weights.sum()).astype(np.float32)
+    return normalised
 
 
-def _to_channels(frame: AudioFrame) -> Samples:
-    """(channels, samples), full scale at 1."""
+def to_channels(frame: AudioFrame) -> Samples:
+    """(channels, samples) in -1..1, clipped to that where the codec goes beyond."""
     values: npt.NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if values.dtype == np.uint8:
-        return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
+        return ((values.astype(np.float64) - 128) / 128).astype(np.float32)
     if np.issubdtype(values.dtype, np.integer):
-        return (values / float(-int(np.iinfo(values.dtype).min))).astype(np.float32)
-    return values.astype(np.float32)
+        return (values / -float(np.iinfo(values.dtype).min)).astype(np.float32)
+    clipped: Samples = np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0).astype(np.float32, copy=False)
+    return clipped
+
+
+def make_frame(samples: Samples, sample_rate: int) -> AudioFrame:
+    """FFmpeg's frame of (channels, samples)."""
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", _LAYOUTS[len(samples)])
+    frame.sample_rate = sample_rate
+    return frame
 
 
 def _resample(blocks: Iterator[Samples], rate: int, new_rate: int) -> Iterator[Samples]:
     """Blocks at `new_rate`, whose first sample coincides with the first at `rate`."""
-    resampler = AudioResampler("fltp", "mono", new_rate)
+    resampler: AudioResampler | None = None
     num_in = num_out = 0
     for block in itertools.chain(blocks, [None]):
         frame = None
         if block is not None:
-            num_in += len(block)
-            frame = AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), "fltp", "mono")
-            frame.sample_rate = rate
-        for out in resampler.resample(frame):
-            samples = np.clip(out.to_ndarray()[0], -1.0, 1.0).astype(np.float32, copy=False)
+            num_in += block.shape[1]
+            frame = make_frame(block, rate)
+            resampler = resampler or AudioResampler("fltp", _LAYOUTS[len(block)], new_rate)
+        for out in resampler.resample(frame) if resampler else []:
+            samples = np.clip(out.to_ndarray(), -1.0, 1.0).astype(np.float32, copy=False)
             if block is None:  # the filter's last echo outlasts the sound
-                samples = samples[: max(0, math.ceil(num_in * new_rate / rate) - num_out)]
-            num_out += len(samples)
+                samples = samples[:, : max(0, -(-num_in * new_rate // rate) - num_out)]
+            num_out += samples.shape[1]
             yield samples
 
 
@@ -423,8 +463,8 @@ def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:
     track = _open_track(path, None)
     if track is None:
         raise StavisError(f"{path} has no sound that can be decoded")
-    _, blocks = track.blocks(track.sample_rate, 0)
-    samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+    _, blocks = track.blocks(track.sample_rate, 0, mix_to_mono)
+    samples = np.concatenate([np.zeros((1, 0), np.float32), *blocks], axis=1)[0]
     track.close()
     return samples, track.sample_rate
 

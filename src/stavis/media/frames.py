@@ -119,6 +119,7 @@ class VideoDecoder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.first_stamp: Fraction
         self._decoding: Iterator[tuple[Fraction, VideoFrame]]
         self._open()
         try:
@@ -285,7 +286,7 @@ class _Clock:
         else:
             while self._decoding_stamps and ticks is not None and self._decoding_stamps[0] <= ticks:
                 self._decoding_stamps.popleft()
-        stamp = None if ticks is None else ticks * self._time_base
+        stamp: Fraction | None = None if ticks is None else ticks * self._time_base
         if self._last is None:
             stamp = Fraction(0) if stamp is None else stamp
         elif stamp is None or stamp < self._last:
