@@ -26,7 +26,7 @@ from stavis.data.synthetic.sprites import (
     shape_sprite,
     smooth_texture,
 )
-from stavis.data.synthetic.textures import Colour, draw_colour, surface
+from stavis.data.synthetic.textures import Colour, draw_colour, fractal_noise, surface
 
 Array = npt.NDArray[np.float64]
 
@@ -194,7 +194,7 @@ class Person:
         yaw, skin = self.yaw, self.skin
         long_hair = rng.random() < 0.4
         if long_hair:
-            canvas.paint(canvas.ellipse(0, 0.1, 1.0, rng.uniform(1.15, 1.5)), self.hair)
+            canvas.paint(canvas.ellipse(0, 0.1, 0.95, rng.uniform(1.15, 1.4)), self.hair * 0.85)
         canvas.paint(canvas.box(-0.36, 0.5, 0.36, 1.6, 0.2), skin * 0.8)  # neck
         for side in (-1, 1):
             canvas.paint(canvas.ellipse(side * 0.76 - 0.1 * yaw, 0.05, 0.12, 0.22), skin * 0.85)
@@ -207,6 +207,7 @@ class Person:
         canvas.shade(shading)
         eye_y, nose_x = -0.08, yaw * 1.25
         iris = draw_colour(rng, (0.2, 0.7), (0.15, 0.45))
+        brow_tilt = rng.normal(-0.01, 0.025)
         for side in (-1, 1):
             x = yaw + side * 0.31 * (1 - 0.35 * abs(yaw) * (side * yaw > 0))
             canvas.paint(canvas.ellipse(x, eye_y - 0.03, 0.2, 0.15, soft=0.6) * 0.45, skin * 0.62)  # socket
@@ -214,9 +215,8 @@ class Person:
             look = yaw * 0.12
             canvas.paint(canvas.ellipse(x + look, eye_y, 0.065, 0.068), iris)
             canvas.paint(canvas.ellipse(x + look, eye_y, 0.033, 0.035), BLACK)
-            brow = canvas.capsule(
-                x - 0.16, eye_y - 0.2 + 0.03 * side, x + 0.16, eye_y - 0.2 - 0.03 * side, 0.035
-            )
+            inner, outer = x - side * 0.15, x + side * 0.16
+            brow = canvas.capsule(inner, eye_y - 0.2 + brow_tilt, outer, eye_y - 0.2 - 0.5 * brow_tilt, 0.033)
             canvas.paint(brow * 0.9, self.hair * 0.8)
         ridge = canvas.capsule(yaw * 1.05, eye_y, nose_x, 0.26, 0.07)
         canvas.paint(ridge * 0.35, np.minimum(skin * 1.22, 255))
@@ -233,7 +233,9 @@ class Person:
         sides = canvas.ellipse(0, -0.3, width * 1.15, 0.9) * np.clip(
             (np.abs(canvas.x - yaw * 0.5) - 0.62) * density, 0, 1
         )
-        strands = smooth_texture(rng, canvas, 0.18)[..., None]
+        combed = fractal_noise(rng, max(2, canvas.height // 6), canvas.width, 0.4)
+        streaks = np.repeat(combed, 7, axis=0)[: canvas.height]
+        strands = np.clip(1 + 0.13 * streaks, 0.6, 1.4)[..., None]
         if rng.random() < 0.93:
             canvas.paint(top, self.hair * strands)
             canvas.paint(sides * (canvas.y < (0.6 if long_hair else 0.1)), self.hair * strands * 0.9)

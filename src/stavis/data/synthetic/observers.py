@@ -73,7 +73,7 @@ class Sight:
             row, column = divmod(min(cell, self.contrast_cumulated.shape[1] - 1), self.grid[1])
             x = (column + rng.random()) * self.width / self.grid[1]
             y = (row + rng.random()) * self.height / self.grid[0]
-            return x - 0.5, y - 0.5, -1
+            return x, y, -1
         actor = -1
         if drive == "source":
             actor = int(self.sounding[frame])
@@ -83,7 +83,7 @@ class Sight:
         if actor >= 0:
             x, y, sigma = self.targets[frame, actor]
             return rng.normal(x, sigma), rng.normal(y, sigma), actor
-        return rng.uniform(-0.5, self.width - 0.5), rng.uniform(-0.5, self.height - 0.5), -1
+        return rng.uniform(0, self.width), rng.uniform(0, self.height), -1
 
 
 def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: int) -> Gaze:
@@ -128,7 +128,7 @@ def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.N
     drive_of = np.full(num_frames, -1)
     fixation_of = np.full(num_frames, -1)
     # A trial begins with a fixation cross in the middle.
-    x, y, actor, drive = (width - 1) / 2, (height - 1) / 2, -1, -1
+    x, y, actor, drive = width / 2, height / 2, -1, -1
     onset, seen_frame, number = 0.0, 0, 0
     visited: list[tuple[float, float, float]] = []  # x, y, time of leaving
     total = num_frames / rate
@@ -159,7 +159,7 @@ def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.N
         gaze_x[first : first + max(1, round(rng.uniform(*BLINK_SECONDS) * rate))] = np.nan
     gaze_x += offset[0] + rng.normal(0, JITTER_SIGMA * width, num_frames)
     gaze_y += offset[1] + rng.normal(0, JITTER_SIGMA * width, num_frames)
-    seen = (gaze_x > -0.5) & (gaze_x < width - 0.5) & (gaze_y > -0.5) & (gaze_y < height - 0.5)
+    seen = (gaze_x >= 0) & (gaze_x < width) & (gaze_y >= 0) & (gaze_y < height)
     frames = np.flatnonzero(seen)
     return (
         np.full(len(frames), observer),
@@ -202,7 +202,7 @@ def _choose(
     scale = 2 * (INHIBITION_SIGMA * sight.width) ** 2
     for _ in range(8):
         x, y, actor = sight.propose(rng, drive, frame)
-        if not (-0.5 < x < sight.width - 0.5 and -0.5 < y < sight.height - 0.5):
+        if not (0 <= x < sight.width and 0 <= y < sight.height):
             continue
         repelled = 0.0
         for old_x, old_y, left in visited:

@@ -67,7 +67,9 @@ def _drives(source: float) -> dict[str, float]:
 
 PRESETS: Mapping[str, Preset] = {
     "mixed": Preset(
-        routes={"semantic": 0.35, "synchrony": 0.15, "sight": 0.25, "none": 0.25}, drives=_drives(0.5)
+        routes={"semantic": 0.35, "synchrony": 0.15, "sight": 0.25, "none": 0.25},
+        drives=_drives(0.5),
+        num_candidates=(1, 4),
     ),
     "sound-decides": Preset(
         routes={"semantic": 0.75, "synchrony": 0.25, "sight": 0.0, "none": 0.0}, drives=_drives(0.65)

@@ -155,6 +155,8 @@ def _draw_kinds(rng: np.random.Generator, preset: Preset, route: str, num: int) 
     rng.shuffle(others)
     if route == "semantic":
         kinds = [first, *others][:num]
+    elif rng.random() < 0.4:  # a conversation, a band
+        kinds = [first] * num
     else:
         kinds = [first, *(str(rng.choice([first, *others])) for _ in range(num - 1))]
     rng.shuffle(kinds)  # places and numbers must not tell which was drawn first

@@ -1,5 +1,6 @@
 """The parts that objects are built of: painted once, with soft edges, then placed by an affine map per frame."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,6 +70,11 @@ class Sprite:
         return [self.to_local.apply(x, y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
 
 
+@functools.lru_cache(maxsize=65)
+def _opacity_table(opacity_64ths: int) -> list[int]:
+    return [level * opacity_64ths // 64 for level in range(256)]
+
+
 def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: float = 1.0) -> None:
     """Draws a sprite into `frame`, in place.
 
@@ -94,7 +100,7 @@ def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: f
     bilinear = Image.Resampling.BILINEAR
     cover = sprite.cover.transform(size, Image.Transform.AFFINE, data, bilinear)
     if opacity < 1:
-        cover = cover.point([int(level * opacity) for level in range(256)])
+        cover = cover.point(_opacity_table(round(opacity * 64)))
     colours = sprite.colours.transform(size, Image.Transform.AFFINE, data, bilinear)
     frame.paste(colours, (left, top), cover)
 

@@ -31,8 +31,8 @@ class Gaze:
     Attributes:
         observer: (N,) numbers from 0.
         frame: (N,) from 0.
-        x: (N,) pixels from 0 at the left edge's pixel.
-        y: (N,) pixels from 0 at the top edge's pixel.
+        x: (N,) pixels, 0 at the picture's left edge: the pixel is `floor(x)`.
+        y: (N,) pixels, 0 at its top edge.
         drive: (N,) index into `DRIVES`: why the observer looks there; -1 before the first choice.
         fixation: (N,) number of the fixation, counted per observer.
     """
@@ -48,15 +48,15 @@ class Gaze:
         """(T, H, W): fixated where at least one observer looks."""
         width, height = size
         maps = np.zeros((num_frames, height, width), dtype=np.bool_)
-        columns = np.clip(np.rint(self.x), 0, width - 1).astype(int)
-        rows = np.clip(np.rint(self.y), 0, height - 1).astype(int)
+        columns = np.clip(np.floor(self.x), 0, width - 1).astype(int)
+        rows = np.clip(np.floor(self.y), 0, height - 1).astype(int)
         maps[self.frame, rows, columns] = True
         return maps
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A generated video's ground truth. Pixels count from 0 at the centre of the top left pixel's corner.
+    """A generated video's ground truth. Pixels count from the picture's top left corner: a pixel is `floor(x)`.
 
     Attributes:
         seed: The user's seed.
