@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 Float64Map = npt.NDArray[np.float64]
 
 FIXATION_VARIABLE = "eyeMap"  # the variable of the published fixMap_*.mat files
+_MAT_DESCRIPTION = b"MATLAB 5.0 MAT-file, a fixation map".ljust(116)  # the header's text field
 MAP_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
 POSTPROCESSING_SIGMA = 2.0  # pixels of the prediction
@@ -146,6 +147,9 @@ def write_fixation_map(path: Path, fixation_map: Array) -> None:
         fixation_map = fixation_map.astype(np.uint8)
     with atomic_path(Path(path)) as temporary:
         scipy.io.savemat(temporary, {FIXATION_VARIABLE: fixation_map}, appendmat=False, do_compression=True)
+        with temporary.open("r+b") as file:
+            # scipy writes the time of day there; the same map shall give the same bytes.
+            file.write(_MAT_DESCRIPTION)
 
 
 def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
