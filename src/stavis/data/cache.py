@@ -1,0 +1,404 @@
+"""The frame cache: a video's pictures, maps and sound decoded once, at the network's size, and memory-mapped.
+
+Decoding sixteen 1280x720 JPEGs and resizing them is nearly all of a training sample's cost. The cache keeps three
+files a video:
+
+    <cache>/<database>/<video>/frames-<num>-<settings>-<sources>.npy   (num, height, width, 3) uint8, RGB
+    <cache>/<database>/<video>/maps-<num>-<settings>-<sources>.npy     (num, 2, height, width) uint8: density, fixations
+    <cache>/<database>/<video>/wave-<num>-<settings>-<sources>.npy     (1 + S,) float32: the rate in Hz, the samples
+
+`<settings>` is a hash of all that decides what decoding gives (sizes, filters, versions of the decoders) and
+`<sources>` one of the source files' names, sizes and modification times. So a file of the wanted name is right, and
+nothing else needs to be recorded; a changed source asks for another name. A file appears whole, by renaming, and is
+made under a lock, so that processes can share a cache, and share the work of making it.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import features
+
+from stavis.data.check import Problem, choose_databases, choose_lists, find_missing
+from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
+from stavis.data.quirks import Quirks
+from stavis.data.sources import load_frame, load_maps, load_waveform
+from stavis.data.workers import default_jobs, run_parallel
+from stavis.errors import StavisError
+from stavis.files import atomic_path, write_text
+from stavis.preprocess import Preprocessing
+from stavis.progress import console
+
+FORMAT_VERSION = 1  # of the cache's files: a change makes all existing ones unfit
+NPY_HEADER_BYTES = 128
+OPEN_FILES = 256  # memory maps that a process keeps open: each holds a file descriptor
+
+Part = Literal["frames", "maps", "wave"]
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """One file of the cache, there or not yet.
+
+    Attributes:
+        part: What it holds.
+        database: Of the video.
+        entry: The video's line in its fold list.
+        path: Where the file is, or will be.
+        num_bytes: Its size; of a wave, about.
+    """
+
+    part: Part
+    database: str
+    entry: FoldEntry
+    path: Path
+    num_bytes: int
+
+    @property
+    def num_sources(self) -> int:
+        """How many files have to be decoded to make it."""
+        return {"frames": self.entry.num_frames, "maps": 2 * self.entry.num_frames, "wave": 1}[self.part]
+
+
+@dataclass(frozen=True)
+class FrameCache:
+    """A cache folder, with the data folder that it caches and the settings that it was asked for with.
+
+    Attributes:
+        folder: Of the cache. One folder serves one data folder.
+        layout: The data folder.
+        preprocessing: Gives the sizes, filters and sample rate.
+        quirks: `fixation_blobs` and `native_sample_rate` decide what is kept.
+    """
+
+    folder: Path
+    layout: Layout
+    preprocessing: Preprocessing
+    quirks: Quirks
+
+    def file(self, part: Part, database: str, entry: FoldEntry) -> CacheFile:
+        """The cache file that the sources as they are now ask for. Looks at every source file's size and time."""
+        height, width = self.preprocessing.input_size
+        if part == "wave":
+            num_bytes = 4 * (1 + round(entry.num_frames / entry.frame_rate * self.preprocessing.sample_rate))
+        else:
+            num_bytes = entry.num_frames * height * width * {"frames": 3, "maps": 2}[part]
+        sources = _hash_sources(self._sources(part, database, entry))
+        name = f"{self.prefix(part, entry)}{sources}.npy"
+        path = self.folder / database / entry.video / name
+        return CacheFile(part, database, entry, path, NPY_HEADER_BYTES + num_bytes)
+
+    def build(
+        self, files: Iterable[CacheFile], *, jobs: int | None = None, quiet: bool = False
+    ) -> list[CacheFile]:
+        """Makes those of `files` that are not there yet, in parallel; what is finished stays, whatever happens.
+
+        Args:
+            files: From `file`.
+            jobs: Processes; None for as many as there are processors.
+            quiet: Show neither size nor progress.
+
+        Returns:
+            The files that were missing.
+
+        Raises:
+            StavisError: The disk is too small, or a source file is unreadable.
+        """
+        missing = self.missing(files)
+        if not missing:
+            return []
+        self._check_space(missing)
+        self._describe(missing)
+        if not quiet:
+            console.print(f"{self.folder}: {summarise(missing)} to cache", highlight=False, soft_wrap=True)
+        # The largest first, so that no process is left with a long one at the end.
+        missing.sort(key=lambda file: file.num_bytes, reverse=True)
+        # Files that another process is making are left for last, and waited for.
+        remaining = missing
+        for wait in (False, True):
+            made = run_parallel(
+                functools.partial(_build_file, self, wait),
+                remaining,
+                jobs=default_jobs() if jobs is None else jobs,
+                description="caching",
+                total=sum(file.num_sources for file in remaining),
+                unit="files",
+                quiet=quiet,
+            )
+            remaining = [file for file, done in zip(remaining, made, strict=True) if not done]
+            if not remaining:
+                break
+        return missing
+
+    def missing(self, files: Iterable[CacheFile]) -> list[CacheFile]:
+        """Those of `files` that are not in the cache, each once."""
+        return [file for path, file in {file.path: file for file in files}.items() if not path.exists()]
+
+    def prefix(self, part: Part, entry: FoldEntry) -> str:
+        """How the name of a part's file begins, whatever its sources are."""
+        settings = hashlib.sha256(json.dumps(self._settings(part), sort_keys=True).encode()).hexdigest()[:12]
+        return f"{part}-{entry.num_frames}-{settings}-"
+
+    def _settings(self, part: Part) -> dict[str, Any]:
+        """All that decides what the same source files decode to."""
+        p = self.preprocessing
+        settings: dict[str, Any] = {"part": part, "format": FORMAT_VERSION}
+        if part == "wave":
+            settings |= {"sample_rate": None if self.quirks.native_sample_rate else p.sample_rate}
+            return settings | {"av": importlib.metadata.version("av")}
+        settings |= {"intermediate_size": p.intermediate_size, "input_size": p.input_size}
+        settings |= {"resize_filter": p.resize_filter, "final_resize_filter": p.final_resize_filter}
+        settings |= {"pillow": PIL.__version__, "jpeg": features.version("jpg")}
+        if part == "maps":
+            settings |= {"fixation_blobs": self.quirks.fixation_blobs}
+        return settings
+
+    def _sources(self, part: Part, database: str, entry: FoldEntry) -> list[tuple[Path, str]]:
+        """The folders that a part is made from, and how the names of the files in them end."""
+        video = entry.video
+        if part == "frames":
+            return [(self.layout.frames_folder(database, video), ".jpg")]
+        if part == "wave":
+            wave = self.layout.wave(database, video)
+            return [(wave.parent, wave.name)]
+        density_maps = self.layout.density_map(database, video, 0).parent
+        return [(density_maps, ".jpg"), (self.layout.annotations_folder(database, video), ".mat")]
+
+    def _check_space(self, missing: Sequence[CacheFile]) -> None:
+        needed = sum(file.num_bytes for file in missing)
+        existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        if needed > free:
+            raise StavisError(
+                f"{self.folder}: {summarise(missing)} to cache, but {format_bytes(free)} are free on that disk; "
+                "choose another cache folder or fewer databases"
+            )
+
+    def _describe(self, missing: Sequence[CacheFile]) -> None:
+        """Leaves a note of what the settings' hashes in the file names stand for."""
+        path = self.folder / "settings.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        wanted = {
+            self.prefix(file.part, file.entry).split("-")[2]: self._settings(file.part) for file in missing
+        }
+        if not wanted.items() <= known.items():
+            write_text(path, json.dumps(known | wanted, indent=1) + "\n")
+
+
+def default_cache_folder(data_folder: Path) -> Path:
+    """Where a data folder's cache lies if no other place is chosen."""
+    return data_folder / "frame_cache"
+
+
+def plan_cache(
+    cache: FrameCache,
+    *,
+    databases: Sequence[str] | None = None,
+    split: int | None = None,
+    maps: bool = True,
+    audio: bool = True,
+) -> tuple[list[CacheFile], list[Problem]]:
+    """The cache files of all videos that the fold lists name, train and test.
+
+    Args:
+        cache: The folder and the settings.
+        databases: Which; None for all that have fold lists.
+        split: Of which split; None for all.
+        maps: Whether density and fixation maps are wanted.
+        audio: Whether sound is wanted.
+
+    Returns:
+        The files, there already or not, and what of their sources is missing.
+
+    Raises:
+        StavisError: A fold list is missing or unreadable.
+    """
+    wanted: dict[Part, bool] = {"frames": True, "maps": maps, "wave": audio}
+    files: list[CacheFile] = []
+    problems: list[Problem] = []
+    for database in choose_databases(cache.layout, databases):
+        lists = [read_fold_list(path) for _, _, path in choose_lists(cache.layout, database, split)]
+        entries = dict.fromkeys(entry for entries in lists for entry in entries)
+        found = {entry: find_files(cache.layout, database, entry) for entry in entries}
+        problems += find_missing(cache.layout, database, found, annotations=maps, audio=audio)
+        for entry, there in found.items():
+            any_there = {
+                "frames": there.frames.any(),
+                "maps": (there.density_maps & there.fixation_maps).any(),
+                "wave": there.wave,
+            }
+            files += [
+                cache.file(part, database, entry) for part in wanted if wanted[part] and any_there[part]
+            ]
+    return files, problems
+
+
+def summarise(files: Sequence[CacheFile]) -> str:
+    """How many videos and bytes: "3 videos, 12.3 GB"."""
+    num_videos = len({(file.database, file.entry.video) for file in files})
+    size = format_bytes(sum(file.num_bytes for file in files))
+    return f"{num_videos} video{'s' * (num_videos != 1)}, {size}"
+
+
+def format_bytes(num: float) -> str:
+    """A size in decimal units: "12.3 GB"."""
+    for unit in ("B", "kB", "MB"):
+        if num < 1000:
+            return f"{num:.3g} {unit}" if unit != "B" else f"{num:.0f} B"
+        num /= 1000
+    return f"{num:.1f} GB"
+
+
+def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
+    """A hash of the names, sizes and modification times of the files in folders whose names end as given."""
+    digest = hashlib.sha256()
+    for folder, ending in sources:
+        states = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(ending):
+                        state = entry.stat()
+                        states.append(f"{entry.name} {state.st_size} {state.st_mtime_ns}\n")
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # absent files are the dataset's to tell; they hash as none
+        digest.update("".join([*sorted(states), "\n"]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _build_file(cache: FrameCache, wait: bool, file: CacheFile, advance: Callable[[int], None]) -> bool:
+    """Makes a file of the cache under a lock of its own.
+
+    Returns:
+        Whether it is there now; False where another process holds the lock and we are not to wait.
+    """
+    folder = file.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / f".{file.part}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1.0 if wait else 0.0)
+        except filelock.Timeout:
+            if not wait:
+                return False
+            advance(0)  # ends the wait where work is to stop
+    try:
+        if file.path.exists():  # another process has made it meanwhile
+            advance(file.num_sources)
+            return True
+        # Whoever made these is dead, or we would not have the lock.
+        for leftover in folder.glob(f".{file.part}-*.npy"):
+            leftover.unlink()
+        _write_part(cache, file, advance)
+        for outdated in folder.glob(f"{cache.prefix(file.part, file.entry)}*.npy"):
+            if outdated != file.path:
+                outdated.unlink()
+    finally:
+        lock.release()
+    return True
+
+
+def _write_part(cache: FrameCache, file: CacheFile, advance: Callable[[int], None]) -> None:
+    layout, preprocessing, quirks = cache.layout, cache.preprocessing, cache.quirks
+    database, video, num_frames = file.database, file.entry.video, file.entry.num_frames
+    height, width = preprocessing.input_size
+    if file.part == "wave":
+        native = quirks.native_sample_rate
+        samples, rate = load_waveform(
+            layout.wave(database, video), None if native else preprocessing.sample_rate
+        )
+        _write_rows(file.path, (1 + len(samples),), np.float32, [np.array([rate], np.float32), samples])
+        advance(1)
+        return
+
+    def frames() -> Iterator[npt.NDArray[np.uint8]]:
+        present = find_files(layout, database, file.entry).frames
+        for frame in range(num_frames):
+            yield load_frame(layout.frame(database, video, frame), preprocessing) if present[frame] else blank
+            advance(1)
+
+    def maps() -> Iterator[npt.NDArray[np.uint8]]:
+        files = find_files(layout, database, file.entry)
+        present = files.density_maps & files.fixation_maps
+        for frame in range(num_frames):
+            yield (
+                load_maps(layout, database, video, frame, preprocessing, quirks) if present[frame] else blank
+            )
+            advance(2)
+
+    if file.part == "frames":
+        blank = np.zeros((height, width, 3), np.uint8)
+        _write_rows(file.path, (num_frames, *blank.shape), np.uint8, frames())
+    else:
+        blank = np.zeros((2, height, width), np.uint8)
+        _write_rows(file.path, (num_frames, *blank.shape), np.uint8, maps())
+
+
+def _write_rows(path: Path, shape: tuple[int, ...], dtype: Any, rows: Iterable[npt.NDArray[Any]]) -> None:
+    """Writes an .npy file piece by piece.
+
+    Not through a memory map: on a full disk that ends in a killed process instead of an error.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in rows:
+            file.write(np.ascontiguousarray(row, dtype=dtype).data)
+        file.flush()
+        os.fsync(
+            file.fileno()
+        )  # a power cut after the renaming must not leave an empty file of the right name
+
+
+class CachedReader:
+    """Reads from the cache's files what `DirectReader` reads from the sources: the same values, bit for bit."""
+
+    def __init__(self, files: Iterable[CacheFile]) -> None:
+        self._paths = {(file.part, file.database, file.entry): file.path for file in files}
+
+    def frames(self, database: str, entry: FoldEntry, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """(T, height, width, 3): the frames in the order asked for."""
+        array = _open_array(self._paths["frames", database, entry])
+        first, stop = frames[0], frames[-1] + 1
+        if list(frames) == list(range(first, stop)):
+            return array[first:stop]
+        return array[list(frames)]
+
+    def maps(self, database: str, entry: FoldEntry, frame: int) -> npt.NDArray[np.uint8]:
+        """(2, height, width): density and fixation map of a frame."""
+        maps: npt.NDArray[np.uint8] = _open_array(self._paths["maps", database, entry])[frame]
+        return maps
+
+    def waveform(self, database: str, entry: FoldEntry) -> tuple[npt.NDArray[np.float32], int]:
+        """(S,) samples in -1..1 and their rate in Hz."""
+        array = _open_array(self._paths["wave", database, entry])
+        return array[1:], int(array[0])
+
+
+@functools.lru_cache(maxsize=OPEN_FILES)
+def _open_array(path: Path) -> npt.NDArray[Any]:
+    """A read-only view of a cache file. Open files are a process's own: nothing of them travels to workers."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise StavisError(
+            f"{path}: gone from the frame cache; its source files have changed while they were in use, start again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StavisError(f"{path}: not readable ({error}); remove it, and it is made again") from None
+    # A plain array: indexing a memmap object makes another one each time.
+    return array.view(np.ndarray)

@@ -1,0 +1,416 @@
+"""What the fold lists name against what is there: whole parts, single files, counts, and the lists themselves."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis.data.layout import (
+    DATABASES,
+    SINGLE_SPLIT_DATABASES,
+    SPLITS,
+    SUBSETS,
+    FoldEntry,
+    Layout,
+    VideoFiles,
+    find_files,
+    list_numbers,
+    read_fold_list,
+)
+from stavis.data.workers import default_jobs, run_parallel
+from stavis.errors import StavisError
+from stavis.maps import read_fixation_map, read_map
+from stavis.media import read_wave
+
+LONGEST_WAVE_DIFFERENCE_SECONDS = 1.0
+
+ERRORS = frozenset({"missing_list", "unreadable_list", "missing", "unreadable"})
+"""Kinds of problems that make a data set unfit for use. The others are remarks."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something to know about a data folder.
+
+    Attributes:
+        kind: An error: "missing_list", "unreadable_list", "missing" (of a video), "unreadable" (a file that was
+            opened). A remark: "surplus" (more files than the list names), "train_and_test" (a video is in both
+            lists of a split), "duplicate" (twice in a list), "listed_differently" (other numbers in another list),
+            "unlisted" (a video that is in no list), "sizes" (a video's maps differ in size), "empty" (maps without a
+            fixation), "wave_length" (sound of another length than the pictures).
+        database: Its folder's name.
+        video: None where it is about a list or about all videos.
+        message: What and where, in a line.
+    """
+
+    kind: str
+    database: str
+    video: str | None
+    message: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.kind in ERRORS
+
+
+@dataclass(frozen=True)
+class ListSummary:
+    """What one fold list names, and how much of it is there.
+
+    Attributes:
+        database: Its folder's name.
+        split: None where the list is for all splits.
+        subset: "train" or "test".
+        num_videos: Lines of the list.
+        num_waves: Videos that have their wave.
+        num_listed_frames: Frames that the list names, of all its videos.
+        num_frames: Those of them whose picture is there.
+        num_density_maps: Those whose density map is there.
+        num_fixation_maps: Those whose fixation map is there.
+    """
+
+    database: str
+    split: int | None
+    subset: str
+    num_videos: int
+    num_waves: int
+    num_listed_frames: int
+    num_frames: int
+    num_density_maps: int
+    num_fixation_maps: int
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The outcome of a check: one summary a list, and what there is to know."""
+
+    data_folder: Path
+    lists: list[ListSummary]
+    problems: list[Problem]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing or unreadable."""
+        return not any(problem.is_error for problem in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "data_folder": str(self.data_folder),
+            "complete": self.complete,
+            "lists": [dataclasses.asdict(summary) for summary in self.lists],
+            "problems": [
+                {"severity": "error" if problem.is_error else "remark", **dataclasses.asdict(problem)}
+                for problem in self.problems
+            ],
+        }
+
+
+def find_missing(
+    layout: Layout,
+    database: str,
+    videos: Mapping[FoldEntry, VideoFiles],
+    *,
+    annotations: bool = True,
+    audio: bool = True,
+) -> list[Problem]:
+    """What is not there of a database's videos: a problem a part of a video, or one where a part is absent wholly.
+
+    Args:
+        layout: The data folder.
+        database: One of its databases.
+        videos: From `find_files`.
+        annotations: Whether density and fixation maps are needed.
+        audio: Whether waves are needed.
+    """
+    problems = []
+    # (what, folder of the whole database, whether it is needed)
+    wholes = [
+        ("frames", layout.frames_folder(database, "x").parent, True),
+        ("annotations", layout.annotations_folder(database, "x").parent, annotations),
+        ("waves", layout.wave(database, "x").parent.parent, audio),
+    ]
+    absent = {name for name, folder, needed in wholes if needed and videos and not folder.is_dir()}
+    for name, folder, _ in wholes:
+        if name in absent:
+            message = f"{folder}: folder not found; the lists of {database} name {len(videos)} videos"
+            problems.append(Problem("missing", database, None, message))
+    for entry, files in videos.items():
+        folder = layout.annotations_folder(database, entry.video)
+        parts = []
+        if "frames" not in absent:
+            parts.append(("frames", layout.frames_folder(database, entry.video), files.frames))
+        if annotations and "annotations" not in absent:
+            density_maps = layout.density_map(database, entry.video, 0).parent
+            parts.append(("density maps", density_maps, files.density_maps))
+            parts.append(("fixation maps", folder, files.fixation_maps))
+        messages = [_missing_files(name, where, there) for name, where, there in parts if not there.all()]
+        if entry.num_frames < 2:
+            messages.append(
+                f"{database}: the list gives {entry.video} {entry.num_frames} frame; a clip needs 2 or more"
+            )
+        if audio and "waves" not in absent and not files.wave:
+            messages.append(f"{layout.wave(database, entry.video)}: wave not found")
+        problems += [Problem("missing", database, entry.video, message) for message in messages]
+    return problems
+
+
+def _missing_files(name: str, folder: Path, present: npt.NDArray[np.bool_]) -> str:
+    if not present.any():
+        return f"{folder}: none of {len(present)} {name} found"
+    missing = np.flatnonzero(~present).tolist()
+    return f"{folder}: {len(missing)} of {len(present)} {name} missing (number {list_numbers(missing)})"
+
+
+def find_surplus(layout: Layout, database: str, entry: FoldEntry, files: VideoFiles) -> list[Problem]:
+    """Numbered files that the fold list does not name: it may be wrong, or the files are another version's."""
+    folder = layout.annotations_folder(database, entry.video)
+    folders = {
+        "frames": layout.frames_folder(database, entry.video),
+        "density_maps": layout.density_map(database, entry.video, 0).parent,
+        "fixation_maps": folder,
+    }
+    return [
+        Problem(
+            "surplus",
+            database,
+            entry.video,
+            f"{folders[part]}: {num} {part.replace('_', ' ')} beyond the {entry.num_frames} that the list names",
+        )
+        for part, num in files.surplus.items()
+        if num
+    ]
+
+
+def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
+    """The databases to work on: those named, or all that have fold lists.
+
+    Raises:
+        StavisError: One that is named has no fold list here.
+    """
+    there = layout.databases()
+    if wanted is None:
+        return there
+    for database in wanted:
+        if database not in there:
+            raise StavisError(
+                f"{layout.root}: no fold list of database {database!r} there; allowed: {', '.join(there)}"
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple[int | None, str, Path]]:
+    """The fold lists to look at, as (split, subset, path); split None for a list that is for all splits.
+
+    Of the six databases all published lists are expected, of others those of the splits that they have.
+    """
+    expected = SPLITS if database in DATABASES and database not in SINGLE_SPLIT_DATABASES else ()
+    there = layout.splits(database)
+    splits: list[int | None] = [*sorted({*expected, *there})] or [None]
+    if split is not None:
+        splits = [s for s in splits if s in (split, None)] or [split]
+    return [(s, subset, layout.fold_list(database, subset, s or 1)) for s in splits for subset in SUBSETS]
+
+
+def check_data(
+    data_folder: Path,
+    *,
+    databases: Sequence[str] | None = None,
+    split: int | None = None,
+    annotations: bool = True,
+    audio: bool = True,
+    deep: bool = False,
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> DataReport:
+    """Compares a data folder with its fold lists.
+
+    Args:
+        data_folder: In the published layout.
+        databases: Which; None for all that have fold lists.
+        split: Of which split; None for all.
+        annotations: Whether density and fixation maps are needed.
+        audio: Whether waves are needed.
+        deep: Open every file that is there, in parallel: broken ones are found, and sizes and lengths compared.
+        jobs: Processes of a deep check; None for as many as there are processors.
+        quiet: Show no progress.
+
+    Raises:
+        StavisError: There is no fold list, or none of a database that is named.
+    """
+    layout = Layout(data_folder)
+    summaries: list[ListSummary] = []
+    problems: list[Problem] = []
+    videos: dict[tuple[str, FoldEntry], VideoFiles] = {}
+    for database in choose_databases(layout, databases):
+        named: dict[tuple[int | None, str], list[FoldEntry]] = {}
+        for list_split, subset, path in choose_lists(layout, database, split):
+            try:
+                entries = read_fold_list(path)
+            except StavisError as error:
+                kind = "unreadable_list" if path.exists() else "missing_list"
+                problems.append(Problem(kind, database, None, str(error)))
+                continue
+            named[list_split, subset] = entries
+            for entry in dict.fromkeys(entries):
+                if (database, entry) not in videos:
+                    videos[database, entry] = find_files(layout, database, entry)
+            found = [videos[database, entry] for entry in entries]
+            summaries.append(_summarise(database, list_split, subset, entries, found))
+        problems += _check_lists(layout, database, named)
+        problems += _check_unlisted(layout, database)
+        of_database = {entry: files for (owner, entry), files in videos.items() if owner == database}
+        problems += find_missing(layout, database, of_database, annotations=annotations, audio=audio)
+        for entry, files in of_database.items():
+            problems += find_surplus(layout, database, entry, files)
+    if deep:
+        tasks = [(layout, database, entry, files) for (database, entry), files in videos.items()]
+        found_deep = run_parallel(
+            _open_files,
+            tasks,
+            jobs=default_jobs() if jobs is None else jobs,
+            description="checking",
+            total=sum(_count_files(files) for files in videos.values()),
+            unit="files",
+            quiet=quiet,
+        )
+        problems += [problem for of_video in found_deep for problem in of_video]
+    return DataReport(data_folder, summaries, sorted(problems, key=lambda problem: not problem.is_error))
+
+
+def _summarise(
+    database: str,
+    split: int | None,
+    subset: str,
+    entries: Sequence[FoldEntry],
+    found: Sequence[VideoFiles],
+) -> ListSummary:
+    def count(present: Callable[[VideoFiles], npt.NDArray[np.bool_]]) -> int:
+        return sum(int(np.count_nonzero(present(files))) for files in found)
+
+    return ListSummary(
+        database=database,
+        split=split,
+        subset=subset,
+        num_videos=len(entries),
+        num_waves=sum(files.wave for files in found),
+        num_listed_frames=sum(entry.num_frames for entry in entries),
+        num_frames=count(lambda files: files.frames),
+        num_density_maps=count(lambda files: files.density_maps),
+        num_fixation_maps=count(lambda files: files.fixation_maps),
+    )
+
+
+def _check_lists(
+    layout: Layout, database: str, named: dict[tuple[int | None, str], list[FoldEntry]]
+) -> Iterable[Problem]:
+    """Videos in train and test of a split, twice in a list, or with other numbers in another list."""
+    first_seen: dict[str, tuple[FoldEntry, str]] = {}
+    for (split, subset), entries in named.items():
+        name = layout.fold_list(database, subset, split or 1).name
+        seen: set[str] = set()
+        for entry in entries:
+            if entry.video in seen:
+                yield Problem(
+                    "duplicate", database, entry.video, f"{name}: {entry.video} is in it more than once"
+                )
+            seen.add(entry.video)
+            first, where = first_seen.setdefault(entry.video, (entry, name))
+            if entry != first:
+                yield Problem(
+                    "listed_differently",
+                    database,
+                    entry.video,
+                    f"{name}: {entry.video} has {entry.num_frames} frames at {entry.frame_rate:g} per second; in "
+                    f"{where} {first.num_frames} at {first.frame_rate:g}",
+                )
+        if subset == "test":
+            in_train = {entry.video for entry in named.get((split, "train"), [])}
+            for video in sorted(seen & in_train):
+                which = "" if split is None else f" of split {split}"
+                message = f"{database}: {video} is in the train and in the test list{which}"
+                yield Problem("train_and_test", database, video, message)
+
+
+def _check_unlisted(layout: Layout, database: str) -> Iterable[Problem]:
+    """Videos that have frames here but are in none of the database's lists."""
+    listed: set[str] = set()
+    for _, _, path in choose_lists(layout, database, None):
+        try:
+            listed.update(entry.video for entry in read_fold_list(path))
+        except StavisError:
+            continue
+    folder = layout.frames_folder(database, "x").parent
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for name in names:
+        if name not in listed and not name.startswith("."):
+            yield Problem("unlisted", database, name, f"{folder / name}: in no fold list of {database}")
+
+
+def _count_files(files: VideoFiles) -> int:
+    present = (files.frames, files.density_maps, files.fixation_maps)
+    return sum(int(np.count_nonzero(part)) for part in present) + files.wave
+
+
+def _open_files(
+    task: tuple[Layout, str, FoldEntry, VideoFiles], advance: Callable[[int], None]
+) -> list[Problem]:
+    """Opens all files of a video."""
+    layout, database, entry, files = task
+    video = entry.video
+    problems: list[Problem] = []
+
+    def report(kind: str, message: str) -> None:
+        problems.append(Problem(kind, database, video, message))
+
+    for frame in np.flatnonzero(files.frames):
+        path = layout.frame(database, video, int(frame))
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            report("unreadable", f"{path}: not a readable picture ({error})")
+        advance(1)
+
+    sizes: dict[tuple[int, ...], Path] = {}
+    without_fixation: list[int] = []
+    readers = ((layout.density_map, files.density_maps, read_map),)
+    for path_of, present, read in (*readers, (layout.fixation_map, files.fixation_maps, read_fixation_map)):
+        for frame in np.flatnonzero(present):
+            path = path_of(database, video, int(frame))
+            try:
+                values = read(path)
+            except (StavisError, OSError) as error:
+                report("unreadable", str(error))
+            else:
+                sizes.setdefault(values.shape, path)
+                if read is read_fixation_map and not (values > 0).any():
+                    without_fixation.append(int(frame))
+            advance(1)
+    if len(sizes) > 1:
+        examples = ", ".join(f"{path.name} {shape[1]}x{shape[0]}" for shape, path in sizes.items())
+        report("sizes", f"{layout.annotations_folder(database, video)}: maps differ in size ({examples})")
+    if without_fixation:
+        num = int(np.count_nonzero(files.fixation_maps))
+        report(
+            "empty",
+            f"{layout.annotations_folder(database, video)}: {len(without_fixation)} of {num} fixation maps have no "
+            f"fixation (number {list_numbers(without_fixation)})",
+        )
+
+    if files.wave:
+        wave = layout.wave(database, video)
+        try:
+            samples, sample_rate = read_wave(wave)
+        except (StavisError, OSError) as error:
+            report("unreadable", str(error))
+        else:
+            sound, pictures = len(samples) / sample_rate, entry.num_frames / entry.frame_rate
+            if abs(sound - pictures) > LONGEST_WAVE_DIFFERENCE_SECONDS:
+                report("wave_length", f"{wave}: {sound:.1f} s of sound, but {pictures:.1f} s of pictures")
+        advance(1)
+    return problems

@@ -1,0 +1,341 @@
+"""Training and test samples from a data folder in the published layout."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from stavis import clips
+from stavis.data.cache import CachedReader, FrameCache, Part
+from stavis.data.check import Problem, choose_databases, find_missing, find_surplus
+from stavis.data.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files, read_fold_list
+from stavis.data.quirks import Quirks
+from stavis.data.sources import DirectReader
+from stavis.errors import StavisError
+from stavis.preprocess import Preprocessing, audio_excerpt, make_clip
+
+Mode = Literal["train", "validation", "test"]
+
+
+class MissingDataWarning(UserWarning):
+    """Files that are not there, or more of them than a list names, where going on was asked for."""
+
+
+class Sample(NamedTuple):
+    """A clip with its sound and the maps of its target frame. `torch.utils.data.default_collate` makes batches.
+
+    Attributes:
+        clip: (3, T, H, W) float32, RGB 0..255 minus the mean.
+        audio: (1, 1, S) float32 in -256..256: the clip's sound, Hann-windowed in the middle of zeros. Without audio
+            (1, 1, 0).
+        density_map: (1, H, W) float32 in 0..255. Without annotations (1, 0, 0).
+        fixation_map: (1, H, W) float32, 0 or 1. Without annotations (1, 0, 0).
+        index: () int64, the sample's index in the dataset.
+        frames: (T,) int64, the clip's frames, 0-based.
+        target: () int64, the frame that the maps belong to, 0-based.
+    """
+
+    clip: torch.Tensor
+    audio: torch.Tensor
+    density_map: torch.Tensor
+    fixation_map: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs of a sample
+    frames: torch.Tensor
+    target: torch.Tensor
+
+
+@dataclass(frozen=True)
+class SampleDescription:
+    """Where a sample comes from.
+
+    Attributes:
+        database: Folder name of the database.
+        video: Folder name of the video.
+        frame_rate: Of the video, frames per second.
+        frames: The clip's frames in order, 0-based.
+        target: The frame that the maps belong to, 0-based.
+    """
+
+    database: str
+    video: str
+    frame_rate: float
+    frames: tuple[int, ...]
+    target: int
+
+    def __str__(self) -> str:
+        first, last = min(self.frames) + 1, max(self.frames) + 1
+        return f"{self.database}/{self.video}, images {first} to {last}, maps {self.target + 1}"
+
+
+@dataclass(frozen=True)
+class _Video:
+    database: str
+    entry: FoldEntry
+    files: VideoFiles
+    silent: bool
+
+
+class SaliencyDataset(Dataset[Sample]):
+    """Samples of all databases of a split.
+
+    Every random draw is a function of (seed, epoch, index), so samples do not depend on the number of workers or
+    processes, nor on the order in which they are asked for.
+
+    Attributes:
+        problems: What is missing and was allowed to be, or surplus; the same as warned of.
+        num_dropped_windows: Windows left out because they need a missing file.
+    """
+
+    def __init__(
+        self,
+        data_folder: Path,
+        *,
+        split: int = 1,
+        subset: Subset = "train",
+        mode: Mode | None = None,
+        databases: Sequence[str] | None = None,
+        preprocessing: Preprocessing | None = None,
+        quirks: Quirks | Literal["fixed", "reference"] = "fixed",
+        seed: int = 1,
+        flip_probability: float = 0.5,
+        audio: bool = True,
+        annotations: bool = True,
+        cache: Path | None = None,
+        jobs: int | None = None,
+        allow_missing: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Looks what is there, and makes what is missing of the frame cache.
+
+        Args:
+            data_folder: In the published layout (docs/data.md).
+            split: Which division into train and test.
+            subset: Which of the two lists.
+            mode: "train": windows of up to 90 frames, a random clip of each, flipped or not. "validation": the same
+                windows, the clip in the middle. "test": a clip from every frame on. By default the subset's name.
+            databases: Which; None for all that have fold lists.
+            preprocessing: That of the model; None for the published one.
+            quirks: Which oddities of the published loader to keep: a `Quirks`, or "fixed" or "reference".
+            seed: Of crops and flips, 0 or more.
+            flip_probability: Of a horizontal flip in mode "train".
+            audio: Whether sound is wanted; without it no wave needs to be there.
+            annotations: Whether maps are wanted; without them none need to be there.
+            cache: Folder of the frame cache; None decodes every file anew for each sample.
+            jobs: Processes that make the cache; None for as many as there are processors.
+            allow_missing: Go on without missing files: windows that need them are dropped, videos without their
+                wave are silent, and a `MissingDataWarning` lists all of it.
+            quiet: Show no progress while the cache is made.
+
+        Raises:
+            StavisError: A list, a frame, a map or a wave is missing, or a setting is not allowed.
+        """
+        mode = subset if mode is None else mode
+        if subset not in SUBSETS:
+            raise StavisError(f"subset is {subset!r}; allowed: {', '.join(SUBSETS)}")
+        if mode not in get_args(Mode):
+            raise StavisError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}")
+        if not 0 <= flip_probability <= 1:
+            raise StavisError(f"flip_probability is {flip_probability}; allowed: 0 to 1")
+        if seed < 0:
+            raise StavisError(f"seed is {seed}; allowed: 0 or more")
+        self.layout = Layout(Path(data_folder))
+        self.mode: Mode = mode
+        self.preprocessing = Preprocessing() if preprocessing is None else preprocessing
+        self.quirks = Quirks.named(quirks)
+        self.seed = seed
+        self.flip_probability = flip_probability
+        self.audio = audio
+        self.annotations = annotations
+        self._select_frame = clips.target_frame if self.quirks.alternating_target else clips.middle_frame
+        # In shared memory, so that workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+        self._videos: list[_Video] = []
+        self.problems: list[Problem] = []
+        for database in choose_databases(self.layout, databases):
+            self._videos += self._find_videos(database, self.layout.fold_list(database, subset, split))
+        missing = [problem for problem in self.problems if problem.is_error]
+        if missing and not allow_missing:
+            more = f"; and {len(missing) - 1} more missing parts" if len(missing) > 1 else ""
+            raise StavisError(
+                f"{missing[0].message}{more} (`stavis data check {self.layout.root}` lists all; going on without "
+                "can be allowed)"
+            )
+        self.num_dropped_windows = 0
+        dropped: list[str] = []
+        windows = []
+        for number, video in enumerate(self._videos):
+            kept, num_all = self._windows(video)
+            windows += [(number, window.start, window.stop) for window in kept]
+            if len(kept) < num_all or not kept:
+                self.num_dropped_windows += num_all - len(kept)
+                left = f"{num_all - len(kept)} of {num_all} windows left out" if kept else "left out"
+                dropped.append(f"{video.database}/{video.entry.video}: {left}")
+        self._windows_table = np.array(windows, dtype=np.int32).reshape(-1, 3)
+        if self.problems:
+            lines = [problem.message for problem in self.problems] + dropped
+            warnings.warn("\n  ".join(["", *lines]), MissingDataWarning, stacklevel=2)
+        if not windows:
+            raise StavisError(f"{self.layout.root}: no sample in split {split}'s {subset} lists")
+        self._reader = self._open(cache, jobs, quiet)
+
+    def _find_videos(self, database: str, path: Path) -> list[_Video]:
+        """The videos of a list, and `problems` extended by theirs."""
+        entries = read_fold_list(path)
+        found = {entry: find_files(self.layout, database, entry) for entry in dict.fromkeys(entries)}
+        self.problems += find_missing(
+            self.layout, database, found, annotations=self.annotations, audio=self.audio
+        )
+        for entry, files in found.items():
+            self.problems += find_surplus(self.layout, database, entry, files)
+        return [
+            _Video(
+                database,
+                entry,
+                found[entry],
+                # The published look-up takes the first wave of a video's name, and passes over the last in the list.
+                silent=not found[entry].wave
+                or (
+                    self.quirks.silent_last_video
+                    and number == len(entries) - 1
+                    and all(entry.video != other.video for other in entries[:-1])
+                ),
+            )
+            for number, entry in enumerate(entries)
+        ]
+
+    def _windows(self, video: _Video) -> tuple[list[range], int]:
+        """A video's windows that have all their files, and how many there would be."""
+        length = self.preprocessing.clip_length
+        if self.mode == "test":
+            num = video.entry.num_frames
+            windows = [range(start, min(start + length, num)) for start in range(num - 1)]
+        else:
+            windows = clips.training_windows(video.entry.num_frames)
+        files = video.files
+        annotated = files.density_maps & files.fixation_maps
+        if files.frames.all() and (annotated.all() or not self.annotations):
+            return windows, len(windows)
+        kept = []
+        for window in windows:
+            begins = range(clips.num_crop_begins(len(window), length)) if self.mode == "train" else [None]
+            targets = {self._select_frame(self._cut(window, begin)) for begin in begins}
+            if files.frames[window.start : window.stop].all() and (
+                not self.annotations or annotated[list(targets)].all()
+            ):
+                kept.append(window)
+        return kept, len(windows)
+
+    def _cut(self, window: range, begin: int | None) -> tuple[int, ...]:
+        """The clip that begins at `begin` of a window; None where the mode has but one."""
+        length = self.preprocessing.clip_length
+        if begin is None:
+            begin = clips.centre_crop_begin(len(window), length) if self.mode == "validation" else 0
+        return clips.crop_window(window, begin, length)
+
+    def _open(self, cache: Path | None, jobs: int | None, quiet: bool) -> DirectReader | CachedReader:
+        if cache is None:
+            return DirectReader(self.layout, self.preprocessing, self.quirks)
+        parts: list[Part] = ["frames"]
+        if self.annotations:
+            parts.append("maps")
+        used = set(self._windows_table[:, 0].tolist())
+        videos = [video for number, video in enumerate(self._videos) if number in used]
+        frame_cache = FrameCache(Path(cache), self.layout, self.preprocessing, self.quirks)
+        files = {
+            (part, video.database, video.entry): frame_cache.file(part, video.database, video.entry)
+            for video in videos
+            for part in ([*parts, "wave"] if self.audio and video.files.wave else parts)
+        }
+        frame_cache.build(files.values(), jobs=jobs, quiet=quiet)
+        return CachedReader(files.values())
+
+    @property
+    def videos(self) -> list[tuple[str, FoldEntry]]:
+        """(database, list entry) of every video, in the order of the lists."""
+        return [(video.database, video.entry) for video in self._videos]
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch[0])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose crops and flips come next, in workers that are already running, too.
+
+        To be called between epochs, before the loader is iterated.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch is {epoch}; allowed: 0 or more")
+        self._epoch[0] = epoch
+
+    def __len__(self) -> int:
+        return len(self._windows_table)
+
+    def describe(self, index: int) -> SampleDescription:
+        """Where sample `index` of the present epoch comes from. Its `str` names the files' numbers."""
+        video, frames, _ = self._choose(index)
+        entry = video.entry
+        return SampleDescription(
+            video.database, entry.video, entry.frame_rate, frames, self._select_frame(frames)
+        )
+
+    def __getitem__(self, index: int) -> Sample:
+        video, frames, flipped = self._choose(index)
+        target = self._select_frame(frames)
+        pictures = self._reader.frames(video.database, video.entry, frames)
+        maps = np.zeros((2, 0, 0), dtype=np.uint8)
+        if self.annotations:
+            maps = self._reader.maps(video.database, video.entry, target)
+        if flipped:
+            pictures, maps = pictures[:, :, ::-1], maps[:, :, ::-1]
+        float_maps = torch.from_numpy(maps.astype(np.float32))
+        return Sample(
+            clip=torch.from_numpy(make_clip(pictures, self.preprocessing)),
+            audio=torch.from_numpy(self._excerpt(video, frames))[None, None],
+            density_map=float_maps[:1],
+            fixation_map=float_maps[1:],
+            index=torch.tensor(index % len(self)),
+            frames=torch.tensor(frames),
+            target=torch.tensor(target),
+        )
+
+    def _choose(self, index: int) -> tuple[_Video, tuple[int, ...], bool]:
+        """The video, the clip's frames, and whether it is flipped."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
+        number, start, stop = self._windows_table[index].tolist()
+        window = range(start, stop)
+        begin, flipped = None, False
+        if self.mode == "train":
+            crop_draw, flip_draw = self._draw(index)
+            begin = int(crop_draw * clips.num_crop_begins(len(window), self.preprocessing.clip_length))
+            flipped = flip_draw < self.flip_probability
+        return self._videos[number], self._cut(window, begin), flipped
+
+    def _draw(self, index: int) -> tuple[float, float]:
+        """Two uniform numbers in [0, 1) that depend on seed, epoch and index alone.
+
+        numpy promises that `SeedSequence` gives the same numbers in all its versions.
+        """
+        state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(2, np.uint64)
+        first, second = (int(bits) >> 11 for bits in state)
+        return first * 2.0**-53, second * 2.0**-53
+
+    def _excerpt(
+        self, video: _Video, frames: Iterable[int]
+    ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+        if not self.audio:
+            return np.zeros(0, np.float32)
+        samples = np.zeros(0, np.float32)
+        if not video.silent:
+            waveform, sample_rate = self._reader.waveform(video.database, video.entry)
+            span = clips.clip_samples(tuple(frames), video.entry.frame_rate, sample_rate, len(waveform))
+            samples = waveform[span.start : span.stop]
+        return audio_excerpt(samples, self.preprocessing)

@@ -1,0 +1,116 @@
+"""A video's pictures, maps and sound from their files, at the network's size: what the frame cache keeps."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis.data.layout import FoldEntry, Layout
+from stavis.data.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.maps import read_fixation_map, read_map
+from stavis.media import AudioReader, read_wave
+from stavis.preprocess import (
+    Preprocessing,
+    point_fixation_map,
+    resize_density_map,
+    resize_fixation_map,
+    resize_frame,
+)
+
+WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
+
+
+def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """A frame at the network's size: (height, width, 3) RGB.
+
+    Raises:
+        StavisError: The file is missing or is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise StavisError(f"{path}: frame not found") from None
+    # Pillow raises SyntaxError and ValueError as well for broken files.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise StavisError(f"{path}: not a readable picture ({error})") from None
+    return resize_frame(rgb, preprocessing)
+
+
+def load_maps(
+    layout: Layout, database: str, video: str, frame: int, preprocessing: Preprocessing, quirks: Quirks
+) -> npt.NDArray[np.uint8]:
+    """A frame's maps at the network's size: (2, height, width), the density map 0..255, the fixation map 0 or 1.
+
+    Raises:
+        StavisError: A file is missing or unreadable.
+    """
+    height, width = preprocessing.input_size
+    maps = np.empty((2, height, width), dtype=np.uint8)
+    maps[0] = resize_density_map(read_map(layout.density_map(database, video, frame)), preprocessing)
+    resize = resize_fixation_map if quirks.fixation_blobs else point_fixation_map
+    maps[1] = resize(read_fixation_map(layout.fixation_map(database, video, frame)), preprocessing)
+    return maps
+
+
+def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.float32], int]:
+    """A wave's whole sound, mono.
+
+    Args:
+        path: The wave.
+        sample_rate: In Hz, what the sound is resampled to; None leaves it at the file's own rate.
+
+    Returns:
+        (S,) samples in -1..1 and their rate in Hz.
+
+    Raises:
+        StavisError: The file is missing or unreadable.
+    """
+    samples, own_rate = read_wave(path)
+    if sample_rate is None or own_rate == sample_rate:
+        return samples, own_rate
+    # The reader that prediction uses, so that training hears what prediction hears.
+    with AudioReader(path, sample_rate=sample_rate) as reader:
+        return reader.read(0, math.ceil(len(samples) * sample_rate / own_rate)), sample_rate
+
+
+class DirectReader:
+    """Reads every picture, map and sound from its own file each time; of sound, the last videos' are kept."""
+
+    def __init__(self, layout: Layout, preprocessing: Preprocessing, quirks: Quirks) -> None:
+        self.layout = layout
+        self.preprocessing = preprocessing
+        self.quirks = quirks
+        self._waveforms: OrderedDict[Path, tuple[npt.NDArray[np.float32], int]] = OrderedDict()
+
+    def frames(self, database: str, entry: FoldEntry, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """(T, height, width, 3): the frames in the order asked for; a repeated one is read once."""
+        loaded = {
+            frame: load_frame(self.layout.frame(database, entry.video, frame), self.preprocessing)
+            for frame in set(frames)
+        }
+        return np.stack([loaded[frame] for frame in frames])
+
+    def maps(self, database: str, entry: FoldEntry, frame: int) -> npt.NDArray[np.uint8]:
+        """(2, height, width): density and fixation map of a frame."""
+        return load_maps(self.layout, database, entry.video, frame, self.preprocessing, self.quirks)
+
+    def waveform(self, database: str, entry: FoldEntry) -> tuple[npt.NDArray[np.float32], int]:
+        """(S,) samples in -1..1 and their rate in Hz."""
+        path = self.layout.wave(database, entry.video)
+        if path in self._waveforms:
+            self._waveforms.move_to_end(path)
+        else:
+            native = self.quirks.native_sample_rate
+            self._waveforms[path] = load_waveform(path, None if native else self.preprocessing.sample_rate)
+            while len(self._waveforms) > 1 and self._held_bytes() > WAVE_MEMORY_BYTES:
+                self._waveforms.popitem(last=False)
+        return self._waveforms[path]
+
+    def _held_bytes(self) -> int:
+        return sum(samples.nbytes for samples, _ in self._waveforms.values())
