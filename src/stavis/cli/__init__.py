@@ -42,3 +42,19 @@ app.command()(predict)
 from stavis.cli.convert import convert  # noqa: E402
 
 app.command()(convert)
+
+from stavis.cli.fetch import fetch  # noqa: E402
+
+app.command()(fetch)
+
+from stavis.cli.synth import synth  # noqa: E402
+
+app.command()(synth)
+
+from stavis.cli.data import data  # noqa: E402
+
+app.add_typer(data)
+
+from stavis.cli.prepare import prepare  # noqa: E402
+
+app.command()(prepare)
