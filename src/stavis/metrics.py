@@ -211,7 +211,7 @@ def auc_shuffled(
         return _grid_auc(levels[fixated], levels[negatives], step)
     num_drawn = min(fixated.size, negatives.size)
     samples = np.stack([rng.permutation(negatives)[:num_drawn] for _ in range(num_splits)], axis=1)
-    return float(np.mean(_auc_shuffled_given_samples(levels, fixated, samples, step)))
+    return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
 
 
 def auc_borji(
@@ -244,7 +244,7 @@ def auc_borji(
     if rng is None:
         return _grid_auc(levels[fixated], levels, step)
     samples = rng.integers(levels.size, size=(fixated.size, num_splits))
-    return float(np.mean(_auc_shuffled_given_samples(levels, fixated, samples, step)))
+    return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
 
 
 # --- Shared steps -----------------------------------------------------------------------------------------------------
@@ -293,7 +293,8 @@ def _auc_judd_given_jitter(saliency: Float64, fixations: Array, jitter: Array | 
     values = np.ravel(saliency + jitter)
     fixated = np.flatnonzero(fixations > 0)
     num_pixels, num_fixated = values.size, fixated.size
-    if num_fixated in (0, num_pixels) or np.isnan(values).any():
+    # That code stretches the map afterwards: without noise, a constant one becomes nan.
+    if num_fixated in (0, num_pixels) or not values.min() < values.max():
         return math.nan
     thresholds = np.sort(values[fixated])[::-1]
     num_above = num_pixels - np.searchsorted(np.sort(values), thresholds, side="left")
@@ -478,9 +479,7 @@ def _num_at_least(values: Float64, grid: Float64) -> Indices:
     return np.cumsum(below_next[::-1])[::-1][1:]
 
 
-def _auc_shuffled_given_samples(
-    levels: Float64, fixated: Indices, samples: Indices, step: float
-) -> list[float]:
+def _auc_given_samples(levels: Float64, fixated: Indices, samples: Indices, step: float) -> list[float]:
     """What the MATLAB code computes once it has drawn its negatives: the area of each split, a column of `samples`."""
     return [_grid_auc(levels[fixated], levels[split], step) for split in samples.T]
 
