@@ -282,6 +282,10 @@ def test_csv_in_fractions_of_the_video_or_of_a_letterboxed_screen(tmp_path: Path
     # 64x48 on 200x100: scaled by 100/48, so bars of (200 - 400/3)/2 at the sides.
     boxed = read(path, unit="fractions", screen=(200, 100))
     assert (boxed.x[0], boxed.y[0]) == (pytest.approx(32), pytest.approx(12))
+    # Where in the video a screen of this resolution showed it does not matter to gaze in fractions of the video.
+    assert read(path, unit="fractions", screen=(200, 100), coordinates="video").x[0] == 32
+    with pytest.raises(StavisError, match="fractions of a screen; give the screen's resolution"):
+        read(path, unit="fractions", coordinates="screen")
     corner = read(
         write_csv(tmp_path / "bar.csv", [{"frame": 0, "x": x, "y": 0.5} for x in (0.1, 0.9, 0.5)]),
         unit="fractions",
@@ -573,9 +577,9 @@ def test_smi_with_both_eyes(tmp_path: Path) -> None:
         "1000\tSMP\t1\t10\t10\t20\t20\tFixation\tSaccade\n"
         "2000\tSMP\t1\t0\t0\t20\t20\tFixation\tFixation\n"
     )
-    both = read(path, mode="none", screen=(64, 48))
+    both = read(path, coordinates="video")
     assert both.x.tolist() == [15, 10, 20]
-    assert read(path, mode="none", eye="right").x.tolist() == [20, 20]
+    assert read(path, coordinates="video", eye="right").x.tolist() == [20, 20]
     path.write_text(SMI)
     with pytest.raises(StavisError, match="an SMI export has columns"):
         read(path, format="smi", eye="right", screen=(1440, 900))

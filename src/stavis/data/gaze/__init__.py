@@ -1,6 +1,15 @@
 """Eye-tracking recordings: one module a family of formats, all giving gaze on the pixels and frames of a video."""
 
-from stavis.data.gaze.read import FORMATS, GazeOptions, describe_counts, detect_format, gaze_files, read_gaze
+from stavis.data.gaze.observers import Observers, read_observers, write_observers
+from stavis.data.gaze.read import (
+    FORMATS,
+    GazeOptions,
+    describe_counts,
+    detect_format,
+    gaze_files,
+    holds_several_videos,
+    read_gaze,
+)
 from stavis.data.gaze.recording import (
     MAPPING_MODES,
     Event,
@@ -22,6 +31,7 @@ __all__ = [
     "Event",
     "Gaze",
     "GazeOptions",
+    "Observers",
     "Recording",
     "ScreenMapping",
     "assign_frames",
@@ -30,9 +40,12 @@ __all__ = [
     "fixation_counts",
     "gaze_files",
     "gaze_on_video",
+    "holds_several_videos",
     "merge_gaze",
     "one_per_observer",
     "pixels_per_degree",
     "read_gaze",
+    "read_observers",
     "sigma_in_video_pixels",
+    "write_observers",
 ]

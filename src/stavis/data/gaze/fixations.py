@@ -68,8 +68,8 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
         x=np.concatenate(xs).astype(np.float64),
         y=np.concatenate(ys).astype(np.float64),
         frame=frame,
-        screen=size,
-        mode="stretch",
+        coordinates="video",
+        size=size,
         observers_known=False,
     )
 
@@ -122,6 +122,7 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
         x=array[:, 1],
         y=array[:, 0],
         frame=np.array(frames, np.int64),
+        coordinates="video",
         observers_known=False,
     )
 

@@ -11,7 +11,7 @@ from stavis.errors import StavisError
 
 Sound = Literal["with", "without"]
 COUTROT_FIELDS: dict[Sound, str] = {"with": "with_os", "without": "without_os"}
-COUTROT_SCREEN = (720, 576)  # pixels of every video of these databases
+COUTROT_SIZE = (720, 576)  # pixels of every video of these databases
 
 
 def load_variables(path: Path) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def read_mat_cells(path: Path, *, variable: str | None, origin: int) -> Recordin
         x=points[:, 0],
         y=points[:, 1],
         frame=np.concatenate([np.arange(length) for length in lengths]),
+        coordinates="video",
     )
 
 
@@ -141,6 +142,6 @@ def read_coutrot(path: Path, *, clip: int | None, sound: Sound, origin: int) -> 
         x=x_pos[:, chosen].ravel() - origin,
         y=y_pos[:, chosen].ravel() - origin,
         frame=np.tile(np.arange(num_frames), num_observers),
-        screen=COUTROT_SCREEN,
-        mode="stretch",
+        coordinates="video",
+        size=COUTROT_SIZE,
     )

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from stavis.data.gaze import fixations, matlab, tables, trackers
 from stavis.data.gaze.recording import (
+    Coordinates,
     Event,
     Gaze,
     MappingMode,
@@ -56,9 +57,10 @@ class GazeOptions:
         variable: MATLAB cells: which variable of the file.
         clip: Coutrot: which clip, from 1.
         sound: Coutrot: the recording with or without the clip's own sound.
-        screen: Width and height in pixels of the screen that gaze was recorded on; None takes the file's own.
-        mode: How the video stood on the screen; "auto" is the format's own, else letterbox if a screen is given, else
-            none.
+        coordinates: Whether x and y are pixels of the screen or of the video; "auto" is the format's own, and for
+            tables the screen if anything about it is given here, else the video.
+        screen: Width and height in pixels of the screen that the video was shown on; None takes the file's own.
+        mode: How the video stood on the screen; "auto" is the format's own, else letterbox.
         scale: Replaces the mode's scale: video pixels per screen pixel.
         offset: Replaces the mode's offset: the screen pixel at which the picture begins.
     """
@@ -75,6 +77,7 @@ class GazeOptions:
     variable: str | None = None
     clip: int | None = None
     sound: matlab.Sound = "with"
+    coordinates: Literal["auto"] | Coordinates = "auto"
     screen: tuple[int, int] | None = None
     mode: Literal["auto"] | MappingMode = "auto"
     scale: tuple[float, float] | None = None
@@ -143,7 +146,7 @@ def gaze_files(path: Path, format: str = "auto") -> list[Path]:
 
 def read_gaze(
     paths: Sequence[Path], *, video: str, width: int, height: int, options: GazeOptions | None = None
-) -> tuple[Gaze, ScreenMapping]:
+) -> tuple[Gaze, ScreenMapping | None]:
     """Reads the gaze on one video.
 
     Args:
@@ -155,24 +158,24 @@ def read_gaze(
         options: What the files do not tell.
 
     Returns:
-        The gaze in pixels of the video, and the mapping of the first file.
+        The gaze in pixels of the video; and how the video stood on the screen, None where no screen is known.
 
     Raises:
         StavisError: A file cannot be read, its screen is not known, or no sample lies in the picture.
     """
     options = options or GazeOptions()
     parts: list[Gaze] = []
-    mappings: list[ScreenMapping] = []
+    display: ScreenMapping | None = None
     files = [file for path in paths for file in gaze_files(path, options.format)]
     for file in files:
         format = detect_format(file) if options.format == "auto" else options.format
         recording = _read_recording(file, format, video, (width, height), options)
-        mapping = _mapping(file, format, recording, width, height, options)
+        display = _display(recording, width, height, options)
+        mapping = _mapping(file, recording, display, width, height, options)
         gaze = gaze_on_video(recording, mapping, keep=_kept_events(options))
         if gaze.time_seconds is not None and options.time_offset_seconds:
             gaze = replace(gaze, time_seconds=gaze.time_seconds + options.time_offset_seconds)
         parts.append(gaze)
-        mappings.append(mapping)
     if len({part.frame is None for part in parts}) > 1:
         raise StavisError(f"{video}: some of its gaze files are by frame and some by time; they must agree")
     gaze = merge_gaze(parts)
@@ -180,7 +183,7 @@ def read_gaze(
         raise StavisError(
             f"{files[0]}: no gaze on the picture of {video} ({width}x{height}): {describe_counts(gaze)}"
         )
-    return gaze, mappings[0]
+    return gaze, display
 
 
 def describe_counts(gaze: Gaze) -> str:
@@ -206,7 +209,7 @@ def _read_recording(
             path,
             read_table(path),
             columns=options.columns,
-            fractions_of=(options.screen or video_size) if options.unit == "fractions" else None,
+            fractions_of=_fractions_of(path, video_size, options),
             origin=origin,
             frame_origin=frame_origin,
             time_unit=options.time_unit,
@@ -227,17 +230,58 @@ def _read_recording(
     return readers[format](path)
 
 
+def _fractions_of(path: Path, video_size: tuple[int, int], options: GazeOptions) -> tuple[int, int] | None:
+    if options.unit == "pixels":
+        return None
+    if _coordinates(None, options) == "video":
+        return video_size
+    if options.screen is None:
+        raise StavisError(f"{path}: gaze is in fractions of a screen; give the screen's resolution")
+    return options.screen
+
+
+def _display(recording: Recording, width: int, height: int, options: GazeOptions) -> ScreenMapping | None:
+    screen = options.screen or (recording.size if recording.coordinates == "screen" else None)
+    if screen is None:
+        return None
+    mode = (recording.mode or "letterbox") if options.mode == "auto" else options.mode
+    return ScreenMapping(*screen, width, height, mode, options.scale, options.offset)
+
+
+def _coordinates(recorded: Coordinates | None, options: GazeOptions) -> Coordinates:
+    if options.coordinates != "auto":
+        return options.coordinates
+    about_screen = (options.screen, options.scale, options.offset)
+    told = options.mode != "auto" or any(value is not None for value in about_screen)
+    return recorded or ("screen" if told else "video")
+
+
 def _mapping(
-    path: Path, format: GazeFormat, recording: Recording, width: int, height: int, options: GazeOptions
+    path: Path,
+    recording: Recording,
+    display: ScreenMapping | None,
+    width: int,
+    height: int,
+    options: GazeOptions,
 ) -> ScreenMapping:
-    screen = options.screen or recording.screen
-    mode = options.mode
-    if mode == "auto":
-        mode = recording.mode or ("letterbox" if screen is not None else "none")
-    explicit = options.scale is not None and options.offset is not None
-    if screen is None and not explicit and (mode != "none" or (format == "smi" and options.mode == "auto")):
-        raise StavisError(
-            f"{path}: gaze is in pixels of a screen whose size the file does not tell; give the screen's resolution"
-        )
-    screen_width, screen_height = screen or (width, height)
-    return ScreenMapping(screen_width, screen_height, width, height, mode, options.scale, options.offset)
+    if _coordinates(recording.coordinates, options) == "video":
+        return ScreenMapping(*(recording.size or (width, height)), width, height, "stretch")
+    if display is not None:
+        return display
+    if options.scale is not None and options.offset is not None:
+        return ScreenMapping(width, height, width, height, "none", options.scale, options.offset)
+    raise StavisError(
+        f"{path}: gaze is in pixels of a screen whose size the file does not tell; give the screen's resolution"
+    )
+
+
+def holds_several_videos(path: Path, options: GazeOptions) -> bool:
+    """Whether a gaze file can hold several videos: a table with a column for the video, or JSON by video."""
+    format = detect_format(path) if options.format == "auto" else options.format
+    if format == "json":
+        return path.read_text(encoding="utf-8-sig", errors="replace").lstrip().startswith("{")
+    if format not in ("csv", "parquet"):
+        return False
+    names = tables.read_column_names(path, parquet=format == "parquet")
+    wanted = (options.columns["video"],) if "video" in options.columns else tables.COLUMNS["video"]
+    return bool({name.lower() for name in names} & {name.lower() for name in wanted})

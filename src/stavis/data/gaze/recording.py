@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MappingMode = Literal["letterbox", "stretch", "center", "none"]
+Coordinates = Literal["screen", "video"]
 MAPPING_MODES: tuple[MappingMode, ...] = ("letterbox", "stretch", "center", "none")
 
 
@@ -42,8 +43,9 @@ class Recording:
         frame: (N,) video frame of each sample, from 0.
         time_seconds: (N,) time of each sample from the begin of the video.
         event: (N,) `Event` codes; None where the format has none, all samples being gaze then.
-        screen: Width and height in pixels of the coordinate frame, where the file or the format tells them.
-        mode: How the video stood on that screen, where the format tells it.
+        coordinates: Whether x and y are pixels of the screen or of the video, where the format tells it.
+        size: Width and height in pixels of that screen or video, where the file or the format tells them.
+        mode: How the video stood on the screen, where the format tells it.
         observers_known: Whether `observer` tells observers apart.
     """
 
@@ -54,7 +56,8 @@ class Recording:
     frame: IntArray | None = None
     time_seconds: FloatArray | None = None
     event: NDArray[np.uint8] | None = None
-    screen: tuple[int, int] | None = None
+    coordinates: Coordinates | None = None
+    size: tuple[int, int] | None = None
     mode: MappingMode | None = None
     observers_known: bool = True
 

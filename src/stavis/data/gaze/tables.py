@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -100,16 +100,28 @@ def read_parquet_table(path: Path) -> Table:
     Raises:
         StavisError: pyarrow is not installed, or it cannot read the file.
     """
+    table = _open_parquet(path).read()
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _open_parquet(path: Path) -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise StavisError(f"{path}: reading Parquet needs pyarrow: pip install 'stavis[parquet]'") from None
     try:
-        table = pyarrow.parquet.read_table(path)
+        return pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowException as error:
         raise StavisError(f"{path}: not a Parquet file: {error}") from None
-    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def read_column_names(path: Path, *, parquet: bool) -> list[str]:
+    """The names of a table's columns, without reading its rows."""
+    if parquet:
+        return list(_open_parquet(path).schema_arrow.names)
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return split_header(file.readline().rstrip("\r\n"))[1]
 
 
 def recording_from_table(

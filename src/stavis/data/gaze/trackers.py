@@ -95,7 +95,8 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
         y=track.y,
         time_seconds=(values[:, 0] - frame_origin + 0.5) / DIEM_SAMPLE_RATE,
         event=track.event,
-        screen=DIEM_SCREEN,
+        coordinates="screen",
+        size=DIEM_SCREEN,
         mode="center",
     )
 
@@ -174,5 +175,6 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
         y=track.y,
         time_seconds=(time_microseconds - time_microseconds[:1]) * 1e-6,
         event=track.event,
-        screen=screen,
+        coordinates="screen",
+        size=screen,
     )

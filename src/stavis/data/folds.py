@@ -1,0 +1,202 @@
+"""Which videos of a database train and which test a model: made by chance from a seed, or given."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stavis.data.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout, format_fold_list, read_fold_list
+from stavis.errors import StavisError
+from stavis.files import write_text
+
+DEFAULT_NUM_FOLDS = 3  # as many as the published databases have
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of the videos that train and of those that test, each in alphabetical order."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def k_folds(videos: Iterable[str], num_folds: int, seed: int) -> list[Fold]:
+    """Shuffles the videos and deals them out: each tests in one fold and trains in the others.
+
+    Args:
+        videos: Names; their order does not matter.
+        num_folds: 2 or more, not above the number of videos.
+        seed: Decides the shuffle.
+    """
+    names = sorted(set(videos))
+    if not 2 <= num_folds <= len(names):
+        raise ValueError(f"{len(names)} videos cannot be dealt out to {num_folds} folds")
+    shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    return [_fold(names, shuffled[k::num_folds]) for k in range(num_folds)]
+
+
+def _fold(names: Sequence[str], test: Iterable[str]) -> Fold:
+    tested = set(test)
+    return Fold(tuple(n for n in names if n not in tested), tuple(n for n in names if n in tested))
+
+
+def read_fold_numbers(path: Path) -> dict[str, int]:
+    """Reads a file with a line `video fold` each, fold (from 1) being the one that the video tests in.
+
+    Raises:
+        StavisError: A line has another form, or a video is named twice.
+    """
+    numbers: dict[str, int] = {}
+    for number, line in enumerate(_read_lines(path), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2 or not fields[1].isdecimal() or int(fields[1]) < 1:
+            raise StavisError(
+                f"{path}, line {number}: {line.strip()!r} is not 'video fold' with fold 1 or more"
+            )
+        if fields[0] in numbers:
+            raise StavisError(
+                f"{path}, line {number}: {fields[0]!r} stands in fold {numbers[fields[0]]} already"
+            )
+        numbers[fields[0]] = int(fields[1])
+    return numbers
+
+
+def folds_from_numbers(numbers: Mapping[str, int]) -> list[Fold]:
+    """The folds in which each video tests in the one of its number and trains in the others."""
+    names = sorted(numbers)
+    return [
+        _fold(names, [n for n in names if numbers[n] == k])
+        for k in range(1, max(numbers.values(), default=0) + 1)
+    ]
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Reads video names, one a line; what follows a name on its line is passed over, so fold lists can be given."""
+    return tuple(dict.fromkeys(line.split()[0] for line in _read_lines(path) if line.strip()))
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise StavisError(f"{path}: list not found") from None
+    except UnicodeDecodeError:
+        raise StavisError(f"{path}: not a text file") from None
+
+
+@dataclass(frozen=True)
+class FoldChoice:
+    """How folds are made; at most one of `num_folds`, `fold_list`, and `train` with `test` is given.
+
+    Attributes:
+        num_folds: How many by chance; 1 puts every video into the test list, none into the train list. None is 3 where
+            there are that many videos, else 1.
+        seed: Of the chance.
+        fold_list: A file as of `read_fold_numbers`.
+        train: A file as of `read_names`: the only train list.
+        test: The only test list.
+    """
+
+    num_folds: int | None = None
+    seed: int = 0
+    fold_list: Path | None = None
+    train: Path | None = None
+    test: Path | None = None
+
+
+def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold], set[str]]:
+    """Makes the folds of `videos`.
+
+    Returns:
+        The folds; and the videos that given lists do not name, which are in no fold.
+
+    Raises:
+        StavisError: There are fewer videos than folds, or a given list is missing, malformed or contradicts another.
+    """
+    names = sorted(set(videos))
+    if (
+        sum((choice.num_folds is not None, choice.fold_list is not None, bool(choice.train or choice.test)))
+        > 1
+    ):
+        raise StavisError(
+            "folds are given in several ways; give one of --folds, --fold-list, and --train with --test"
+        )
+    if choice.train is not None or choice.test is not None:
+        train = read_names(choice.train) if choice.train is not None else ()
+        test = read_names(choice.test) if choice.test is not None else ()
+        if both := sorted(set(train) & set(test)):
+            raise StavisError(f"{choice.train} and {choice.test} both name {both[0]!r}")
+        fold = Fold(tuple(sorted(train)), tuple(sorted(test)))
+        return [fold], set(names) - {*train, *test}
+    if choice.fold_list is not None:
+        numbers = read_fold_numbers(choice.fold_list)
+        folds = folds_from_numbers(numbers)
+        if empty := [k for k, fold in enumerate(folds, 1) if not fold.test]:
+            raise StavisError(f"{choice.fold_list}: no video in fold {empty[0]} of {len(folds)}")
+        if not folds:
+            raise StavisError(f"{choice.fold_list}: names no video")
+        return folds, set(names) - set(numbers)
+    num_folds = choice.num_folds or (DEFAULT_NUM_FOLDS if len(names) >= DEFAULT_NUM_FOLDS else 1)
+    if num_folds > max(1, len(names)):
+        raise StavisError(f"{len(names)} videos cannot be dealt out to {num_folds} folds")
+    if num_folds == 1:
+        return [Fold((), tuple(names))], set()
+    return k_folds(names, num_folds, choice.seed), set()
+
+
+def listed_videos(layout: Layout, database: str) -> set[str]:
+    """All videos that the fold lists of `database` name."""
+    return {entry.video for path in _lists(layout, database) for entry in read_fold_list(path)}
+
+
+def write_folds(
+    layout: Layout, database: str, folds: Sequence[Fold], entries: Mapping[str, FoldEntry]
+) -> list[Path]:
+    """Writes the fold lists of a database and removes those that it had besides.
+
+    One fold is written as a list for all splits, several as one a split. DIEM has one for all splits: the first fold.
+
+    Args:
+        layout: The data folder.
+        database: The database.
+        folds: One or more.
+        entries: Name -> its line, of the videos that are there; others are left out of the lists.
+
+    Returns:
+        The lists' paths.
+    """
+    if database in SINGLE_SPLIT_DATABASES:
+        folds = folds[:1]
+    folder = layout.root / "fold_lists"
+    written = []
+    for number, fold in enumerate(folds, 1):
+        split = f"_{number}" if len(folds) > 1 else ""
+        for subset, names in (("train", fold.train), ("test", fold.test)):
+            path = folder / f"{database}_list_{subset}{split}_fps.txt"
+            write_text(path, format_fold_list([entries[name] for name in names if name in entries]))
+            written.append(path)
+    for path in _lists(layout, database):
+        if path not in written:
+            path.unlink()
+    return written
+
+
+def _lists(layout: Layout, database: str) -> list[Path]:
+    splits: list[int] = [1, *layout.splits(database)]
+    return sorted(
+        {
+            path
+            for subset in ("train", "test")
+            for path in [
+                layout.root / "fold_lists" / f"{database}_list_{subset}_fps.txt",
+                *(
+                    layout.root / "fold_lists" / f"{database}_list_{subset}_{split}_fps.txt"
+                    for split in splits
+                ),
+            ]
+            if path.exists()
+        }
+    )

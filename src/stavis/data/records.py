@@ -1,0 +1,151 @@
+"""Which videos of a data folder `stavis prepare` has finished, from what, and which folders are not its own.
+
+A finished video has a record, `annotations/<database>/<video>/prepare.json`. It comes with the last of the moves that
+put a video in its places. While it is made, and until all moves are done, its staging folder is there.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stavis.data.layout import FoldEntry, Layout
+from stavis.errors import StavisError
+
+RECORD_NAME = "prepare.json"
+OBSERVERS_NAME = "observers.npz"
+STAGING_FOLDER = ".prepare"
+
+
+def staging_folder(layout: Layout, database: str, name: str) -> Path:
+    """Where a video is made before it is moved to its places."""
+    return layout.root / STAGING_FOLDER / database / name
+
+
+def read_record(layout: Layout, database: str, name: str) -> dict[str, Any] | None:
+    """The record of a finished video; None if there is none.
+
+    Raises:
+        StavisError: The record is unreadable.
+    """
+    path = layout.annotations_folder(database, name) / RECORD_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        entry_of(record)
+        assert isinstance(record["inputs"], dict)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AssertionError):
+        raise StavisError(
+            f"{path}: not a record of `stavis prepare`; remove it and prepare the video with --overwrite"
+        ) from None
+    return dict(record)
+
+
+def entry_of(record: Mapping[str, Any]) -> FoldEntry:
+    """The fold-list line of a finished video."""
+    return FoldEntry(str(record["video"]), int(record["num_frames"]), float(record["frame_rate"]))
+
+
+def finished_videos(layout: Layout, database: str) -> dict[str, FoldEntry]:
+    """Name -> fold-list line of every video of `database` that was prepared here, by any run."""
+    records = layout.annotations_folder(database, "*").parent.glob(f"*/{RECORD_NAME}")
+    found = (read_record(layout, database, path.parent.name) for path in sorted(records))
+    return {str(record["video"]): entry_of(record) for record in found if record is not None}
+
+
+def unfinished_videos(layout: Layout, database: str) -> set[str]:
+    """Names of the videos of `database` that an interrupted run has begun."""
+    folder = layout.root / STAGING_FOLDER / database
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def is_complete(layout: Layout, database: str, name: str, record: Mapping[str, Any]) -> bool:
+    """Whether the files of a finished video are still there, by its first and last ones."""
+    num_frames = record["num_frames"]
+    ends = [
+        layout.frame(database, name, 0),
+        layout.frame(database, name, num_frames - 1),
+        layout.wave(database, name),
+    ]
+    if record["gaze"] is not None:
+        ends += [
+            layout.density_map(database, name, num_frames - 1),
+            layout.fixation_map(database, name, num_frames - 1),
+            layout.annotations_folder(database, name) / OBSERVERS_NAME,
+        ]
+    return all(path.exists() for path in ends)
+
+
+def folders(layout: Layout, database: str, name: str) -> list[Path]:
+    """The folders of a video; the one that has the record is the last."""
+    return [
+        layout.frames_folder(database, name),
+        layout.wave(database, name).parent,
+        layout.annotations_folder(database, name),
+    ]
+
+
+def refuse_foreign_folders(layout: Layout, database: str, name: str) -> None:
+    """Raises StavisError if a folder of the video is there. For videos with neither a record nor a staging folder."""
+    for folder in folders(layout, database, name):
+        if folder.exists():
+            raise StavisError(
+                f"{folder}: is there already and was not made by `stavis prepare`; give another database or name, or "
+                "--overwrite to replace it"
+            )
+
+
+def move_into_place(staged: Layout, layout: Layout, database: str, name: str) -> None:
+    """Moves a video from its staging layout to the data folder, replacing what is there.
+
+    The record goes first and comes last: in between the video is unfinished, and its staging folder says so.
+    """
+    for folder in reversed(folders(layout, database, name)):
+        if folder.exists():
+            (folder / RECORD_NAME).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+    for source, target in zip(folders(staged, database, name), folders(layout, database, name), strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+
+
+def hash_files(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of its files' names and contents, those of hidden files excepted."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for entry in sorted(path.rglob("*")):
+        if entry.is_file() and not entry.name.startswith("."):
+            digest.update(f"{entry.relative_to(path).as_posix()}\0{hash_files(entry)}\n".encode())
+    return digest.hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between the inputs in two records, in words."""
+
+    def flatten(value: object, prefix: str) -> dict[str, object]:
+        if not isinstance(value, Mapping) or not value:
+            return {prefix: value}
+        return {
+            key: leaf
+            for name, child in value.items()
+            for key, leaf in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
+        }
+
+    old, new = flatten(before, ""), flatten(now, "")
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    plain = {
+        "video.file": "video",
+        "video.sha256": "video",
+        "gaze": "gaze files",
+        "version": "version of this program",
+    }
+    named = dict.fromkeys(
+        plain.get(key, f"{key.removeprefix('options.')} ({old.get(key)} before, now {new.get(key)})")
+        for key in changed
+    )
+    return ", ".join(named)
