@@ -86,7 +86,8 @@ class MapFolder:
             values = normalise(values)
         if self.format.size == "video":
             values = resize_smoothly(values, self.video_size)
-        grey = to_grey(values, self.format.bits)
+        highest, kind = (255, np.uint8) if self.format.bits == 8 else (65535, np.uint16)
+        grey = (values * highest).round().astype(kind)
         path = self.folder / f"map_{frame.saliency.index:06d}.png"
         Image.fromarray(grey).save(path, compress_level=3)
 
@@ -173,15 +174,13 @@ class SaliencyVideo(_VideoOutput):
 
     def __init__(self, path: Path, *, video_size: tuple[int, int], frame_rate: Fraction) -> None:
         super().__init__(
-            media.VideoWriter(
-                path, width=video_size[0], height=video_size[1], frame_rate=frame_rate, grey=True
-            )
+            media.VideoWriter(path, width=video_size[0], height=video_size[1], frame_rate=frame_rate)
         )
         self.video_size = video_size
 
     def write(self, frame: PredictedFrame) -> None:
         enlarged = resize_smoothly(normalise(frame.saliency.saliency), self.video_size)
-        self._writer.write(to_grey(enlarged, 8), frame.saliency.time_seconds)
+        self._writer.write((enlarged * 255).round().astype(np.uint8), frame.saliency.time_seconds)
 
 
 class OverlayVideo(_VideoOutput):
@@ -193,12 +192,18 @@ class OverlayVideo(_VideoOutput):
         *,
         video_size: tuple[int, int],
         frame_rate: Fraction,
-        sound: media.SoundTrack | None,
+        audio_from: Path | None,
+        audio_stream: int | None,
         style: OverlayStyle,
     ) -> None:
         super().__init__(
             media.VideoWriter(
-                path, width=video_size[0], height=video_size[1], frame_rate=frame_rate, sound=sound
+                path,
+                width=video_size[0],
+                height=video_size[1],
+                frame_rate=frame_rate,
+                audio_from=audio_from,
+                audio_stream=audio_stream,
             )
         )
         self.style = style
@@ -208,13 +213,6 @@ class OverlayVideo(_VideoOutput):
             return
         picture = draw_overlay(frame.image, frame.saliency.saliency, self.style)
         self._writer.write(picture, frame.saliency.time_seconds)
-
-
-def to_grey(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Rounds values in 0..1 to grey levels of 8 or 16 bits."""
-    if bits == 8:
-        return (values * 255).round().astype(np.uint8)
-    return (values * 65535).round().astype(np.uint16)
 
 
 def parse_output_kinds(text: str) -> tuple[OutputKind, ...]:

@@ -36,7 +36,7 @@ class FrameSaliency(NamedTuple):
         saliency: (112, 112) float32 probabilities. The map covers the whole frame, whatever its aspect ratio.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     time_seconds: float
     saliency: npt.NDArray[np.float32]
 
@@ -247,6 +247,7 @@ class _Sound:
         self.preprocessing = model.config.preprocessing
         self.frame_rate = float(info.frame_rate)
         self.wanted = model.config.modality == "audiovisual"
+        self.begin_seconds = options.start_seconds or 0.0
         self._reader: media.AudioReader | None = None
         self._earliest = 0
         source = options.audio_path or info.path
@@ -257,7 +258,7 @@ class _Sound:
                 source,
                 stream=None if options.audio_path else options.audio_stream,
                 sample_rate=None if native else self.preprocessing.sample_rate,
-                start_seconds=options.start_seconds or 0.0,
+                start_seconds=self.begin_seconds,
             )
 
     def __enter__(self) -> "_Sound":
@@ -284,8 +285,11 @@ class _Sound:
         # are counted here, so that a variable frame rate keeps sound and picture together.
         rate = reader.sample_rate
         half = rate / self.frame_rate / 2
-        start = int(max(0.0, time_seconds(window.frames[0]) * rate - half))
-        stop = int(time_seconds(window.frames[-1]) * rate + half) + 1
+        first, last = (time_seconds(window.frames[i]) - self.begin_seconds for i in (0, -1))
+        start = int(max(0.0, first * rate - half))
+        stop = int(last * rate + half) + 1
+        if reader.num_samples is not None:
+            stop = min(stop, reader.num_samples)
         # Slow videos: the buffer holds the middle of the window's sound, so no more than that is read.
         surplus = max(0, stop - start - self.preprocessing.num_audio_samples)
         start, stop = start + surplus // 2, stop - (surplus - surplus // 2)

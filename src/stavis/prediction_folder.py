@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -202,11 +202,11 @@ def _write_outputs(
                 rows.append(_measure(frame, info))
                 thumbnails.add(frame)
             advance()
-    if not rows:
-        raise StavisError(
-            f"{video}: none of its frames can have a map with --edges reference: the first 8 never do; "
-            "use --edges repeat"
-        )
+        if not rows:
+            raise StavisError(
+                f"{video}: none of its frames can have a map with --edges reference: the first 8 never do; "
+                "use --edges repeat"
+            )
     lines = [FrameStatistics.header(), *(row.row() for row in rows)]
     (partial / "frames.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw_timeline(
@@ -230,26 +230,29 @@ def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: 
         return PublishedMaps(path)
     if kind == "video":
         return SaliencyVideo(path, video_size=size, frame_rate=info.frame_rate)
+    sound = _find_sound(info, settings.options)
     return OverlayVideo(
         path,
         video_size=size,
         frame_rate=info.frame_rate,
-        sound=_sound_track(info, settings.options),
+        audio_from=None if sound is None else sound.path,
+        audio_stream=None if sound is None else sound.stream,
         style=settings.style,
     )
 
 
-def _sound_track(info: media.VideoInfo, options: PredictOptions) -> media.SoundTrack | None:
+class _SoundSource(NamedTuple):
+    path: Path
+    stream: int | None
+
+
+def _find_sound(info: media.VideoInfo, options: PredictOptions) -> _SoundSource | None:
+    """Where the sound comes from that the network hears and the overlay plays; None if there is none."""
     if options.silent:
         return None
-    if options.audio_path is None and info.audio is None:
-        return None
-    return media.SoundTrack(
-        options.audio_path or info.path,
-        stream=None if options.audio_path else options.audio_stream,
-        start_seconds=options.start_seconds or 0.0,
-        end_seconds=options.end_seconds,
-    )
+    if options.audio_path is not None:
+        return _SoundSource(options.audio_path, None)
+    return None if info.audio is None else _SoundSource(info.path, options.audio_stream)
 
 
 def _describe_sound(info: media.VideoInfo, options: PredictOptions) -> str:
@@ -316,21 +319,19 @@ def _expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | No
 
 def _audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:
     """The level of each frame's sound in dB of full scale; None without sound."""
-    track_of_sound = _sound_track(info, options)
-    if track_of_sound is None:
+    sound = _find_sound(info, options)
+    if sound is None:
         return None
     levels = []
-    with media.AudioReader(
-        track_of_sound.path, stream=track_of_sound.stream, start_seconds=track_of_sound.start_seconds
-    ) as reader:
+    with media.AudioReader(sound.path, stream=sound.stream, start_seconds=times[0]) as reader:
         half = reader.sample_rate / float(info.frame_rate) / 2
         start = 0
         for time_seconds in times:
-            centre = time_seconds * reader.sample_rate
+            centre = (time_seconds - times[0]) * reader.sample_rate
             start = max(start, int(centre - half))
             samples = reader.read(start, max(start + 1, int(centre + half)))
-            power = float(np.mean(np.square(samples))) if len(samples) else 0.0
-            levels.append(max(QUIETEST_DB, 10 * np.log10(power)) if power > 0 else QUIETEST_DB)
+            power = float(np.mean(np.square(samples)))
+            levels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
     return levels
 
 

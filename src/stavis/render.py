@@ -36,13 +36,15 @@ def normalise(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     low, high = float(saliency.min()), float(saliency.max())
     if not high > low:
         return np.zeros_like(saliency)
-    return (saliency - np.float32(low)) / np.float32(high - low)
+    stretched: npt.NDArray[np.float32] = (saliency - np.float32(low)) / np.float32(high - low)
+    return stretched
 
 
 def resize_smoothly(saliency: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Enlarges an (h, w) map to `size` = (width, height) in pixels, bicubic, clipped to 0..1."""
     enlarged = Image.fromarray(saliency).resize(size, Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(enlarged), 0.0, 1.0)
+    clipped: npt.NDArray[np.float32] = np.clip(np.asarray(enlarged), 0.0, 1.0)
+    return clipped
 
 
 def draw_overlay(
@@ -214,7 +216,7 @@ def draw_timeline(
         # As wide as their share of the strip (92 % of the figure), at most 2.2 inches high, with room for a label.
         height, width = thumbnails[0].image.shape[:2]
         zoom = min(0.92 * width_inches * 72 / len(thumbnails) / width, 2.2 * 72 / height)
-        strip_height = zoom * height / 72 + 0.3
+        strip_height = zoom * height / 72 + 0.5
     figure = Figure(figsize=(width_inches, strip_height + plots_height), layout="constrained")
     FigureCanvasAgg(figure)
     ratios = (strip_height, plots_height / 2, plots_height / 2)
@@ -237,6 +239,10 @@ def draw_timeline(
         sound.set_ylim(-80, 0)
     sound.set_ylabel("audio level\n(dB full scale)")
     spread.plot(time_seconds, entropy_bits, color="tab:red", linewidth=1.2)
+    middle, reach = (max(entropy_bits) + min(entropy_bits)) / 2, max(entropy_bits) - min(entropy_bits)
+    reach = max(reach, 0.2)  # bits; less is no difference worth a curve
+    spread.set_ylim(middle - 0.55 * reach, middle + 0.55 * reach)
+    spread.ticklabel_format(useOffset=False)
     spread.set_ylabel("saliency entropy\n(bits)")
     spread.set_xlabel("time (s)")
     for axes in (sound, spread):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from stavis.model import Modality
     from stavis.prediction_folder import FolderResult, FolderSettings
 
 
@@ -40,7 +41,7 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Videos, folders of videos or of numbered pictures, or patterns.", metavar="INPUT..."
+            help="Videos, folders of videos or of numbered pictures, or patterns.", metavar="INPUT"
         ),
     ],
     output: Annotated[
@@ -62,59 +63,113 @@ def predict(
         str,
         typer.Option(
             help="What to write, separated by commas: maps (PNG), npz (probabilities), published (pred_sal_*.jpg), "
-            "video (grey), overlay; or all."
+            "video (grey), overlay; or all.",
+            rich_help_panel="What is written",
         ),
     ] = "maps,overlay",
     map_size: Annotated[
-        MapSize, typer.Option(help="Size of the PNG maps: the video's, or 112x112.")
+        MapSize,
+        typer.Option(
+            help="Size of the PNG maps: the video's, or 112x112.", rich_help_panel="What is written"
+        ),
     ] = MapSize.VIDEO,
-    map_bits: Annotated[int, typer.Option(help="Bits of a pixel of the PNG maps: 8 or 16.")] = 8,
+    map_bits: Annotated[
+        int, typer.Option(help="Bits of a pixel of the PNG maps: 8 or 16.", rich_help_panel="What is written")
+    ] = 8,
     map_values: Annotated[
-        MapValues, typer.Option(help="PNG maps: each stretched to the full range, or probabilities.")
+        MapValues,
+        typer.Option(
+            help="PNG maps: each stretched to the full range, or probabilities.",
+            rich_help_panel="What is written",
+        ),
     ] = MapValues.STRETCHED,
-    colour_bar: Annotated[bool, typer.Option(help="Overlay: a colour bar.")] = True,
+    colour_bar: Annotated[
+        bool, typer.Option(help="Overlay: a colour bar.", rich_help_panel="What is written")
+    ] = True,
     contour: Annotated[
         float,
         typer.Option(
-            help="Overlay: outline this share of the picture, the most salient; 0.2 is a good choice."
+            help="Overlay: outline this share of the picture, the most salient; 0.2 is a good choice.",
+            rich_help_panel="What is written",
         ),
     ] = 0.0,
-    peak: Annotated[bool, typer.Option("--peak", help="Overlay: ring the most salient point.")] = False,
+    peak: Annotated[
+        bool,
+        typer.Option(
+            "--peak", help="Overlay: ring the most salient point.", rich_help_panel="What is written"
+        ),
+    ] = False,
     stride: Annotated[
         int,
-        typer.Option(min=1, help="Compute every N-th frame only; the maps between are linear in between."),
+        typer.Option(
+            min=1,
+            help="Compute every N-th frame only; the maps between are linear in between.",
+            rich_help_panel="Frames",
+        ),
     ] = 1,
     edges: Annotated[
         EdgeRule,
         typer.Option(
-            help="First and last frames: repeated around the ends, or treated (left out) as published."
+            help="First and last frames: repeated around the ends, or treated (left out) as published.",
+            rich_help_panel="Frames",
         ),
     ] = EdgeRule.REPEAT,
     quirks: Annotated[
         QuirkRule,
-        typer.Option(help="'reference' does everything as the published test run, oddities included."),
+        typer.Option(
+            help="'reference' does everything as the published test run, oddities included.",
+            rich_help_panel="Frames",
+        ),
     ] = QuirkRule.FIXED,
     start: Annotated[
-        float | None, typer.Option(min=0, help="Begin at this time, in seconds.", metavar="SECONDS")
+        float | None,
+        typer.Option(
+            min=0, help="Begin at this time, in seconds.", metavar="SECONDS", rich_help_panel="Frames"
+        ),
     ] = None,
     end: Annotated[
-        float | None, typer.Option(min=0, help="End at this time, in seconds.", metavar="SECONDS")
+        float | None,
+        typer.Option(
+            min=0, help="End at this time, in seconds.", metavar="SECONDS", rich_help_panel="Frames"
+        ),
     ] = None,
     frame_rate: Annotated[
-        float | None, typer.Option(help="Frames per second of a folder of pictures.", metavar="FPS")
+        float | None,
+        typer.Option(
+            help="Frames per second of a folder of pictures.", metavar="FPS", rich_help_panel="Frames"
+        ),
     ] = None,
-    audio: Annotated[Path | None, typer.Option(help="Take the sound from this file instead.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Take the sound from this file instead.", rich_help_panel="Sound")
+    ] = None,
     audio_stream: Annotated[
-        int | None, typer.Option(min=0, help="Which sound stream, from 0; the default one if not given.")
+        int | None,
+        typer.Option(
+            min=0, help="Which sound stream, from 0; the default one if not given.", rich_help_panel="Sound"
+        ),
     ] = None,
-    silent: Annotated[bool, typer.Option("--silent", help="Predict as if there were no sound.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    silent: Annotated[
+        bool, typer.Option("--silent", help="Predict as if there were no sound.", rich_help_panel="Sound")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Running")
+    ] = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips that go through the network at once.")
+        int | None,
+        typer.Option(min=1, help="Clips that go through the network at once.", rich_help_panel="Running"),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Videos worked on at the same time.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is finished.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Videos worked on at the same time.", rich_help_panel="Running"
+        ),
+    ] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Redo what is finished.", rich_help_panel="Running")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress; errors only.", rich_help_panel="Running")
+    ] = False,
 ) -> None:
     """Predict where people look in videos.
 
@@ -164,13 +219,12 @@ def predict(
     failures = (
         _run_one_by_one(plan, tasks, quiet) if jobs == 1 else _run_in_parallel(plan, tasks, jobs, quiet)
     )
+    if failures and len(tasks) == 1:
+        raise StavisError(failures[0])
     if failures:
-        lines = (
-            "; ".join(failures)
-            if len(failures) == 1
-            else f"{len(failures)} of {len(tasks)} inputs failed (above)"
-        )
-        raise StavisError(lines)
+        for failure in failures:
+            _say(f"failed: {failure}")
+        raise StavisError(f"{len(failures)} of {len(tasks)} inputs failed, listed above; the rest is done")
 
 
 @dataclass(frozen=True)
@@ -178,7 +232,7 @@ class _Plan:
     """What a worker process needs to know."""
 
     weights: str
-    modality: str | None
+    modality: "Modality | None"
     device: str
     settings: "FolderSettings"
     overwrite: bool
@@ -190,13 +244,11 @@ class _Worker:
     def __init__(self, plan: _Plan) -> None:
         from dataclasses import replace
 
-        from stavis.weights import load_for_prediction
+        from stavis.cli.network import load_network
 
         self.plan = plan
-        self.model, name, sha256 = load_for_prediction(
-            plan.weights, modality=plan.modality, device=plan.device
-        )
-        self.settings = replace(plan.settings, weights=name, weights_sha256=sha256)
+        self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
+        self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
 
     def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
         """One video's result, or in one line why there is none."""
@@ -205,7 +257,7 @@ class _Worker:
 
         try:
             return predict_to_folder(
-                self.model, video, folder, self.settings, overwrite=self.plan.overwrite, quiet=quiet
+                self.network.model, video, folder, self.settings, overwrite=self.plan.overwrite, quiet=quiet
             )
         except StavisError as error:
             return str(error)
@@ -215,12 +267,12 @@ class _Worker:
 
 def _run_one_by_one(plan: _Plan, tasks: list[tuple[Path, Path]], quiet: bool) -> list[str]:
     worker = _Worker(plan)
-    if worker.settings.weights_sha256 is None and not quiet:
-        _say("The network is untrained: its maps mean nothing. Give --weights for real ones.")
+    for warning in worker.network.warnings:
+        _say(f"warning: {warning}")
     failures = []
     for video, folder in tasks:
         result = worker.run(video, folder, quiet)
-        _report(video, result, quiet, several=len(tasks) > 1)
+        _report(video, result, quiet)
         if isinstance(result, str):
             failures.append(result)
     return failures
@@ -243,7 +295,7 @@ def _run_in_parallel(plan: _Plan, tasks: list[tuple[Path, Path]], jobs: int, qui
         with track("videos", len(tasks), unit="videos", quiet=quiet) as advance:
             for future in as_completed(futures):
                 result = future.result()
-                _report(futures[future], result, quiet, several=True)
+                _report(futures[future], result, quiet)
                 if isinstance(result, str):
                     failures.append(result)
                 advance()
@@ -276,10 +328,8 @@ def _run_in_worker(video: Path, folder: Path) -> "FolderResult | str":
     return _worker.run(video, folder, quiet=True)
 
 
-def _report(video: Path, result: "FolderResult | str", quiet: bool, several: bool) -> None:
+def _report(video: Path, result: "FolderResult | str", quiet: bool) -> None:
     if isinstance(result, str):
-        if several:
-            _say(f"failed: {result}")
         return
     for warning in result.warnings:
         _say(f"warning: {warning}")

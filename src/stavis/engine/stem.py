@@ -1,0 +1,140 @@
+"""The stem of the network, computed once a frame instead of sixteen times.
+
+The stem's 7x7x7 convolution is a sum over seven frames of a 7x7 convolution each ("tap"), and a tap's response to a
+frame is the same in every window. An output inside a window is a sum of seven responses; the three at either end of a
+window are sums of fewer, as the convolution is padded with zeros there. BatchNorm is folded into the taps. Attention
+differs from window to window, but it is a positive factor that is constant over time, so that it commutes with the
+maximum over time: the max-pooling's temporal half is shared, too. Behind that nothing is shared exactly.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stavis.model import STAViS
+
+NUM_TAPS = 7
+HALF = NUM_TAPS // 2
+
+# The frames under the seven taps around an output; None where the window has ended.
+Neighbourhood = tuple[int | None, ...]
+
+
+class StemCache:
+    """The stem's outputs for windows over a stream of frames.
+
+    Args:
+        model: A network in eval mode.
+    """
+
+    def __init__(self, model: STAViS) -> None:
+        norm = model.bn1
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        weight = model.conv1.weight * scale[:, None, None, None, None]
+        self.bias = (norm.bias - norm.running_mean * scale).detach()[:, None, None]
+        # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
+        self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).detach().contiguous()
+        self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
+        self._sums: dict[Neighbourhood, Tensor] = {}  # not yet biased and rectified
+        self._outputs: dict[Neighbourhood, Tensor] = {}
+        self._maxima: dict[tuple[Neighbourhood, ...], Tensor] = {}
+
+    def add_frame(self, index: int, frame: Tensor) -> None:
+        """Takes a (3, H, W) frame minus the mean."""
+        responses = F.conv2d(frame[None], self.taps, stride=2, padding=HALF)[0]
+        self._responses[index] = responses.view(NUM_TAPS, -1, *responses.shape[1:])
+
+    def drop_frames_before(self, index: int) -> None:
+        """Forgets everything that holds a frame before `index`."""
+        for old in [i for i in self._responses if i < index]:
+            del self._responses[old]
+        for kept in (self._sums, self._outputs):
+            for key in [key for key in kept if _first(key) < index]:
+                del kept[key]
+        for pair in [pair for pair in self._maxima if _first(pair[0]) < index]:
+            del self._maxima[pair]
+
+    def window(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """What the network behind the stem needs of a window.
+
+        Args:
+            frames: T frames, all added and not dropped, in any order and with repetitions.
+
+        Returns:
+            The stem's output after ReLU, its maximum over 3 time steps at every second (64, T/2, h, w), and its mean
+            over time (64, h, w).
+        """
+        padded = (None,) * HALF + frames + (None,) * HALF
+        keys: list[Neighbourhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
+        outputs = [self._output(key) for key in keys]
+        mean = outputs[0].clone()
+        for output in outputs[1:]:
+            mean += output
+        mean /= len(outputs)
+        maxima = [
+            self._maximum(tuple(keys[max(0, t - 1) : t + 2]), outputs[max(0, t - 1) : t + 2])
+            for t in range(0, len(frames), 2)
+        ]
+        return torch.stack(maxima, dim=1), mean
+
+    def _output(self, key: Neighbourhood) -> Tensor:
+        output = self._outputs.get(key)
+        if output is None:
+            output = torch.relu(self._sum(key) + self.bias)
+            if None not in key:
+                self._outputs[key] = output
+        return output
+
+    def _maximum(self, keys: tuple[Neighbourhood, ...], outputs: list[Tensor]) -> Tensor:
+        maximum = self._maxima.get(keys)
+        if maximum is None:
+            maximum = outputs[0]
+            for output in outputs[1:]:
+                maximum = torch.maximum(maximum, output)
+            if not any(None in key for key in keys):
+                self._maxima[keys] = maximum
+        return maximum
+
+    def _sum(self, key: Neighbourhood) -> Tensor:
+        """The sum of a neighbourhood's responses, from one that lacks a frame if that is at hand.
+
+        From window to window an output moves towards the window's beginning: first it lacks the frames behind the
+        window's end, one fewer each time, later those before its beginning, one more each time.
+        """
+        found = self._sums.get(key)
+        if found is not None:
+            return found
+        present = [tap for tap, frame in enumerate(key) if frame is not None]
+        for tap in (present[-1], present[0]):
+            shorter = self._sums.get(_without(key, tap))
+            if shorter is not None:
+                total = shorter + self._response(key, tap)
+                break
+        else:
+            if key[0] is None and len(present) > HALF + 1:
+                # The next windows ask for the sums without the first frames, so they are made on the way.
+                total = self._sum(_without(key, present[0])) + self._response(key, present[0])
+            else:
+                total = self._response(key, present[0]).clone()
+                for tap in present[1:]:
+                    total += self._response(key, tap)
+        if None in key:  # whole ones are kept as outputs
+            self._sums[key] = total
+        return total
+
+    def _response(self, key: Neighbourhood, tap: int) -> Tensor:
+        frame = key[tap]
+        assert frame is not None
+        return self._responses[frame][tap]
+
+
+def _without(key: Neighbourhood, tap: int) -> Neighbourhood:
+    return (*key[:tap], None, *key[tap + 1 :])
+
+
+def _first(key: Iterable[int | None]) -> int:
+    return min(frame for frame in key if frame is not None)
