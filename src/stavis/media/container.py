@@ -47,6 +47,8 @@ def open_container(path: Path) -> InputContainer:
 def check_file(path: Path) -> None:
     """Raises StavisError unless `path` is a readable file with something in it."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise StavisError(f"{path} is neither a file nor a folder")
         with path.open("rb") as file:
             if not file.read(1):
                 raise StavisError(f"{path} is empty (0 bytes)")

@@ -1,18 +1,20 @@
 """The pictures of a video, one after the other, with their times."""
 
+import contextlib
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -24,6 +26,7 @@ from stavis.media.display import Converter, find_display
 
 DEFAULT_FRAME_RATE = Fraction(25)  # of a video whose header tells none
 
+_LARGEST_SHORTFALL_SECONDS = Fraction(1, 2)  # headers round
 _LONGEST_REORDERING = 64  # packets; far above any codec's
 
 
@@ -92,17 +95,30 @@ def check_excerpt(start_seconds: float | None, end_seconds: float | None) -> tup
 def _decode_pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
     with VideoDecoder(path) as decoder:
         converter = Converter(decoder.display)
-        time = Fraction(0)
-        found = False
-        for time, picture in decoder.pictures(start):
-            if time >= end:
-                return
-            found = True
-            yield float(time), converter.convert(picture)
-        if not found:
-            raise StavisError(
-                f"{path} has no frame from {start:g} s on; it ends at {float(decoder.last_time):.3f} s"
-            )
+        time = 0.0
+        num_found = 0
+        with contextlib.closing(decoder.pictures(start)) as pictures:
+            for time, picture in pictures:
+                if time >= end:
+                    break
+                try:
+                    image = converter.convert(picture)
+                except (av.error.FFmpegError, ValueError, MemoryError) as error:
+                    raise StavisError(
+                        f"{path}: the frame at {time:.3f} s of pixel format {picture.format.name} cannot be "
+                        f"converted to RGB ({reason(error)})"
+                    ) from error
+                num_found += 1
+                yield time, image
+        if num_found == 0:
+            raise StavisError(describe_empty_excerpt(path, start, end, decoder.last_time))
+
+
+def describe_empty_excerpt(path: Path, start: float, end: float, last_time: float) -> str:
+    """Why there is no frame between `start` and `end`, in one line."""
+    if last_time < start:
+        return f"{path} has no frame from {start:g} s on; its last is shown at {last_time:.3f} s"
+    return f"{path} has no frame from {start:g} s to {end:g} s"
 
 
 class VideoDecoder:
@@ -134,16 +150,23 @@ class VideoDecoder:
             self.close()
             raise
         self._decoding = itertools.chain([first], self._decoding)
-        self.last_time = Fraction(0)
+        self.last_time = 0.0
 
-    def pictures(self, start: float = 0.0) -> Iterator[tuple[Fraction, VideoFrame]]:
-        """Each picture from `start` seconds on, with its time in seconds since the video's first. To be called once."""
-        sought = start > 0 and self._seek(start)
-        for stamp, picture in self._decoding:
-            self.last_time = stamp - self.first_stamp
-            if self.last_time >= start:
-                yield self.last_time, picture
-        self._losses.report(self.path, 0 if sought else self.stream.frames)
+    def pictures(self, start: float = 0.0) -> Generator[tuple[float, VideoFrame], None, None]:
+        """Each picture from `start` seconds on, with its time in seconds since the video's first. To be called once.
+
+        When it is closed, or there are no more, what was lost is said.
+        """
+        is_whole = not (start > 0 and self._seek(start))
+        is_finished = False
+        try:
+            for stamp, picture in self._decoding:
+                self.last_time = float(stamp - self.first_stamp)
+                if self.last_time >= start:
+                    yield self.last_time, picture
+            is_finished = True
+        finally:
+            self._losses.report(self.path, self.stream, self._container, is_whole, is_finished)
 
     def close(self) -> None:
         self._container.close()
@@ -168,18 +191,13 @@ class VideoDecoder:
 
     def _seek(self, start: float) -> bool:
         """Goes to the key frame before `start`, or, and then it is False, back to the beginning."""
+        target = self.first_stamp + Fraction(start)
         try:
-            if (time_base := self.stream.time_base) is not None:
-                self._container.seek(
-                    int((self.first_stamp + Fraction(start)) / time_base), stream=self.stream
-                )
+            if self.stream.time_base is not None:
+                self._container.seek(int(target / self.stream.time_base), stream=self.stream)
                 self._decoding = self._decode()
                 first = next(self._decoding, None)
-                if (
-                    first is not None
-                    and first[1].pts is not None
-                    and first[0] <= self.first_stamp + Fraction(start)
-                ):
+                if first is not None and first[1].pts is not None and first[0] <= target:
                     self._decoding = itertools.chain([first], self._decoding)
                     return True
         except av.error.FFmpegError:
@@ -192,10 +210,9 @@ class VideoDecoder:
     def _decode(self) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The pictures in the order of showing, which is the decoder's, with their time stamps in seconds."""
         self._losses = losses = _Losses()
-        clock = _Clock(self.stream)
+        clock = _Clock(self.stream, losses)
         for packet in self._packets(losses):
             clock.feed(packet)
-            losses.num_discarded += packet.is_discard
             try:
                 pictures = packet.decode()
             except av.error.EOFError:
@@ -210,87 +227,114 @@ class VideoDecoder:
 
     def _packets(self, losses: "_Losses") -> Iterator["Packet[VideoStream]"]:
         try:
-            yield from self._container.demux(self.stream)
+            # The other streams' packets only tell how far the file goes.
+            for packet in self._container.demux():
+                losses.follow(packet)
+                if packet.stream.index == self.stream.index:
+                    yield cast("Packet[VideoStream]", packet)
         except av.error.FFmpegError as error:
             losses.add(error)
             # What the decoder still holds comes out with an empty packet.
-            last: Packet[VideoStream] = Packet()  # type: ignore[assignment]
+            last = cast("Packet[VideoStream]", Packet())
             last.stream = self.stream
             yield last
 
 
 class _Losses:
-    """What could not be decoded."""
+    """What could not be decoded, or had to be repaired."""
 
     def __init__(self) -> None:
         self.num_decoded = 0
         self.num_discarded = 0  # packets that an edit list takes out of the video
         self.num_damaged = 0
+        self.num_repaired = 0  # time stamps
         self.reason = ""
+        self._end: Fraction | None = (
+            None  # of the last packet of any stream, in seconds on the file's own clock
+        )
 
     def add(self, error: BaseException) -> None:
         self.num_damaged += 1
         self.reason = self.reason or reason(error)
 
-    def report(self, path: Path, num_announced: int) -> None:
-        announced = num_announced - self.num_discarded
-        damage = (
-            f"; {self.num_damaged} damaged packets were skipped ({self.reason})" if self.num_damaged else ""
-        )
-        if self.num_decoded < announced:
-            logger.warning(
-                "%s: %d of %d frames could be decoded%s", path, self.num_decoded, announced, damage
+    def follow(self, packet: "Packet[Any]") -> None:
+        if packet.pts is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            self._end = end if self._end is None else max(self._end, end)
+
+    def report(
+        self, path: Path, stream: VideoStream, container: InputContainer, is_whole: bool, is_finished: bool
+    ) -> None:
+        """Says what was lost: of a `stream` that was decoded from its beginning and to its end, all that was."""
+        lost = []
+        if self.num_damaged:
+            lost.append(f"{self.num_damaged} damaged packets were skipped ({self.reason})")
+        if (
+            is_finished
+            and is_whole
+            and stream.frames
+            and not self.num_decoded >= stream.frames - self.num_discarded
+        ):
+            lost.append(f"its header announces {stream.frames - self.num_discarded} frames")
+        elif is_finished and not stream.frames and container.duration and self._end is not None:
+            announced = Fraction(container.duration + (container.start_time or 0), av.time_base)
+            if self._end < announced - _LARGEST_SHORTFALL_SECONDS:
+                lost.append(
+                    f"the file ends {float(announced - self._end):.1f} s before the end that its header announces"
+                )
+        if lost:
+            logger.warning("%s: %d frames could be decoded; %s", path, self.num_decoded, "; ".join(lost))
+        if self.num_repaired:
+            logger.info(
+                "%s: %d time stamps that step back or are missing were replaced", path, self.num_repaired
             )
-        elif damage:
-            logger.warning("%s: %d frames could be decoded%s", path, self.num_decoded, damage)
 
 
 class _Clock:
     """Gives each decoded picture the time stamp at which it is shown.
 
-    The stamp that comes with a picture is its own, except in files that store no times of showing: there every packet
-    carries its time of decoding, and where the codec reorders pictures the stamps step back though the decoder's order
-    is right. The stamps of such files are given out in ascending order. A stamp that still steps back, or is missing,
-    is replaced by the last one and the time between two frames.
+    The stamp that comes with a picture is its own, except in files that store no times of showing: there packets carry
+    ascending stamps though the codec reorders its pictures, so that the stamps come out of the decoder stepping back.
+    The decoder's order is right, and the stamps are given out in ascending order. A stamp that still steps back, or is
+    missing, is replaced by the last one plus a frame's duration.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, losses: _Losses) -> None:
         self._stream = stream
+        self._losses = losses
         self._time_base = stream.time_base or Fraction(1, av.time_base)
-        self._step = 1 / find_frame_rate(stream)
-        self._decoding_stamps: deque[int] = deque(maxlen=_LONGEST_REORDERING)
-        self._stores_showing_times = False
+        self._frame_seconds = 1 / find_frame_rate(stream)
+        self._is_ascending = True  # do packets carry ascending stamps?
+        self._last_fed: int | None = None
+        self._fed: deque[int] = deque(
+            maxlen=_LONGEST_REORDERING
+        )  # stamps of packets whose picture has not come out
         self._last: Fraction | None = None
 
     def feed(self, packet: "Packet[VideoStream]") -> None:
         """Takes note of a packet that is about to be decoded."""
-        if packet.pts is None or packet.is_discard:
-            return
-        self._stores_showing_times |= packet.pts != packet.dts
-        self._decoding_stamps.append(packet.pts)
+        if packet.is_discard:
+            self._losses.num_discarded += 1
+        elif packet.pts is not None:
+            self._is_ascending &= self._last_fed is None or packet.pts > self._last_fed
+            self._last_fed = packet.pts
+            self._fed.append(packet.pts)
 
     def drop(self) -> None:
         """Takes note of a packet that could not be decoded."""
-        if self._decoding_stamps:
-            self._decoding_stamps.popleft()
+        if self._fed:
+            self._fed.popleft()
 
     def stamp(self, picture: VideoFrame) -> Fraction:
         """When the picture is shown, in seconds on the file's own clock. To be called once for each, in their order."""
         ticks = picture.pts
-        if (
-            not self._stores_showing_times
-            and self._stream.codec_context.has_b_frames
-            and self._decoding_stamps
-        ):
-            ticks = self._decoding_stamps.popleft()
-        else:
-            while self._decoding_stamps and ticks is not None and self._decoding_stamps[0] <= ticks:
-                self._decoding_stamps.popleft()
+        if self._is_ascending and self._stream.codec_context.has_b_frames and self._fed:
+            ticks = self._fed.popleft()
+            self._losses.num_repaired += ticks != picture.pts
         stamp: Fraction | None = None if ticks is None else ticks * self._time_base
-        if self._last is None:
-            stamp = Fraction(0) if stamp is None else stamp
-        elif stamp is None or stamp < self._last:
-            stamp = self._last + self._step
+        if stamp is None or (self._last is not None and stamp < self._last):
+            self._losses.num_repaired += 1
+            stamp = Fraction(0) if self._last is None else self._last + self._frame_seconds
         self._last = stamp
         return stamp
 
