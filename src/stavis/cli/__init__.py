@@ -58,3 +58,11 @@ app.add_typer(data)
 from stavis.cli.prepare import prepare  # noqa: E402
 
 app.command()(prepare)
+
+from stavis.cli.train import train  # noqa: E402
+
+app.command()(train)
+
+from stavis.cli.runs import runs  # noqa: E402
+
+app.command()(runs)

@@ -34,7 +34,7 @@ class DataSettings:
         allow_missing: Leave out, with a warning, what the lists name and the folder lacks, instead of
             refusing.
         cache: Folder of the frame cache, which is built first where it is not complete; "" decodes every file
-            anew for each clip. `{split}` and `{data}` stand for `split` and `root`.
+            anew for each clip. `{data}` stands for `root`, `{split}` for `split`.
         workers: Processes that load data, for each process that trains; 0 loads in the training process
             itself.
     """
@@ -178,15 +178,16 @@ class Recipe:
                 f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network has not"
             )
 
-    def resolve(self, path: str) -> str:
-        """`path` with its `{split}` and `{data}` filled in."""
-        return path.replace("{split}", str(self.data.split)).replace("{data}", self.data.root)
+    def resolve(self, path: str, run: Path | None = None) -> str:
+        """`path` with `{data}` and `{split}` and, for a run in folder `run`, `{runs}` filled in."""
+        path = path.replace("{data}", self.data.root).replace("{split}", str(self.data.split))
+        return path if run is None else path.replace("{runs}", str(run.parent))
 
 
 PUBLISHED: dict[str, Recipe] = {
     "visual": Recipe(initial_weights=("{data}/pretrained_models/resnet-50-kinetics.pth",)),
     "audiovisual": Recipe(
-        initial_weights=("runs/visual_split{split}/weights", "{data}/pretrained_models/soundnet8.pth"),
+        initial_weights=("{runs}/visual_split{split}/weights", "{data}/pretrained_models/soundnet8.pth"),
         model=ModelConfig(modality="audiovisual"),
     ),
 }

@@ -3,6 +3,8 @@
 import contextlib
 import datetime
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +19,8 @@ from stavis.weights import resolve_device
 # Other processes wait this long where one prepares data. A process that dies ends the rest at once, not
 # after this.
 TIMEOUT = datetime.timedelta(hours=2)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,13 @@ class Processes:
             torch.distributed.all_reduce(values)
         return values
 
-    def largest(self, value: int) -> int:
-        """The largest of every process's `value`."""
-        if self.world_size == 1:
-            return value
-        shared = torch.tensor(value, device=self.device)
-        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
-        return int(shared)
+    def gather(self, texts: list[str]) -> list[str]:
+        """Every process's `texts`."""
+        gathered = [texts]
+        if self.world_size > 1:
+            gathered = [[] for _ in range(self.world_size)]
+            torch.distributed.all_gather_object(gathered, texts)
+        return [one for part in gathered for one in part]
 
     def spread_buffers(self, model: nn.Module) -> None:
         """Gives every process the running statistics of process 0."""
@@ -62,6 +66,40 @@ class Processes:
         """Returns when every process has come here."""
         if self.world_size > 1:
             torch.distributed.barrier()
+
+
+@dataclass
+class StopRequest:
+    """Whether training is to end after the step under way.
+
+    Attributes:
+        received: The signal that this process got.
+        agreed: The one that some process got and all know of. Only by this may they act, or they would part.
+    """
+
+    received: signal.Signals | None = None
+    agreed: signal.Signals | None = None
+
+
+@contextlib.contextmanager
+def heed_signals() -> Iterator[StopRequest]:
+    """Turns the first SIGTERM or Ctrl-C into a request; a second one interrupts at once."""
+    stop = StopRequest()
+
+    def note(number: int, frame: object) -> None:
+        if stop.received is not None:
+            raise KeyboardInterrupt
+        stop.received = signal.Signals(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only a program's main thread may listen to signals
+        return
+    previous = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

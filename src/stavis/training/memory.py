@@ -1,9 +1,16 @@
 """How many clips fit into memory, worked out without taking any."""
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
+from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
+from stavis.training.config import Recipe
+from stavis.training.distributed import Processes, plan_batches
 
 # Of all memory: what allocators lose between blocks and what drivers and convolution work spaces take.
 USABLE_SHARE = 0.9
@@ -63,3 +70,45 @@ def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[
         model(clips, audio)
     sizes = [storage.nbytes() for storage in kept.values()]
     return sum(sizes), 2 * max(sizes) // batch
+
+
+@contextlib.contextmanager
+def explain_memory(recipe: Recipe, processes: Processes) -> Iterator[None]:
+    """Turns an out-of-memory error into one that says how many clips would fit.
+
+    Raises:
+        StavisError: Memory ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise StavisError(advise(recipe, processes, _capacity(processes))) from None
+        raise
+
+
+def advise(recipe: Recipe, processes: Processes, capacity: int) -> str:
+    """What to do when a process's `capacity` bytes did not suffice, in a line."""
+    num_states = {"sgd": int(recipe.optimizer.momentum > 0), "adamw": 2}[recipe.optimizer.name]
+    num_states += int(recipe.optimizer.ema_decay > 0)
+    half_precision = recipe.runtime.precision != "float32"
+    fitting = num_clips_that_fit(capacity, recipe.model, num_states, half_precision=half_precision)
+    plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
+    message = (
+        f"out of memory with {plan.micro_size} clips at a time on {processes.device}, "
+        f"which has {capacity / 1e9:.1f} GB for them"
+    )
+    # So many did not fit, whatever the estimate says.
+    fitting = min(fitting, plan.micro_size - 1)
+    if fitting < 1:
+        return f"{message}; by an estimate not even one clip fits"
+    smaller = plan_batches(recipe.batch.size, fitting, processes.world_size).micro_size
+    return f"{message}; by an estimate {fitting} fit: --set batch.max_clips={smaller}"
+
+
+def _capacity(processes: Processes) -> int:
+    """Memory that is this process's or free, in bytes."""
+    if processes.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(processes.device)
+        return free + torch.cuda.memory_reserved(processes.device)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes.world_size

@@ -1,5 +1,6 @@
 """The clips of a run: which are trained on, which are measured, and how batches of them are loaded."""
 
+import functools
 import hashlib
 import signal
 import warnings
@@ -33,7 +34,7 @@ class Clips:
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of which windows of which videos these are."""
         videos = [
@@ -106,7 +107,7 @@ class BatchLoader:
     """
 
     def __init__(self, clips: Clips, recipe: Recipe, device: torch.device, *, augment: bool) -> None:
-        self._clips = clips
+        self.clips = clips
         self._device = device
         self._batches = _GivenBatches()
         augmentation = recipe.augmentation if augment else Augmentation()
@@ -127,7 +128,7 @@ class BatchLoader:
         Raises:
             StavisError: A file of a clip is missing or unreadable.
         """
-        self._clips.samples.set_epoch(epoch)
+        self.clips.samples.set_epoch(epoch)
         self._batches.batches = batches
         for batch in self._loader:
             if isinstance(batch, StavisError):

@@ -1,0 +1,70 @@
+"""`stavis runs`: what training runs came to."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def runs(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of training runs.")],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Where the curves of loss, CC and NSS go. By default curves.png, of one run in its own folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print a table of training runs, and plot their curves.
+
+    Scores are means over clips at the network's size: good for comparing runs, not those of the paper's table
+    (stavis evaluate).
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from stavis.training.config import read_recipe
+    from stavis.training.display import format_duration
+    from stavis.training.runlog import RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
+
+    table = Table("run", "network", "split", "epochs", "state", "time", box=None, pad_edge=False)
+    for subset in ("training", "validation"):
+        for score in ("loss", "CC", "NSS"):
+            table.add_column(f"{subset}\n{score}", justify="right")
+    any_epochs = False
+    for folder in folders:
+        records = read_metrics(folder)
+        recipe = read_recipe(folder / RECIPE_FILE)
+        epochs = [record for record in records if record["kind"] == "epoch"]
+        any_epochs = any_epochs or bool(epochs)
+        last: dict[str, Any] = epochs[-1] if epochs else {}
+        measured = next((one["validation"] for one in reversed(epochs) if one["validation"]), None)
+        state = "finished" if (folder / WEIGHTS_FOLDER).is_dir() else "unfinished"
+        if last.get("num_skipped"):
+            state += f", {last['num_skipped']} steps skipped"
+        table.add_row(
+            str(folder),
+            f"{recipe.model.modality} {recipe.model.depth}",
+            str(recipe.data.split),
+            f"{len(epochs)}/{recipe.epochs}",
+            state,
+            format_duration(sum(one["seconds"] for one in epochs)),
+            *_format_scores(last.get("training")),
+            *_format_scores(measured),
+        )
+    Console().print(table)
+    if any_epochs:
+        path = plot or (folders[0] / "curves.png" if len(folders) == 1 else Path("curves.png"))
+        draw_curves(folders, path)
+        typer.echo(f"curves: {path}")
+    elif plot is not None:
+        typer.echo("no epoch is finished yet, so there is nothing to plot", err=True)
+
+
+def _format_scores(means: dict[str, float | None] | None) -> list[str]:
+    if means is None:
+        return ["-", "-", "-"]
+    formats = {"loss": "{:.4g}", "cc": "{:.3f}", "nss": "{:.3f}"}
+    return ["nan" if means[name] is None else form.format(means[name]) for name, form in formats.items()]

@@ -1,0 +1,581 @@
+"""The training loop, to be read from top to bottom: `train`, then what it calls, in the order of the calls."""
+
+import contextlib
+import math
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stavis.data.dataset import Sample
+from stavis.errors import StavisError
+from stavis.files import write_text
+from stavis.model import STAViS
+from stavis.progress import track
+from stavis.training.checkpoint import (
+    BEST_FILE,
+    Checkpoint,
+    Position,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from stavis.training.config import Recipe, differences, format_recipe, parse_recipe, read_recipe
+from stavis.training.display import describe_epoch, describe_progress, describe_start, gpu_memory, show
+from stavis.training.distributed import (
+    STOP_SIGNALS,
+    BatchPlan,
+    Processes,
+    StopRequest,
+    epoch_order,
+    heed_signals,
+    micro_batches,
+    plan_batches,
+)
+from stavis.training.losses import clip_losses, output_loss, side_output_weight
+from stavis.training.memory import explain_memory
+from stavis.training.optim import set_training_mode
+from stavis.training.runlog import (
+    CHECKPOINT_FOLDER,
+    RECIPE_FILE,
+    SCORES,
+    WEIGHTS_FOLDER,
+    RunLog,
+    append_environment,
+    compare_pictures,
+    describe_environment,
+)
+from stavis.training.samples import BatchLoader, Clips, open_clips
+from stavis.training.state import State, build_state, load_weights, make_checkpoint, prepare_network
+from stavis.weights import save_model
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Means = dict[str, float | None]
+"""Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None where not finite."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+        weights: The finished run's weights folder; None if the run was stopped before.
+        signal: What stopped it.
+    """
+
+    weights: Path | None
+    signal: Signals | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What stays the same from the first step to the last one.
+
+    Attributes:
+        recipe: All settings.
+        run: The run's folder.
+        processes: Those that train together.
+        plan: How batches are divided among them.
+        training: The clips that are trained on.
+        validation: The clips that are measured, if any.
+        stop: Whether an end is asked for.
+        log: The first process's.
+        quiet: Show nothing.
+    """
+
+    recipe: Recipe
+    run: Path
+    processes: Processes
+    plan: BatchPlan
+    training: Clips
+    validation: Clips | None
+    stop: StopRequest
+    log: RunLog | None
+    quiet: bool
+
+
+def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = False) -> Outcome:
+    """Trains a network, or goes on where the run in this folder was interrupted.
+
+    A run that goes on arrives at the numbers of one that was never interrupted: bit for bit on a CPU.
+
+    Args:
+        recipe: All settings.
+        run: The run's folder: made, or that of an interrupted run of the same recipe.
+        processes: Those that train together; all call this.
+        quiet: Show nothing.
+
+    Raises:
+        StavisError: The run in the folder is of another recipe or on other data, data or weights are missing or
+            damaged, the loss is not finite, memory or disk space run out.
+    """
+    quiet = quiet or not processes.is_first
+    if (weights := finished_weights(run, recipe)) is not None:
+        if not quiet:
+            show(f"{run}: finished already")
+        return Outcome(weights)
+    with heed_signals() as stop, explain_memory(recipe, processes), contextlib.ExitStack() as stack:
+        training, validation = open_clips(recipe, processes, quiet=quiet)
+        plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
+        checkpoint = find_checkpoint(run, recipe, training)
+        state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
+        network = prepare_network(state.model, recipe, processes)
+        processes.wait()  # all have read the checkpoint before the first process may write another
+        log = None
+        if processes.is_first:
+            log = stack.enter_context(open_log(run, recipe, state.position, processes))
+        if not quiet:
+            show(describe_start(run, plan, training, validation, state.position, recipe, processes.device))
+        session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
+        loader = BatchLoader(training, recipe, processes.device, augment=True)
+        measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None
+
+        while state.position.epoch <= recipe.epochs and not _is_out_of_patience(state.position, recipe):
+            began = time.monotonic()
+            speed = train_epoch(session, state, network, loader)
+            scores = None
+            if measuring is not None and stop.agreed is None and _is_due(state.position.epoch, recipe):
+                scores = validate(session, state.result, measuring)
+            if stop.agreed is not None:
+                save(session, state)
+                return Outcome(None, stop.agreed)
+            is_best = scores is not None and _note_score(scores, state.position, recipe)
+            record_epoch(session, state, scores, speed, time.monotonic() - began)
+            end_epoch(state, recipe)
+            save(session, state, best=is_best)
+
+        if processes.is_first:
+            save_result(session, state)
+        processes.wait()
+    return Outcome(run / WEIGHTS_FOLDER)
+
+
+# Before the first step ------------------------------------------------------------------------------------------------
+
+
+def finished_weights(run: Path, recipe: Recipe) -> Path | None:
+    """The weights folder of the finished run in this folder; None if there is none or it is not finished.
+
+    Raises:
+        StavisError: The folder holds a run of another recipe, or something else than a run.
+    """
+    path = run / RECIPE_FILE
+    if not path.exists():
+        if run.is_dir() and any(not entry.name.startswith(".") for entry in run.iterdir()):
+            raise StavisError(f"{run}: not a training run, and not empty; choose another --output")
+        return None
+    if changed := differences(recipe, read_recipe(path)):
+        raise StavisError(
+            f"{run}: holds a run of another recipe: {'; '.join(changed)}; choose another --output"
+        )
+    weights = run / WEIGHTS_FOLDER
+    return weights if weights.is_dir() else None
+
+
+def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | None:
+    """The newest whole checkpoint of the run, None if it has none yet.
+
+    Raises:
+        StavisError: It was made with another recipe or other data; the message says what differs.
+    """
+    damaged: StavisError | None = None
+    for path in reversed(list_checkpoints(run / CHECKPOINT_FOLDER)):
+        try:
+            checkpoint = load_checkpoint(path)
+        except StavisError as error:
+            damaged = damaged or error
+            continue
+        if damaged is not None:
+            show(f"warning: {damaged}; going on from {path}")
+        made_with = parse_recipe(tomllib.loads(checkpoint.recipe), str(path))
+        if changed := differences(recipe, made_with):
+            raise StavisError(f"{path}: does not fit this run: {'; '.join(changed)}")
+        if checkpoint.samples != training.fingerprint:
+            raise StavisError(
+                f"{path}: was made with other training data than {training.samples.layout.root} holds now, so the run "
+                "cannot go on; start a new one, from these weights if you like (initial_weights)"
+            )
+        return checkpoint
+    if damaged is not None:
+        raise damaged
+    return None
+
+
+def open_log(
+    run: Path, recipe: Recipe, position: Position, processes: Processes
+) -> contextlib.AbstractContextManager[RunLog]:
+    """Makes the run's folder, or opens it again."""
+    write_text(run / RECIPE_FILE, format_recipe(recipe))
+    append_environment(run, describe_environment(processes.device, processes.world_size))
+    log = RunLog(run, step=position.step, epoch=position.epoch, tensorboard=recipe.log.tensorboard)
+    return contextlib.closing(log)
+
+
+# An epoch -------------------------------------------------------------------------------------------------------------
+
+
+def train_epoch(session: Session, state: State, network: nn.Module, loader: BatchLoader) -> dict[str, float]:
+    """Takes the epoch's remaining steps, or those up to a request to stop.
+
+    Returns:
+        "clips_per_second", and "waiting_share": of the time, what was spent waiting for clips.
+    """
+    recipe, plan, position = session.recipe, session.plan, state.position
+    order = epoch_order(len(session.training), recipe.seed, position.epoch)
+    remaining = micro_batches(order, plan, session.processes.rank)[position.step_in_epoch :]
+    # A process without a share in the last, shorter step takes any clip through the network, and it counts nothing:
+    # the others wait for it in the exchange of gradients.
+    loaded = loader.load(position.epoch, [part or [int(order[0])] for parts in remaining for part in parts])
+    set_training_mode(
+        state.model, frozen=recipe.optimizer.frozen, frozen_statistics=recipe.runtime.batch_norm == "frozen"
+    )
+    began, waited, num_done = time.monotonic(), 0.0, 0
+    num_to_come = len(order) - position.step_in_epoch * plan.batch_size
+    title = f"epoch {position.epoch}/{recipe.epochs}"
+    with track(title, num_to_come, unit="clips", quiet=session.quiet) as advance:
+        for parts in remaining:
+            step_began = time.monotonic()
+            result = take_step(session, state, network, loaded, parts)
+            if result.faults:
+                stop_or_skip(result.faults, session, state)
+            else:
+                for name, value in result.sums.items():
+                    position.sums[name] = position.sums.get(name, 0.0) + value
+            position.step += 1
+            position.step_in_epoch += 1
+            if recipe.schedule.name == "cosine":
+                state.scheduler.step()
+
+            seconds = time.monotonic() - step_began
+            num_clips = int(result.sums["clips"])
+            waited += result.waited
+            num_done += num_clips
+            if session.log is not None:
+                session.log.write(
+                    {
+                        "kind": "step",
+                        "epoch": position.epoch,
+                        "step": position.step,
+                        **(_mean_scores(result.sums) or {}),
+                        "gradient_norm": result.gradient_norm
+                        if math.isfinite(result.gradient_norm)
+                        else None,
+                        "clips_per_second": round(num_clips / seconds, 3),
+                        "waiting_share": round(result.waited / seconds, 4),
+                        **gpu_memory(session.processes.device),
+                    }
+                )
+            seconds_left = (
+                (recipe.epochs - position.epoch) * len(order) * (time.monotonic() - began) / num_done
+            )
+            means = _mean_scores(position.sums)
+            advance(num_clips, describe_progress(means, seconds_left, session.processes.device))
+            if session.stop.agreed is not None:
+                break
+            if recipe.log.checkpoint_steps and position.step % recipe.log.checkpoint_steps == 0:
+                save(session, state)
+    elapsed = max(time.monotonic() - began, 1e-9)
+    return {"clips_per_second": round(num_done / elapsed, 3), "waiting_share": round(waited / elapsed, 4)}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step found.
+
+    Attributes:
+        sums: Of the final output's loss and scores over all processes' clips, and "clips", their number.
+        gradient_norm: Of all gradients together, before clipping.
+        faults: Why the step was not taken: the clips whose loss is not finite, of all processes.
+        waited: Seconds spent waiting for clips.
+    """
+
+    sums: dict[str, float]
+    gradient_norm: float
+    faults: list[str]
+    waited: float
+
+
+def take_step(
+    session: Session, state: State, network: nn.Module, loaded: Iterator[Sample], parts: list[list[int]]
+) -> StepResult:
+    """One optimizer step on one global batch: the loss summed over its clips, divided by the batch's nominal size.
+
+    Args:
+        session: The run.
+        state: Is changed.
+        network: What `prepare_network` made of `state.model`.
+        loaded: Gives the batches that `parts` stand for.
+        parts: This process's share of the global batch, in the parts that go through the network at once.
+    """
+    recipe, processes = session.recipe, session.processes
+    side_weight = side_output_weight(state.position.epoch, recipe.epochs, recipe.loss)
+    # A clip that is not finite spoils the running statistics, too.
+    keep = recipe.runtime.on_nan == "skip"
+    kept_buffers = [buffer.clone() for buffer in state.model.buffers()] if keep else []
+    terms_of_parts: list[Tensor] = []
+    faulty: list[str] = []
+    waited = 0.0
+    for number, part in enumerate(parts, 1):
+        began = time.monotonic()
+        batch = next(loaded)
+        waited += time.monotonic() - began
+        with contextlib.ExitStack() as stack:
+            if isinstance(network, DistributedDataParallel) and number < len(parts):
+                stack.enter_context(network.no_sync())
+            with _autocast(recipe, processes.device):
+                prediction = network(*_inputs(batch, recipe))
+            totals, terms = clip_losses(
+                prediction.logits,
+                prediction.side_logits,
+                batch.density_map,
+                batch.fixation_map,
+                recipe.loss,
+                side_weight,
+            )
+            # DDP takes the mean of the processes' gradients; it is their sum that counts.
+            loss = totals.sum() * (processes.world_size / recipe.batch.size if part else 0.0)
+            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if part:
+            terms_of_parts.append(torch.stack([term.detach().sum() for term in terms]))
+            faulty += [
+                str(session.training.samples.describe(int(i))) for i in batch.index[~totals.isfinite()]
+            ]
+
+    state.scaler.unscale_(state.optimizer)
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    limit = recipe.optimizer.clip_gradient_norm or math.inf
+    gradient_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+
+    sums, num_faulty = exchange(session, terms_of_parts, sum(map(len, parts)), len(faulty))
+    faults = processes.gather(faulty) if num_faulty else []
+    if not faults and not math.isfinite(gradient_norm) and not state.scaler.is_enabled():
+        faults = ["the gradient, though every clip's loss is finite"]
+    if not faults:
+        state.scaler.step(state.optimizer)
+        if state.average is not None:
+            state.average.update_parameters(state.model)
+    elif keep:
+        for buffer, kept in zip(state.model.buffers(), kept_buffers, strict=True):
+            buffer.copy_(kept)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    return StepResult(sums, gradient_norm, faults, waited)
+
+
+def exchange(
+    session: Session, terms_of_parts: list[Tensor], num_clips: int, num_faulty: int
+) -> tuple[dict[str, float], int]:
+    """All that processes tell one another, at once: scores, faults, and who was asked to stop.
+
+    Args:
+        session: Its `stop` is agreed upon.
+        terms_of_parts: Of each part, (4,): the sums over its clips of `LossTerms`.
+        num_clips: That this process measured.
+        num_faulty: Clips of this process whose loss is not finite.
+
+    Returns:
+        Sums over all processes: "clips", "loss", "bce", "cc", "nss"; and the number of faulty clips.
+    """
+    terms = torch.stack(terms_of_parts).cpu().double().sum(0).tolist() if terms_of_parts else [0.0] * 4
+    asked = [float(session.stop.received == one) for one in STOP_SIGNALS]
+    told = torch.tensor([num_clips, num_faulty, *terms, *asked], dtype=torch.float64)
+    clips, faulty, loss, bce, cc, nss, *asked = session.processes.sum(told).tolist()
+    for one, num in zip(STOP_SIGNALS, asked, strict=True):
+        if num:
+            session.stop.agreed = one
+    # From here on CC and NSS are told as scores: higher is better.
+    return {"clips": clips, "loss": loss, "bce": bce, "cc": -cc, "nss": -nss}, int(faulty)
+
+
+def stop_or_skip(faults: list[str], session: Session, state: State) -> None:
+    """Ends the run because of a step that could not be taken, or counts that it was passed over.
+
+    Raises:
+        StavisError: The recipe says stop, or too many steps were skipped.
+    """
+    position, runtime = state.position, session.recipe.runtime
+    named = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
+    where = f"step {position.step + 1} (epoch {position.epoch}): the loss is not finite: {named}"
+    if runtime.on_nan == "stop":
+        raise StavisError(
+            f"{session.run}: {where}; the last checkpoint before it is kept; --resume {session.run} --on-nan skip "
+            "passes over such steps"
+        )
+    if position.num_skipped >= runtime.max_skipped:
+        raise StavisError(
+            f"{session.run}: {where}; {position.num_skipped} steps (runtime.max_skipped) were skipped"
+        )
+    position.num_skipped += 1
+    if not session.quiet:
+        show(f"warning: skipped {where}")
+
+
+@torch.no_grad()
+def validate(session: Session, model: STAViS, loader: BatchLoader) -> Means | None:
+    """Means over all validation clips of the final output's loss and scores, in full precision.
+
+    Each process measures its share, without padding; sums and counts are added up.
+
+    Returns:
+        The means; None if a request to stop came.
+    """
+    processes = session.processes
+    processes.spread_buffers(model)
+    model.eval()
+    num_clips = len(loader.clips)
+    share = list(range(processes.rank, num_clips, processes.world_size))
+    size = session.plan.micro_size
+    batches = [share[i : i + size] for i in range(0, len(share), size)]
+    terms_of_parts = []
+    # The first process, which shows the progress, sees its own share alone.
+    with track("  validating", len(share), unit="clips", quiet=session.quiet) as advance:
+        for batch in loader.load(0, batches):
+            logits = model(*_inputs(batch, session.recipe)).logits
+            terms = output_loss(logits, batch.density_map, batch.fixation_map, session.recipe.loss)
+            terms_of_parts.append(torch.stack([term.sum() for term in terms]))
+            advance(len(batch.index))
+            if session.stop.received is not None:
+                break
+    sums, _ = exchange(session, terms_of_parts, len(share), 0)
+    return _mean_scores(sums) if session.stop.agreed is None else None
+
+
+def record_epoch(
+    session: Session, state: State, scores: Means | None, speed: dict[str, float], seconds: float
+) -> None:
+    """Writes and shows what an epoch came to."""
+    if session.log is None:
+        return
+    position, recipe = state.position, session.recipe
+    if session.validation is not None and _wants_pictures(position.epoch, recipe):
+        picture = draw_predictions(state.result, session.validation, recipe, session.processes.device)
+        session.log.write_picture(position.epoch, position.step, picture)
+    record = {
+        "kind": "epoch",
+        "epoch": position.epoch,
+        "step": position.step,
+        "training": _mean_scores(position.sums),
+        "validation": scores,
+        "rates": {group["name"]: group["lr"] for group in state.optimizer.param_groups},
+        "num_skipped": position.num_skipped,
+        "seconds": round(seconds, 3),
+        **speed,
+    }
+    session.log.write(record)
+    if not session.quiet:
+        show(describe_epoch(record, recipe.epochs))
+
+
+@torch.no_grad()
+def draw_predictions(
+    model: STAViS, clips: Clips, recipe: Recipe, device: torch.device
+) -> npt.NDArray[np.uint8]:
+    """A picture of some clips' frames, density maps and predictions, the clips spread evenly over all of them."""
+    model.eval()
+    places = np.linspace(0, len(clips) - 1, min(recipe.log.overlays, len(clips))).round().astype(int)
+    mean = np.array(recipe.model.preprocessing.mean)
+    frames, densities, predictions = [], [], []
+    for index in clips.indices[places]:
+        sample = clips.samples[int(index)]
+        batch = Sample(*(tensor[None].to(device) for tensor in sample))
+        predictions.append(model(*_inputs(batch, recipe)).logits[0, 0].sigmoid().cpu().numpy())
+        target = int((sample.frames == sample.target).int().argmax())
+        pixels = sample.clip[:, target].permute(1, 2, 0).numpy() + mean
+        frames.append(pixels.round().clip(0, 255).astype(np.uint8))
+        densities.append(sample.density_map[0].numpy())
+    return compare_pictures(np.stack(frames), np.stack(densities), np.stack(predictions))
+
+
+def end_epoch(state: State, recipe: Recipe) -> None:
+    """Moves on to the next epoch, and to its learning rates."""
+    if recipe.schedule.name == "steps":
+        state.scheduler.step()
+    state.position.epoch += 1
+    state.position.step_in_epoch = 0
+    state.position.sums = {}
+
+
+def save(session: Session, state: State, *, best: bool = False) -> None:
+    """Writes a checkpoint."""
+    if session.processes.is_first:
+        checkpoint = make_checkpoint(state, session.recipe, session.training.fingerprint)
+        folder = session.run / CHECKPOINT_FOLDER
+        save_checkpoint(folder, checkpoint, keep=session.recipe.log.keep_checkpoints, best=best)
+
+
+# After the last epoch -------------------------------------------------------------------------------------------------
+
+
+def save_result(session: Session, state: State) -> None:
+    """Writes the run's weights folder: of the best epoch where videos were held out to tell, else of the last one."""
+    recipe, position = session.recipe, state.position
+    best = session.run / CHECKPOINT_FOLDER / BEST_FILE
+    if recipe.validation.on == "holdout" and best.exists():
+        checkpoint = load_checkpoint(best)
+        position = checkpoint.position
+        load_weights(state, checkpoint)
+    metadata = {
+        "recipe": tomllib.loads(format_recipe(recipe)),
+        "epoch": position.epoch - 1,
+        "step": position.step,
+        "training_clips": session.training.fingerprint,
+    }
+    save_model(state.result, session.run / WEIGHTS_FOLDER, metadata=metadata)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    dtype = AUTOCAST.get(recipe.runtime.precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+def _inputs(batch: Sample, recipe: Recipe) -> tuple[Tensor, Tensor | None]:
+    clip = batch.clip
+    if recipe.runtime.channels_last:
+        clip = clip.contiguous(memory_format=torch.channels_last_3d)
+    return clip, batch.audio if recipe.model.modality == "audiovisual" else None
+
+
+def _mean_scores(sums: dict[str, float]) -> Means | None:
+    if not sums.get("clips"):
+        return None
+    means: Means = {"clips": int(sums["clips"])}
+    for name in SCORES:
+        mean = sums[name] / sums["clips"]
+        means[name] = mean if math.isfinite(mean) else None  # JSON knows no nan
+    return means
+
+
+def _is_due(epoch: int, recipe: Recipe) -> bool:
+    return epoch % recipe.validation.every == 0 or epoch == recipe.epochs
+
+
+def _wants_pictures(epoch: int, recipe: Recipe) -> bool:
+    due = epoch % recipe.log.overlay_epochs == 0 or epoch in (1, recipe.epochs)
+    return recipe.log.overlays > 0 and due
+
+
+def _note_score(scores: Means, position: Position, recipe: Recipe) -> bool:
+    """Whether these are the best scores so far. Only videos of the training list may tell."""
+    if recipe.validation.on != "holdout":
+        return False
+    score = scores[recipe.validation.metric]
+    if score is not None and recipe.validation.metric == "loss":
+        score = -score
+    if score is not None and (position.best is None or score > position.best):
+        position.best, position.num_worse = score, 0
+        return True
+    position.num_worse += 1
+    return False
+
+
+def _is_out_of_patience(position: Position, recipe: Recipe) -> bool:
+    return 0 < recipe.validation.patience <= position.num_worse

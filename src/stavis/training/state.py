@@ -1,0 +1,165 @@
+"""What training changes: network, optimizer, schedule, averages, position; how they begin, and how they are kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stavis.errors import StavisError
+from stavis.model import STAViS
+from stavis.progress import console
+from stavis.training.checkpoint import Checkpoint, Position
+from stavis.training.config import Recipe, format_recipe
+from stavis.training.distributed import Processes
+from stavis.training.optim import build_optimizer, build_scheduler, freeze
+from stavis.weights import initialise
+
+
+@dataclass
+class State:
+    """What training changes, and what a checkpoint keeps.
+
+    Attributes:
+        model: The network itself.
+        optimizer: Over its parameters.
+        scheduler: Of the optimizer's rates.
+        scaler: float16's loss scaling; without it, it does nothing.
+        average: The averaged weights, where the recipe has them.
+        position: How far training has come.
+    """
+
+    model: STAViS
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    position: Position = field(default_factory=Position)
+
+    @property
+    def result(self) -> STAViS:
+        """The network that is validated and saved: the averaged one, where there is one."""
+        result = self.model if self.average is None else self.average.module
+        assert isinstance(result, STAViS)
+        return result
+
+
+def build_state(
+    recipe: Recipe,
+    run: Path,
+    steps_per_epoch: int,
+    processes: Processes,
+    checkpoint: Checkpoint | None,
+    *,
+    quiet: bool,
+) -> State:
+    """Network, optimizer and all, as they begin or as a checkpoint left them.
+
+    Raises:
+        StavisError: Initial weights are missing or do not fit, or a setting is not possible on this device.
+    """
+    torch.manual_seed(recipe.seed)
+    model = STAViS(recipe.model)
+    if checkpoint is None:
+        for source in recipe.initial_weights:
+            report = initialise(model, recipe.resolve(source, run))
+            if not quiet:
+                console.print(report.summary(), markup=False, highlight=False, soft_wrap=True)
+    if recipe.runtime.batch_norm == "synchronised" and processes.world_size > 1:
+        if processes.device.type != "cuda":
+            raise StavisError("runtime.batch_norm = 'synchronised' needs GPUs; on CPUs: 'local' or 'frozen'")
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model.to(processes.device)
+    if recipe.runtime.channels_last:
+        _store_channels_last(model)
+    freeze(model, recipe.optimizer.frozen)
+    optimizer = build_optimizer(model, recipe.optimizer)
+    average = None
+    if recipe.optimizer.ema_decay:
+        average_with = get_ema_multi_avg_fn(recipe.optimizer.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(model, multi_avg_fn=average_with)
+    state = State(
+        model=model,
+        optimizer=optimizer,
+        scheduler=build_scheduler(optimizer, recipe.schedule, recipe.epochs, steps_per_epoch),
+        scaler=torch.amp.GradScaler(processes.device.type, enabled=recipe.runtime.precision == "float16"),
+        average=average,
+    )
+    if checkpoint is not None:
+        _restore(state, recipe, checkpoint)
+    return state
+
+
+def make_checkpoint(state: State, recipe: Recipe, samples: str) -> Checkpoint:
+    """All that `build_state` needs to go on from here; `samples` is the training clips' fingerprint."""
+    return Checkpoint(
+        recipe=format_recipe(recipe),
+        samples=samples,
+        position=state.position,
+        model=state.model.state_dict(),
+        optimizer=state.optimizer.state_dict(),
+        scaler=state.scaler.state_dict(),
+        average=state.average.state_dict() if state.average is not None else {},
+    )
+
+
+def load_weights(state: State, checkpoint: Checkpoint) -> None:
+    """Takes a checkpoint's weights, and their average, and nothing else of it."""
+    state.model.load_state_dict(checkpoint.model)
+    if state.average is not None:
+        state.average.load_state_dict(checkpoint.average)
+
+
+def prepare_network(model: STAViS, recipe: Recipe, processes: Processes) -> nn.Module:
+    """What clips are sent through in training: the network, compiled and joined to the other processes' as asked."""
+    if recipe.runtime.precision != "float32":
+        _widen_read_out(model)
+    if recipe.runtime.compile:
+        model.compile()
+    if processes.world_size == 1:
+        return model
+    ids = [processes.device.index] if processes.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids)
+
+
+def _restore(state: State, recipe: Recipe, checkpoint: Checkpoint) -> None:
+    load_weights(state, checkpoint)
+    state.optimizer.load_state_dict(dict(checkpoint.optimizer))
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(dict(checkpoint.scaler))
+    state.position = checkpoint.position
+    # The schedule is a function of the position; the rates came back with the optimizer.
+    by_step = recipe.schedule.name == "cosine"
+    state.scheduler.last_epoch = state.position.step if by_step else state.position.epoch - 1
+    state.scheduler._step_count = 2  # or torch warns that no optimizer step came before
+
+
+def _widen_read_out(model: STAViS) -> None:
+    """Keeps the layers whose output are logits in full precision under autocast.
+
+    A fresh network's logits lie near -6, where bfloat16 has steps of 1/32: the map would be constant, and its
+    correlation with anything not defined.
+    """
+    for name, module in model.named_modules():
+        if name in ("fuse", "fuseav") or name.endswith((".score_dsn", ".upscale_")):
+            module.forward = _in_full_precision(module.forward)
+
+
+def _in_full_precision(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def widened(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float())
+
+    return widened
+
+
+def _store_channels_last(model: STAViS) -> None:
+    """Stores the weights of 3D and of 2D convolutions with the channels innermost."""
+    for parameter in model.parameters():
+        layout = {5: torch.channels_last_3d, 4: torch.channels_last}.get(parameter.ndim)
+        if layout is not None:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
