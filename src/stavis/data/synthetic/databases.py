@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from stavis.data.layout import SINGLE_SPLIT_DATABASES, SPLITS, FoldEntry, Layout, format_fold_list
@@ -177,15 +178,23 @@ def _write_video(task: tuple[str, str, int, int, Settings], advance: Advance) ->
         advance(1)
     write_wave(layout.wave(database, video), maker.samples, SAMPLE_RATE)
     truth = maker.truth()
-    _write_annotations(layout, database, video, truth)
+    _write_annotations(layout, database, video, truth, settings.num_observers)
     truth.save(truth_path(layout.root, database, video))  # last: from now on the video counts as done
 
 
-def _write_annotations(layout: Layout, database: str, video: str, truth: Truth) -> None:
+def _write_annotations(layout: Layout, database: str, video: str, truth: Truth, num_observers: int) -> None:
+    """Writes the observers' samples, as `stavis prepare` does, and the maps made of them."""
     gaze = truth.gaze
     write_arrays(
         layout.annotations_folder(database, video) / "observers.npz",
-        {"observer": gaze.observer, "frame": gaze.frame, "x": gaze.x, "y": gaze.y},
+        {
+            "observer": gaze.observer,
+            "frame": gaze.frame,
+            "x": gaze.x,
+            "y": gaze.y,
+            "names": np.array([f"S{number + 1:02d}" for number in range(num_observers)], dtype=str),
+            "known": np.array(True),
+        },
     )
     fixation_maps = gaze.fixation_maps(truth.num_frames, (truth.width, truth.height))
     for frame, fixation_map in enumerate(fixation_maps):

@@ -23,6 +23,7 @@ Frame = npt.NDArray[np.uint8]
 Key = tuple[int | str, ...]
 
 _GRID_ROWS = 30  # of the drive "contrast"
+_CONTRAST_SECONDS = 0.3  # time constant of the same
 _IDLE_APPEAL = 0.35  # of an object at rest, against one at work
 
 
@@ -87,11 +88,16 @@ class ClipMaker:
             for actor, number in zip(stage.actors, numbers, strict=True):
                 self._activity[shot.start_frame : shot.stop_frame, number] = actor.activity(stage.times)
             before: list[npt.NDArray[np.float32]] = []
+            attention = np.zeros(0, dtype=np.float32)
+            follow = np.float32(1 - np.exp(-1 / (_CONTRAST_SECONDS * clip.frame_rate)))
             for row in range(len(stage.times)):
                 frame = shot.start_frame + row
                 image = stage.render(row)
                 small = _shrink(image, (2 * self._contrast.shape[1], 2 * self._contrast.shape[2]))
-                self._contrast[frame] = contrast_and_motion(small, before[0] if before else None)
+                energy = contrast_and_motion(small, before[0] if before else None)
+                # What flickers for a frame draws no eye: the drive follows with a time constant.
+                attention = energy if row == 0 else attention + follow * (energy - attention)
+                self._contrast[frame] = attention * (255 / attention.max())
                 before = [*before[-1:], small]
                 self._shot_index[frame] = index
                 self._targets[frame, numbers] = stage.targets(row)
@@ -172,7 +178,7 @@ def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
 
 def contrast_and_motion(
     small: npt.NDArray[np.float32], before: npt.NDArray[np.float32] | None
-) -> npt.NDArray[np.uint8]:
+) -> npt.NDArray[np.float32]:
     """The drive "contrast": how much each part of a picture differs from around it and from the picture before.
 
     Args:
@@ -180,7 +186,7 @@ def contrast_and_motion(
         before: The same one or two frames before, None at a cut.
 
     Returns:
-        (h, w), the strongest part 255.
+        (h, w), above 0, of mean 1.
     """
     centre = ndimage.uniform_filter(small, (3, 3, 0))
     around = ndimage.uniform_filter(small, (15, 15, 0))
@@ -190,8 +196,8 @@ def contrast_and_motion(
         change = ndimage.uniform_filter(np.abs(small - before).sum(axis=2), 3)
         change = np.maximum(change - np.median(change), 0)  # what the camera does is everywhere
         energy = energy + 1.5 * change / (change.mean() + 0.01)
-    pooled = energy.reshape(small.shape[0] // 2, 2, small.shape[1] // 2, 2).mean(axis=(1, 3)) ** 2
-    return np.asarray(pooled * (255 / (pooled.max() + 1e-9)), dtype=np.uint8)
+    pooled = energy.reshape(small.shape[0] // 2, 2, small.shape[1] // 2, 2).mean(axis=(1, 3)) ** 2 + 1e-6
+    return np.asarray(pooled / pooled.mean(), dtype=np.float32)
 
 
 def _loudness(

@@ -1,5 +1,6 @@
 """Simulated observers: a mixture of reasons to look somewhere, carried out by eyes that need time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,49 @@ from stavis.data.synthetic.truth import Gaze, share_of_drives
 
 Array = npt.NDArray[np.float64]
 
-LATENCY_SECONDS = (0.2, 0.03)  # mean and standard deviation, from seeing to the eye's start
-LATENCY_LIMITS = (0.12, 0.35)
-FIXATION_SECONDS = (0.3, 0.4)  # median, and standard deviation of the logarithm
-FIXATION_LIMITS = (0.08, 1.5)
-DEGREES_ACROSS = 36.0  # visual angle that the picture's width spans
-CUT_CAPTURE = 0.8  # probability that a cut ends a fixation early, one latency after it
-TURN_CAPTURE = 0.5  # the same for a new source of sound
-CENTER_SIGMA = (0.12, 0.12)  # in widths and heights
-INHIBITION_STRENGTH = 0.7
-INHIBITION_SECONDS = 0.8
-INHIBITION_SIGMA = 0.05  # in widths
-OBSERVER_CONCENTRATION = (
-    40.0  # of the Dirichlet distribution of the observers' own shares: higher is more alike
-)
-CALIBRATION_SIGMA = 0.006  # an observer's constant error, in widths
-JITTER_SIGMA = 0.003  # error of each sample, in widths
-BLINKS_PER_SECOND = 0.25
-BLINK_SECONDS = (0.1, 0.2)
+
+@dataclass(frozen=True)
+class Eyes:
+    """How gaze carries out what the drives ask for.
+
+    Attributes:
+        latency_seconds: Mean and standard deviation of the time from seeing to the eye's start.
+        latency_limits: Shortest and longest, in seconds.
+        fixation_seconds: Median of a fixation's duration, and standard deviation of its logarithm.
+        fixation_limits: Shortest and longest, in seconds, of one that nothing interrupts.
+        degrees_across: Visual angle that the picture's width spans.
+        cut_capture: Probability that a cut ends a fixation early, one latency after it.
+        turn_capture: The same for a new source of sound.
+        center_sigma: Spread of the drive "center", in widths and heights.
+        inhibition_strength: How much a place just left is avoided: 0 not at all, 1 wholly.
+        inhibition_seconds: Time to 1/e.
+        inhibition_sigma: Its reach, in widths.
+        concentration: Of the Dirichlet distribution of the observers' own shares: higher, and they are more alike.
+        calibration_sigma: Spread of the observers' constant errors, in widths.
+        jitter_sigma: Error of each sample, in widths.
+        blinks_per_second: How often.
+        blink_seconds: Shortest and longest.
+    """
+
+    latency_seconds: tuple[float, float] = (0.2, 0.03)
+    latency_limits: tuple[float, float] = (0.12, 0.35)
+    fixation_seconds: tuple[float, float] = (0.3, 0.4)
+    fixation_limits: tuple[float, float] = (0.08, 1.5)
+    degrees_across: float = 36.0
+    cut_capture: float = 0.8
+    turn_capture: float = 0.5
+    center_sigma: tuple[float, float] = (0.12, 0.12)
+    inhibition_strength: float = 0.7
+    inhibition_seconds: float = 0.8
+    inhibition_sigma: float = 0.05
+    concentration: float = 40.0
+    calibration_sigma: float = 0.006
+    jitter_sigma: float = 0.003
+    blinks_per_second: float = 0.25
+    blink_seconds: tuple[float, float] = (0.1, 0.2)
+
+
+EYES = Eyes()
 
 
 class Sight:
@@ -62,11 +88,13 @@ class Sight:
         changes = np.flatnonzero(np.diff(sounding)) + 1
         self.new_sounds = np.array([frame for frame in changes if sounding[frame] >= 0], dtype=int)
 
-    def propose(self, rng: np.random.Generator, drive: str, frame: int) -> tuple[float, float, int]:
+    def propose(
+        self, rng: np.random.Generator, drive: str, frame: int, eyes: Eyes
+    ) -> tuple[float, float, int]:
         """A place that a drive leads to at a frame: x, y in pixels, and the actor looked at or -1."""
         if drive == "center":
-            x = rng.normal(self.width / 2, CENTER_SIGMA[0] * self.width)
-            y = rng.normal(self.height / 2, CENTER_SIGMA[1] * self.height)
+            x = rng.normal(self.width / 2, eyes.center_sigma[0] * self.width)
+            y = rng.normal(self.height / 2, eyes.center_sigma[1] * self.height)
             return x, y, -1
         if drive == "contrast":
             cell = int(np.searchsorted(self.contrast_cumulated[frame], rng.random()))
@@ -86,7 +114,7 @@ class Sight:
         return rng.uniform(0, self.width), rng.uniform(0, self.height), -1
 
 
-def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: int) -> Gaze:
+def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: int, eyes: Eyes = EYES) -> Gaze:
     """Lets observers watch a video.
 
     An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, leads: to what
@@ -97,11 +125,12 @@ def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: in
         rng: Draws everything.
         sight: The video.
         num_observers: How many; each is independent of the others.
+        eyes: How they move.
 
     Returns:
         Their samples, by observer, then frame.
     """
-    parts = [_watch(rng, sight, observer) for observer in range(num_observers)]
+    parts = [_watch(rng, sight, eyes, observer) for observer in range(num_observers)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
     observer, frame, x, y, drive, fixation = columns
     return Gaze(
@@ -114,14 +143,14 @@ def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: in
     )
 
 
-def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.NDArray[Any], ...]:
+def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) -> tuple[npt.NDArray[Any], ...]:
     width, height, rate, num_frames = sight.width, sight.height, sight.frame_rate, sight.num_frames
-    shares = {sounding: _own_shares(rng, sight.drives, sounding) for sounding in (False, True)}
+    shares = {sounding: _own_shares(rng, sight.drives, sounding, eyes) for sounding in (False, True)}
     tempo = float(rng.lognormal(0, 0.12))
-    offset = rng.normal(0, CALIBRATION_SIGMA * width, 2)
+    offset = rng.normal(0, eyes.calibration_sigma * width, 2)
     events = sorted(
-        [(float(frame) / rate, CUT_CAPTURE) for frame in sight.cuts]
-        + [(float(frame) / rate, TURN_CAPTURE) for frame in sight.new_sounds]
+        [(float(frame) / rate, eyes.cut_capture) for frame in sight.cuts]
+        + [(float(frame) / rate, eyes.turn_capture) for frame in sight.new_sounds]
     )
     gaze_x = np.full(num_frames, np.nan)
     gaze_y = np.full(num_frames, np.nan)
@@ -134,10 +163,13 @@ def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.N
     total = num_frames / rate
     while onset < total:
         duration = float(
-            np.clip(rng.lognormal(np.log(FIXATION_SECONDS[0] * tempo), FIXATION_SECONDS[1]), *FIXATION_LIMITS)
+            np.clip(
+                rng.lognormal(np.log(eyes.fixation_seconds[0] * tempo), eyes.fixation_seconds[1]),
+                *eyes.fixation_limits,
+            )
         )
-        latency = float(np.clip(rng.normal(*LATENCY_SECONDS), *LATENCY_LIMITS))
-        end = _interrupted(rng, events, onset, onset + duration, latency)
+        latency = float(np.clip(rng.normal(*eyes.latency_seconds), *eyes.latency_limits))
+        end = _interrupted(rng, events, onset, onset + duration, latency, eyes.fixation_limits[0])
         first, last = int(np.ceil(onset * rate - 1e-9)), min(int(np.ceil(end * rate - 1e-9)), num_frames)
         if last > first:
             xs, ys = _follow(sight, x, y, actor, seen_frame, first, last)
@@ -149,16 +181,16 @@ def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.N
         seen_frame = int(np.clip((end - latency) * rate + 0.5, 0, num_frames - 1))
         share = shares[int(sight.sounding[seen_frame]) >= 0]
         drive = int(np.searchsorted(np.cumsum(share), rng.random() * share.sum(), side="right"))
-        new_x, new_y, actor = _choose(rng, sight, DRIVES[drive], seen_frame, visited, end)
-        degrees = np.hypot(new_x - x, new_y - y) * DEGREES_ACROSS / width
+        new_x, new_y, actor = _choose(rng, sight, eyes, DRIVES[drive], seen_frame, visited, end)
+        degrees = np.hypot(new_x - x, new_y - y) * eyes.degrees_across / width
         onset = end + 0.021 + 0.0022 * degrees  # the main sequence: a saccade's duration grows with its size
         x, y = new_x, new_y
         number += 1
-    for begin in np.cumsum(rng.exponential(1 / BLINKS_PER_SECOND, 4 + int(total))):
+    for begin in np.cumsum(rng.exponential(1 / eyes.blinks_per_second, 4 + int(total))):
         first = int(begin * rate)
-        gaze_x[first : first + max(1, round(rng.uniform(*BLINK_SECONDS) * rate))] = np.nan
-    gaze_x += offset[0] + rng.normal(0, JITTER_SIGMA * width, num_frames)
-    gaze_y += offset[1] + rng.normal(0, JITTER_SIGMA * width, num_frames)
+        gaze_x[first : first + max(1, round(rng.uniform(*eyes.blink_seconds) * rate))] = np.nan
+    gaze_x += offset[0] + rng.normal(0, eyes.jitter_sigma * width, num_frames)
+    gaze_y += offset[1] + rng.normal(0, eyes.jitter_sigma * width, num_frames)
     seen = (gaze_x >= 0) & (gaze_x < width) & (gaze_y >= 0) & (gaze_y < height)
     frames = np.flatnonzero(seen)
     return (
@@ -171,21 +203,26 @@ def _watch(rng: np.random.Generator, sight: Sight, observer: int) -> tuple[npt.N
     )
 
 
-def _own_shares(rng: np.random.Generator, drives: dict[str, float], sounding: bool) -> Array:
+def _own_shares(rng: np.random.Generator, drives: dict[str, float], sounding: bool, eyes: Eyes) -> Array:
     """An observer's own shares, whose mean over observers is the designed one."""
     shares = share_of_drives(drives, sounding=sounding)
     own = np.zeros(len(shares))
-    own[shares > 0] = rng.dirichlet(shares[shares > 0] * OBSERVER_CONCENTRATION)
+    own[shares > 0] = rng.dirichlet(shares[shares > 0] * eyes.concentration)
     return own
 
 
 def _interrupted(
-    rng: np.random.Generator, events: list[tuple[float, float]], onset: float, end: float, latency: float
+    rng: np.random.Generator,
+    events: list[tuple[float, float]],
+    onset: float,
+    end: float,
+    latency: float,
+    shortest: float,
 ) -> float:
     """When a fixation ends that a cut or a new sound may end early."""
     for time, capture in events:
-        # An event up to one latency before the fixation's onset can still end it: the eye was under way.
-        if time + latency > onset + FIXATION_LIMITS[0] and time + latency < end and rng.random() < capture:
+        # An event shortly before the fixation's onset can still end it: the eye was on its way then.
+        if time + latency > onset + shortest and time + latency < end and rng.random() < capture:
             return time + latency
     return end
 
@@ -193,21 +230,24 @@ def _interrupted(
 def _choose(
     rng: np.random.Generator,
     sight: Sight,
+    eyes: Eyes,
     drive: str,
     frame: int,
     visited: list[tuple[float, float, float]],
     now: float,
 ) -> tuple[float, float, int]:
     """Draws a place, again where a moment ago was looked at (inhibition of return) or which is off the picture."""
-    scale = 2 * (INHIBITION_SIGMA * sight.width) ** 2
+    scale = 2 * (eyes.inhibition_sigma * sight.width) ** 2
     for _ in range(8):
-        x, y, actor = sight.propose(rng, drive, frame)
+        x, y, actor = sight.propose(rng, drive, frame, eyes)
         if not (0 <= x < sight.width and 0 <= y < sight.height):
             continue
         repelled = 0.0
         for old_x, old_y, left in visited:
             near = np.exp(-((x - old_x) ** 2 + (y - old_y) ** 2) / scale)
-            repelled = max(repelled, INHIBITION_STRENGTH * np.exp(-(now - left) / INHIBITION_SECONDS) * near)
+            repelled = max(
+                repelled, eyes.inhibition_strength * np.exp(-(now - left) / eyes.inhibition_seconds) * near
+            )
         if rng.random() >= repelled:
             break
     return float(np.clip(x, 0, sight.width - 1)), float(np.clip(y, 0, sight.height - 1)), actor
