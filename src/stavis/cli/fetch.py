@@ -90,13 +90,14 @@ def fetch(
     """
     from stavis.data import fetch as fetching
     from stavis.data.download import Patience
+    from stavis.data.site import SITE
 
     patience = Patience(retries=retries, wait_seconds=retry_wait, timeout_seconds=timeout)
     names = parts or []
     chosen = [name for text in databases or [] for name in text.split(",") if name]
     if chosen and names and not {"datasets", "annotations", "audio"} & set(names) and not quiet:
         typer.echo(f"stavis: note: --databases does not matter for {' and '.join(names)}", err=True)
-    site = fetching.SITE if base_url is None else base_url
+    site = SITE if base_url is None else base_url
     if dry_run:
         planned = fetching.plan(
             names,

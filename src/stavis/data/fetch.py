@@ -30,69 +30,14 @@ from stavis.data.download import (
     remote_size,
     remove_download,
 )
-from stavis.data.layout import DATABASES, SPLITS, Layout
+from stavis.data.site import SITE, Part, count_items, find_root, select_parts
 from stavis.errors import StavisError
 from stavis.files import write_text
 from stavis.progress import BYTES, console, track
 
-SITE = "http://cvsp.cs.ntua.gr/research/stavis"
-"""Where the authors of STAViS publish data and weights, as their `fetch_data.sh` has it."""
-
 WORK_FOLDER = ".stavis-fetch"
 SPARE_BYTES = 64 << 20
 """Left free on a disk whatever is fetched."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the site has of every database, or once for all.
-
-    Attributes:
-        name: As `stavis fetch` calls it.
-        folder: Its folder on the site and in the published layout.
-        is_per_database: One archive a database.
-        unpacked_ratio: Unpacked size over the archive's, a rough guess for the check of free space.
-        max_ratio: A ratio that honest files of the kind stay below: JPEGs and weights hardly shrink, waves somewhat,
-            an uncompressed fixation map is nearly all zeros (gzip itself ends at 1032).
-        counted: What is counted in it when it has arrived.
-    """
-
-    name: str
-    folder: str
-    is_per_database: bool
-    unpacked_ratio: float
-    max_ratio: float
-    counted: str
-
-
-KINDS = (
-    Kind("lists", "fold_lists", False, 10.0, 200.0, "fold lists"),
-    Kind("weights", "pretrained_models", False, 1.2, 20.0, "checkpoints"),
-    Kind("audio", "video_audio", True, 1.5, 100.0, "videos"),
-    Kind("annotations", "annotations", True, 2.0, 1000.0, "videos"),
-    Kind("datasets", "video_frames", True, 1.1, 20.0, "videos"),
-)
-"""In the order in which they are fetched, the small ones first."""
-
-PART_NAMES = ("datasets", "annotations", "audio", "lists", "weights")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One archive of the site."""
-
-    kind: Kind
-    database: str | None
-
-    @property
-    def name(self) -> str:
-        """Its folder below the data folder: "video_frames/AVAD", "fold_lists"."""
-        return self.kind.folder if self.database is None else f"{self.kind.folder}/{self.database}"
-
-    @property
-    def archive(self) -> str:
-        """Its archive's path below `<site>/data`."""
-        return f"{self.name}.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -181,33 +126,8 @@ class _State:
         write_text(self.path, json.dumps({"format": 1, "parts": content}, indent=1) + "\n")
 
 
-def select_parts(names: Sequence[str] = (), databases: Sequence[str] = ()) -> list[Part]:
-    """The archives that the names of parts and databases stand for; none of either means all.
-
-    Raises:
-        StavisError: There is no part or database of such a name.
-    """
-    for name in names:
-        if name not in PART_NAMES:
-            raise StavisError(f"no part {name!r}; parts are {', '.join(PART_NAMES)}")
-    for database in databases:
-        if database not in DATABASES:
-            raise StavisError(f"no database {database!r}; databases are {', '.join(DATABASES)}")
-    parts = []
-    for kind in KINDS:
-        if names and kind.name not in names:
-            continue
-        if kind.is_per_database:
-            parts += [
-                Part(kind, database) for database in DATABASES if not databases or database in databases
-            ]
-        else:
-            parts.append(Part(kind, None))
-    return parts
-
-
 def plan(
-    names: Sequence[str] = (),
+    parts: Sequence[str] = (),
     databases: Sequence[str] = (),
     data_folder: Path | str = "data",
     *,
@@ -221,12 +141,12 @@ def plan(
     Raises:
         StavisError: An argument is not allowed, or the record of earlier fetches cannot be read.
     """
-    parts = select_parts(names, databases)
+    wanted = select_parts(parts, databases)
     data = Path(data_folder)
     state = _State(data / WORK_FOLDER / "state.json")
     sources = _Sources(base_url, mirrors, archives_folder)
     planned = []
-    for part in parts:
+    for part in wanted:
         status = _status(part, data, state)
         if status == "missing":
             planned.append(sources.look_for(part, data, timeout_seconds))
@@ -237,7 +157,7 @@ def plan(
 
 
 def fetch(
-    names: Sequence[str] = (),
+    parts: Sequence[str] = (),
     databases: Sequence[str] = (),
     data_folder: Path | str = "data",
     *,
@@ -253,10 +173,10 @@ def fetch(
 
     A part that is there already is not fetched again; neither is one whose folder came there by other means. Folders
     of a database appear whole or not at all. A part that fails does not keep the others from being fetched. The
-    SHA-256 of each archive is recorded when it first arrives; the authors publish none to compare with.
+    SHA-256 of each archive is recorded when it first arrives; the site has none to compare with.
 
     Args:
-        names: Of `PART_NAMES`; none means all.
+        parts: Of `PART_NAMES`; none means all.
         databases: Of `DATABASES`; none means all.
         data_folder: Where the published layout stands or shall stand.
         base_url: The site; archives are below `<base_url>/data`.
@@ -275,7 +195,7 @@ def fetch(
         StavisError: Some part could not be fetched or is not what was recorded of it, the disk has too little room,
             another process is fetching into the same folder, or an argument is not allowed.
     """
-    parts = select_parts(names, databases)
+    wanted = select_parts(parts, databases)
     data = Path(data_folder)
     sources = _Sources(base_url, mirrors, archives_folder)
     work = data / WORK_FOLDER
@@ -283,15 +203,16 @@ def fetch(
         _remove_litter(work)
         state = _State(work / "state.json")
         run = _Run(data, state, sources, keep_archives, accept_changed, patience, quiet)
-        missing = [part for part in parts if _status(part, data, state) == "missing"]
+        missing = [part for part in wanted if _status(part, data, state) == "missing"]
         run.check_space_for_all(missing)
         fetched = []
         failures = []
-        for part in parts:
+        for part in wanted:
             try:
                 fetched.append(run.fetch(part))
             except (DownloadError, ArchiveError, _PartError) as error:
-                run.say(f"{part.name}: {error}")
+                if len(wanted) > 1:
+                    run.say(f"{part.name}: {error}")
                 failures.append(f"{part.name}: {error}")
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -299,11 +220,11 @@ def fetch(
                 raise StavisError(
                     f"{data}: no room left on the disk for {part.name}; run again with more"
                 ) from None
-    if len(failures) == 1 and len(parts) == 1:
+    if len(failures) == 1 and len(wanted) == 1:
         raise StavisError(failures[0])
     if failures:
         shown = "; ".join(failures[:3]) + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
-        raise StavisError(f"{len(failures)} of {len(parts)} parts not fetched: {shown}")
+        raise StavisError(f"{len(failures)} of {len(wanted)} parts not fetched: {shown}")
     return fetched
 
 
@@ -395,9 +316,8 @@ class _Run:
                 if self.sources.folder is None:
                     archives.append(one.num_bytes - one.num_pending_bytes)
         needs[self.data / WORK_FOLDER] = max(0, sum(archives) if self.keep_archives else max(archives))
-        _check_space(
-            needs, f"{len(parts)} parts, {decimal(sum(one.num_bytes or 0 for one in planned))} to download"
-        )
+        total = decimal(sum(one.num_bytes or 0 for one in planned))
+        _check_space(needs, f"{len(parts)} parts with archives of {total}")
 
     def fetch(self, part: Part) -> FetchedPart:
         folder = self.data / part.name
@@ -415,7 +335,7 @@ class _Run:
         record = dataclasses.replace(self.state.records[part.name], status="finished")
         if is_new:
             self.state.set(part, record)
-        if not record.is_archive_kept:
+        if not record.is_archive_kept or (is_new and self.sources.folder is not None):
             remove_download(_archive_path(self.data, part))
         counts = (
             f"{record.num_items} {part.kind.counted}, {record.num_files} files, {decimal(record.num_bytes)}"
@@ -494,7 +414,7 @@ class _Run:
                 unpacked = unpack(
                     archive, staging, max_ratio=part.kind.max_ratio, free_bytes=free, advance=advance
                 )
-            root, outside = _find_root(part, archive, staging)
+            root, outside = find_root(part, archive, staging)
             refuse_links_out(archive, staging, unpacked.links, root)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -511,7 +431,7 @@ class _Run:
             num_archive_bytes=num_archive_bytes,
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             root=root.relative_to(staging).as_posix(),
-            num_items=_count_items(part, root),
+            num_items=count_items(part, root),
             num_files=unpacked.num_files - len(outside),
             num_bytes=unpacked.num_bytes - sum(path.lstat().st_size for path in outside),
             is_archive_kept=is_kept,
@@ -523,7 +443,7 @@ def _status(part: Part, data: Path, state: _State) -> Literal["finished", "unpac
     record = state.records.get(part.name)
     folder = data / part.name
     # Lists and weights of one's own may stand beside the published ones; a database's folder is whole or foreign.
-    is_there = folder.is_dir() and _count_items(part, folder) > 0
+    is_there = folder.is_dir() and count_items(part, folder) > 0
     if record is not None and record.status == "finished" and is_there:
         return "finished"
     if record is not None and record.status == "unpacked":
@@ -573,68 +493,6 @@ def _merge(root: Path, folder: Path) -> None:
         place = folder / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-
-
-def _find_root(part: Part, archive: Path, staging: Path) -> tuple[Path, list[Path]]:
-    """The folder of an unpacked archive that is the part's, and the files that stand beside the way to it.
-
-    The authors' script unpacks an archive above the folder, so its top should be the folder itself; one whose top is
-    the folder's content, or that has the whole path, is as good.
-    """
-    root = staging
-    outside = []
-    while not _holds(part, root):
-        entries = sorted(root.iterdir())
-        folders = [path for path in entries if path.is_dir() and not path.is_symlink()]
-        outside += [path for path in entries if path not in folders]
-        if len(folders) != 1:
-            found = ", ".join(path.name for path in entries[:5]) or "nothing"
-            raise ArchiveError(
-                f"{archive}: holds no {part.name}: in it are {found}; wanted is {_wanted(part)}"
-            )
-        root = folders[0]
-        if part.database is not None and root.name in set(DATABASES) - {part.database}:
-            raise ArchiveError(f"{archive}: holds {root.name} instead of {part.name}")
-    return root, outside
-
-
-def _wanted(part: Part) -> str:
-    return {
-        "datasets": "<video>/img_00001.jpg",
-        "audio": "<video>/<video>.wav",
-        "annotations": "<video>/maps/eyeMap_00001.jpg",
-        "lists": "<database>_list_<train|test>_<split>_fps.txt",
-        "weights": "<name>.pth or stavis_<modality>/<name>.pth",
-    }[part.kind.name]
-
-
-def _holds(part: Part, folder: Path) -> bool:
-    """Whether `folder` looks like the part's: it has the first file of a video where the layout has it, say."""
-    if part.database is None:
-        return _count_items(part, folder) > 0
-    layout = Layout(Path())
-    place = {"datasets": layout.frame, "annotations": layout.density_map}.get(part.kind.name)
-    for video in folder.iterdir():
-        first = place(part.database, video.name, 0) if place else layout.wave(part.database, video.name)
-        if (folder / first.relative_to(part.name)).is_file():
-            return True
-    return False
-
-
-def _count_items(part: Part, folder: Path) -> int:
-    """How many published fold lists or checkpoints, or how many videos of a database, stand in `folder`."""
-    if part.database is not None:
-        return sum(path.is_dir() for path in folder.iterdir())
-    if part.kind.name == "lists":
-        layout = Layout(Path())
-        names = {
-            layout.fold_list(database, subset, split).name
-            for database in DATABASES
-            for subset in ("train", "test")
-            for split in SPLITS
-        }
-        return sum((folder / name).is_file() for name in names)
-    return sum(path.is_file() for path in [*folder.glob("*.pth"), *folder.glob("stavis_*/*.pth")])
 
 
 @contextlib.contextmanager
