@@ -5,7 +5,6 @@ Processes and not threads, as Pillow holds the interpreter's lock while it decod
 
 import contextlib
 import multiprocessing
-import multiprocessing.sharedctypes
 import os
 import signal
 import sys
@@ -65,34 +64,36 @@ def run_parallel(
         StavisError: A process was killed from outside.
         Exception: The first that `function` raised; the other tasks are stopped.
     """
-    with track(description, total, unit=unit, quiet=quiet) as show:
-        if jobs <= 1 or len(tasks) <= 1:
+    if jobs <= 1 or len(tasks) <= 1:
+        with track(description, total, unit=unit, quiet=quiet) as show:
             return [function(task, show) for task in tasks]
-        # Where it is safe, children are copies of this process: a script needs no `if __name__ == "__main__"`.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        counter, stop = context.Value("Q", 0), context.Value("b", 0)
-        executor = ProcessPoolExecutor(
-            min(jobs, len(tasks)), context, initializer=_begin_worker, initargs=(counter, stop, os.getpid())
-        )
-        shown = 0
-        try:
-            futures = [executor.submit(_run_task, function, task) for task in tasks]
-            pending = set(futures)
+    # Where it is safe, children are copies of this process: a script needs no `if __name__ == "__main__"`.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    counter, stop = context.Value("Q", 0), context.Value("b", 0)
+    executor = ProcessPoolExecutor(
+        min(jobs, len(tasks)), context, initializer=_begin_worker, initargs=(counter, stop, os.getpid())
+    )
+    try:
+        # Before the bar is shown: children must not copy its thread's locks.
+        futures = [executor.submit(_run_task, function, task) for task in tasks]
+        with track(description, total, unit=unit, quiet=quiet) as show:
+            pending, shown = set(futures), 0
             while pending:
                 done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                show(counter.value - shown)
-                shown = counter.value
+                num_done = counter.value
+                show(num_done - shown)
+                shown = num_done
                 for future in done:
                     future.result()
-            return [future.result() for future in futures]
-        except BrokenProcessPool:
-            raise StavisError(
-                f"{description}: a worker process was killed, for want of memory perhaps; finished work is kept, "
-                "run it again with fewer jobs"
-            ) from None
-        finally:
-            stop.value = 1
-            executor.shutdown(cancel_futures=True)
+        return [future.result() for future in futures]
+    except BrokenProcessPool:
+        raise StavisError(
+            f"{description}: a worker process was killed, for want of memory perhaps; finished work is kept, "
+            "run it again with fewer jobs"
+        ) from None
+    finally:
+        stop.value = 1
+        executor.shutdown(cancel_futures=True)
 
 
 class _Stopped(BaseException):
