@@ -39,6 +39,10 @@ from stavis.cli.predict import predict  # noqa: E402
 
 app.command()(predict)
 
+from stavis.cli.demo import demo  # noqa: E402
+
+app.command()(demo)
+
 from stavis.cli.convert import convert  # noqa: E402
 
 app.command()(convert)

@@ -211,11 +211,39 @@ def predict(
         kinds=parse_output_kinds(outputs),
         map_format=MapFormat(map_size.value, map_bits, map_values.value),  # type: ignore[arg-type]
         style=OverlayStyle(colour_bar, contour, peak),
-        weights=weights,
     )
     names = name_folders(find_videos(inputs))
-    plan = _Plan(weights, modality.value if modality else None, device, settings, overwrite)
-    tasks = [(video, output / name) for video, name in names.items()]
+    run_predictions(
+        [(video, output / name) for video, name in names.items()],
+        settings,
+        weights=weights,
+        modality=modality.value if modality else None,
+        device=device,
+        jobs=jobs,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+def run_predictions(
+    tasks: "list[tuple[Path, Path]]",
+    settings: "FolderSettings",
+    *,
+    weights: str,
+    modality: "Modality | None",
+    device: str,
+    jobs: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Predicts videos into their folders, in this process or several; what fails is told when the rest is done.
+
+    Raises:
+        StavisError: The weights cannot be loaded, or a video failed.
+    """
+    from stavis.errors import StavisError
+
+    plan = _Plan(weights, modality, device, settings, overwrite)
     failures = (
         _run_one_by_one(plan, tasks, quiet) if jobs == 1 else _run_in_parallel(plan, tasks, jobs, quiet)
     )
