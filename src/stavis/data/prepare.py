@@ -459,11 +459,11 @@ def _gaze_by_frame(
     shown: npt.NDArray[np.int64] | None,
     num_frames: int,
 ) -> Gaze:
+    end_seconds = num_frames / float(frame_rate)
     if shown is None:
-        return assign_frames(gaze, times, float(times[-1]) + 1 / float(frame_rate))
-    starts = np.arange(num_frames) / float(frame_rate)
+        return assign_frames(gaze, times, end_seconds)
     if gaze.time_seconds is not None:
-        return assign_frames(gaze, starts, num_frames / float(frame_rate))
+        return assign_frames(gaze, np.arange(num_frames) / float(frame_rate), end_seconds)
     # Gaze that was recorded by frame goes where its frame goes: away, or to several places.
     inside = assign_frames(gaze, times, float(times[-1]))
     assert inside.frame is not None
