@@ -172,6 +172,16 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
     return union
 
 
+def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
+    """The (n,) ascending positions of the pixels above 0 in the map read row by row: all that scoring needs of it."""
+    fixated = fixation_map > 0
+    if not fixated.flags.f_contiguous:
+        return np.flatnonzero(fixated)
+    # MATLAB's files are read column by column.
+    columns, rows = np.divmod(np.flatnonzero(fixated.T), fixated.shape[0])
+    return np.sort(rows * fixated.shape[1] + columns)
+
+
 def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.NDArray[np.bool_]:
     """The shuffled AUC's negatives for one frame: the video's fixated pixels without those of this frame.
 

@@ -5,7 +5,6 @@ hundred thousand fixation files, one may be damaged.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.errors import StavisError
+
+try:
+    # Unpacks the long runs of zeros of a fixation map some forty times faster.
+    from zlib_ng import zlib_ng as zlib
+except ImportError:
+    import zlib  # type: ignore[no-redef]
 
 HEADER_BYTES = 128
 
@@ -116,7 +121,7 @@ def _unpack(packed: memoryview, at_most: int = 0) -> bytes:
     stream = zlib.decompressobj()
     try:
         unpacked = stream.decompress(packed, at_most)
-    except zlib.error as error:
+    except zlib.error as error:  # type: ignore[misc]
         raise _DamagedError(str(error)) from None
     if not stream.eof and not at_most:
         raise _DamagedError("compressed data ends early")

@@ -25,8 +25,8 @@ JITTER = 1e-7  # AUC-Judd breaks ties with noise uniform in 0 to this
 EPSILON = float(np.finfo(np.float64).eps)  # MATLAB's eps, inside the logarithms
 
 _CONSTANT_BELOW = 1e-12  # relative range: resizing a constant map leaves about 1e-15 of rounding noise
-_NUM_BINS = 1 << 14
-_CHUNK = 1 << 16  # pixels handled at once, so that temporary arrays stay in the processor's cache
+_NUM_BINS = 1 << 12
+CHUNK = 1 << 15  # pixels handled at once, so that temporary arrays stay in the processor's cache
 
 
 # --- Two maps ---------------------------------------------------------------------------------------------------------
@@ -197,18 +197,17 @@ def auc_shuffled(
     """
     saliency, fixations = _same_size(saliency_map, fixation_map)
     _, others = _same_size(saliency_map, other_map)
-    if protocol not in get_args(Protocol):
-        raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(get_args(Protocol))}")
+    check_protocol(protocol)
     if protocol == "tuebingen":
         if rng is not None:
             raise ValueError("protocol 'tuebingen' draws nothing; rng must be None")
-        return _exact_auc(saliency, fixations, others)
-    fixated, negatives = np.flatnonzero(fixations > 0), np.flatnonzero(others > 0)
-    if fixated.size == 0 or negatives.size == 0:
-        return math.nan
-    levels = _stretched(saliency).ravel()
+        is_fixated, is_other = fixations > 0, others > 0
+        return exact_auc(saliency[is_fixated], saliency[is_other], fixations[is_fixated], others[is_other])
     if rng is None:
-        return _grid_auc(levels[fixated], levels[negatives], step)
+        lowest, highest = float(saliency.min()), float(saliency.max())
+        return stretched_grid_auc(saliency[fixations > 0], saliency[others > 0], lowest, highest, step)
+    levels = _stretched(saliency).ravel()
+    fixated, negatives = np.flatnonzero(fixations > 0), np.flatnonzero(others > 0)
     num_drawn = min(fixated.size, negatives.size)
     samples = np.stack([rng.permutation(negatives)[:num_drawn] for _ in range(num_splits)], axis=1)
     return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
@@ -259,11 +258,17 @@ def _same_size(first: Array, second: Array) -> tuple[Float64, Array]:
     return first, second if second.dtype == np.bool_ else np.asarray(second, dtype=np.float64)
 
 
+def check_protocol(protocol: str) -> None:
+    """Raises ValueError if there is no such protocol."""
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(get_args(Protocol))}")
+
+
 def _is_constant(values: Array) -> bool:
-    return _is_constant_range(float(values.min()), float(values.max()))
+    return is_constant_range(float(values.min()), float(values.max()))
 
 
-def _is_constant_range(lowest: float, highest: float) -> bool:
+def is_constant_range(lowest: float, highest: float) -> bool:
     """Whether values in this range differ by no more than rounding. False for nan, which then runs through."""
     return highest - lowest <= _CONSTANT_BELOW * max(abs(lowest), abs(highest))
 
@@ -271,7 +276,7 @@ def _is_constant_range(lowest: float, highest: float) -> bool:
 def _stretched(values: Float64) -> Float64:
     """Linearly to 0..1; all nan for a constant map."""
     lowest, highest = float(values.min()), float(values.max())
-    if _is_constant_range(lowest, highest):
+    if is_constant_range(lowest, highest):
         return np.full(values.shape, np.nan)
     return (values - lowest) / (highest - lowest)
 
@@ -305,82 +310,87 @@ def _auc_judd_given_jitter(saliency: Float64, fixations: Array, jitter: Array | 
 
 
 def _expected_auc_judd(values: Float64, fixated: Indices) -> float:
-    """The mean of `_auc_judd_given_jitter` over the noise.
-
-    It is Mann-Whitney's statistic, where a pair counts with the probability that the fixated pixel ends up higher, plus
-    half the expected fraction of other pixels that reach the lowest fixated value over n. Noise moves nothing by more
-    than `JITTER`, so only the pixels that close to a fixated value need a look; the rest is counted.
-
-    Args:
-        values: (N,) the map.
-        fixated: (n,) indices of the fixated pixels.
-    """
-    num_pixels, num_fixated = values.size, fixated.size
-    if num_fixated in (0, num_pixels) or math.isnan(values.min()):
-        return math.nan
-    num_others = num_pixels - num_fixated
-    thresholds = np.sort(values[fixated])
-    near, counts, num_below = _pixels_near(values, thresholds)
-    num_below_near = np.concatenate([[0], np.cumsum(counts)])
-    first = np.searchsorted(near, thresholds - JITTER, side="right")
-    last = np.searchsorted(near, thresholds + JITTER, side="left")
-
-    # Pairs (fixated, any pixel), minus the pairs of fixated pixels: of those every other one is won, by symmetry.
-    pairs_won = float((num_below + num_below_near[first]).sum()) - num_fixated**2 / 2
-    if (num_below_near[last] - num_below_near[first]).sum() == num_fixated:
-        pairs_won += num_fixated / 2  # each is near to itself alone
-    else:
-        pairs_won += _expected_wins(thresholds, near, counts, first, last)
-    mann_whitney = pairs_won / (num_fixated * num_others)
-
-    undecided = slice(first[0], last[0])
-    undecided_fixated = thresholds[thresholds < thresholds[0] + JITTER]
-    expected_reaching = float(num_pixels - num_below[0] - num_below_near[last[0]])
-    expected_reaching -= num_fixated - undecided_fixated.size
-    if counts[undecided].sum() > undecided_fixated.size:
-        probability = _probability_to_reach_lowest(thresholds)
-        expected_reaching += float((counts[undecided] * probability(near[undecided])).sum())
-        expected_reaching -= float(probability(undecided_fixated).sum())
-    return float(mann_whitney + expected_reaching / num_others / (2 * num_fixated))
-
-
-def _pixels_near(values: Float64, thresholds: Float64) -> tuple[Float64, Indices, Indices]:
-    """Finds the pixels that noise could carry across a threshold, in one pass over the map.
-
-    Values are binned; whatever shares a bin with the surroundings of a threshold is near, everything else is counted.
-
-    Args:
-        values: (N,).
-        thresholds: (n,) ascending, all among the values.
-
-    Returns:
-        The distinct near values, ascending; how many pixels have each; and for each threshold, how many of the pixels
-        that are not near lie below it.
-    """
+    """The mean of `_auc_judd_given_jitter` over the noise, for a map (N,) and the (n,) indices of its fixations."""
     lowest, highest = float(values.min()), float(values.max())
-    # Any scale is right, as long as binning never falls with rising values.
-    scale = 0.0 if _is_constant_range(lowest, highest) else (_NUM_BINS - 1) / (highest - lowest)
+    if fixated.size == 0 or not math.isfinite(highest - lowest):
+        return math.nan
+    near = NearPixels(values[fixated], lowest, highest)
+    for begin in range(0, values.size, CHUNK):
+        near.add(values[begin : begin + CHUNK])
+    return near.expected_auc_judd()
 
-    def bins_of(part: Float64) -> Indices:
-        scaled = part - lowest
-        scaled *= scale
-        return scaled.astype(np.intp)
 
-    first = bins_of(np.maximum(thresholds - JITTER, lowest))
-    last = bins_of(np.minimum(thresholds + JITTER, highest))
-    is_near = np.zeros(_NUM_BINS, dtype=np.bool_)
-    for begin, end in zip(first, last, strict=True):
-        is_near[begin : end + 1] = True
-    num_in_bin = np.zeros(_NUM_BINS, dtype=np.intp)
-    parts = []
-    for begin in range(0, values.size, _CHUNK):
-        part = values[begin : begin + _CHUNK]
-        bins = bins_of(part)
-        num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
-        parts.append(part[is_near[bins]])
-    num_in_bin[is_near] = 0
-    near, counts = _distinct(np.concatenate(parts))
-    return near, counts, np.cumsum(num_in_bin)[first]
+class NearPixels:
+    """Gathers, in one pass over a map, what the expectation of AUC-Judd depends on.
+
+    The noise moves nothing by more than `JITTER`, so only the pixels that close to a fixated value need a look; the
+    rest is counted. Values are binned for that: what shares a bin with the surroundings of a fixated value is near.
+    """
+
+    def __init__(self, fixated_values: Float64, lowest: float, highest: float) -> None:
+        """Begins with the (n,) values of the fixated pixels, n > 0, and the map's range."""
+        self.thresholds = np.sort(fixated_values)
+        self.num_pixels = 0
+        self._lowest = lowest
+        # Any scale is right, as long as binning never falls with rising values.
+        self._scale = 0.0 if is_constant_range(lowest, highest) else (_NUM_BINS - 1) / (highest - lowest)
+        self._scaled = np.empty(CHUNK)
+        self._bin_of = np.empty(CHUNK, dtype=np.intp)
+        self._num_in_bin = np.zeros(_NUM_BINS, dtype=np.intp)
+        self._parts: list[Float64] = []
+        self._first_bins = self._bins(np.maximum(self.thresholds - JITTER, lowest))
+        last_bins = self._bins(np.minimum(self.thresholds + JITTER, highest))
+        self._is_near = np.zeros(_NUM_BINS, dtype=np.bool_)
+        for first, last in zip(self._first_bins, last_bins, strict=True):
+            self._is_near[first : last + 1] = True
+
+    def _bins(self, values: Float64) -> Indices:
+        return ((values - self._lowest) * self._scale).astype(np.intp)
+
+    def add(self, values: Float64) -> None:
+        """Takes in a piece of the map, (k,) with k at most `CHUNK`."""
+        # What `_bins` does, in memory that is used again.
+        scaled, bins = self._scaled[: values.size], self._bin_of[: values.size]
+        np.subtract(values, self._lowest, out=scaled)
+        np.multiply(scaled, self._scale, out=bins, casting="unsafe")
+        self.num_pixels += values.size
+        self._num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
+        self._parts.append(values[np.flatnonzero(self._is_near[bins])])
+
+    def expected_auc_judd(self) -> float:
+        """The expectation, once every pixel has been added.
+
+        It is Mann-Whitney's statistic, where a pair counts with the probability that the fixated pixel ends up
+        higher, plus half the expected fraction of other pixels that reach the lowest fixated value over n.
+        """
+        thresholds, num_fixated = self.thresholds, self.thresholds.size
+        num_others = self.num_pixels - num_fixated
+        if num_others == 0:
+            return math.nan
+        num_far = np.where(self._is_near, 0, self._num_in_bin)
+        num_far_below = np.cumsum(num_far)[self._first_bins]
+        near, counts = _distinct(np.concatenate(self._parts))
+        num_near_below = np.concatenate([[0], np.cumsum(counts)])
+        first = np.searchsorted(near, thresholds - JITTER, side="right")
+        last = np.searchsorted(near, thresholds + JITTER, side="left")
+
+        # Pairs (fixated, any pixel), minus those of two fixated ones: every other one is won, by symmetry.
+        pairs_won = float((num_far_below + num_near_below[first]).sum()) - num_fixated**2 / 2
+        if (num_near_below[last] - num_near_below[first]).sum() == num_fixated:
+            pairs_won += num_fixated / 2  # each is near to itself alone
+        else:
+            pairs_won += _expected_wins(thresholds, near, counts, first, last)
+        mann_whitney = pairs_won / (num_fixated * num_others)
+
+        undecided = slice(first[0], last[0])
+        undecided_fixated = thresholds[thresholds < thresholds[0] + JITTER]
+        expected_reaching = float(self.num_pixels - num_far_below[0] - num_near_below[last[0]])
+        expected_reaching -= num_fixated - undecided_fixated.size
+        if counts[undecided].sum() > undecided_fixated.size:
+            probability = _probability_to_reach_lowest(thresholds)
+            expected_reaching += float((counts[undecided] * probability(near[undecided])).sum())
+            expected_reaching -= float(probability(undecided_fixated).sum())
+        return float(mann_whitney + expected_reaching / num_others / (2 * num_fixated))
 
 
 def _distinct(values: Float64) -> tuple[Float64, Indices]:
@@ -395,15 +405,17 @@ def _expected_wins(
     thresholds: Float64, near: Float64, counts: Indices, first: Indices, last: Indices
 ) -> float:
     """Expected number of pairs (threshold i, a pixel of near[first[i]:last[i]]) that noise leaves the threshold's."""
-    wins = 0.0
-    distinct, index, repeats = np.unique(thresholds, return_index=True, return_counts=True)
-    for threshold, i, repeat in zip(distinct, index, repeats, strict=True):
-        window = slice(first[i], last[i])
-        difference = (threshold - near[window]) / JITTER
+    # Most thresholds are near to their own value alone, and win every other pair.
+    alone = last - first == 1
+    wins = float(counts[first[alone]].sum()) / 2
+    crowded, index, repeats = np.unique(thresholds[~alone], return_index=True, return_counts=True)
+    begins, ends = first[~alone][index], last[~alone][index]
+    for threshold, repeat, begin, end in zip(crowded, repeats, begins, ends, strict=True):
+        difference = (threshold - near[begin:end]) / JITTER
         # The distribution function of the difference of two uniform variables.
         below, above = np.minimum(difference, 0.0), np.maximum(difference, 0.0)
         probability = np.where(difference < 0, (1 + below) ** 2 / 2, 1 - (1 - above) ** 2 / 2)
-        wins += repeat * float((counts[window] * probability).sum())
+        wins += repeat * float((counts[begin:end] * probability).sum())
     return wins
 
 
@@ -458,12 +470,22 @@ def _probability_to_reach_lowest(thresholds: Float64) -> Callable[[Float64], Flo
 # --- AUCs over negatives ----------------------------------------------------------------------------------------------
 
 
+def stretched_grid_auc(
+    positives: Float64, negatives: Float64, lowest: float, highest: float, step: float = 0.1
+) -> float:
+    """`_grid_auc` of (n,) and (m,) values of a map whose range is `lowest` to `highest`; nan if it is constant."""
+    if not math.isfinite(highest - lowest) or is_constant_range(lowest, highest):
+        return math.nan
+    scale = highest - lowest
+    return _grid_auc((positives - lowest) / scale, (negatives - lowest) / scale, step)
+
+
 def _grid_auc(positives: Float64, negatives: Float64, step: float) -> float:
     """Area under the ROC curve whose thresholds are the multiples of `step`, for values in 0..1.
 
-    Between two thresholds, values tie; a tie counts half.
+    Between two thresholds, values tie; a tie counts half. nan without positives or without negatives.
     """
-    if np.isnan(positives).any():
+    if positives.size == 0 or negatives.size == 0 or np.isnan(positives).any():
         return math.nan
     grid = np.asarray(np.arange(1, math.floor(1 / step + 1e-9) + 1) * step, dtype=np.float64)
     positives_at_least = _num_at_least(positives, grid)
@@ -484,16 +506,18 @@ def _auc_given_samples(levels: Float64, fixated: Indices, samples: Indices, step
     return [_grid_auc(levels[fixated], levels[split], step) for split in samples.T]
 
 
-def _exact_auc(saliency: Float64, fixations: Array, others: Array) -> float:
-    """Mann-Whitney AUC with ties counting half; numeric maps hold how often each pixel counts."""
-    fixated, negative = fixations > 0, others > 0
-    if not fixated.any() or not negative.any() or math.isnan(saliency.min()):
+def exact_auc(
+    positives: Float64, negatives: Float64, positive_weights: Array, negative_weights: Array
+) -> float:
+    """Mann-Whitney's AUC, ties counting half, of (n,) against (m,) values, each as often as it weighs.
+
+    nan when there are no positives, no negatives, or some are nan.
+    """
+    if positives.size == 0 or negatives.size == 0 or np.isnan(positives).any() or np.isnan(negatives).any():
         return math.nan
-    weights = np.asarray(others[negative], dtype=np.float64)
-    order = np.argsort(saliency[negative])
-    values = saliency[negative][order]
-    weight_below = np.concatenate([[0.0], np.cumsum(weights[order])])
-    below = weight_below[np.searchsorted(values, saliency[fixated], side="left")]
-    up_to = weight_below[np.searchsorted(values, saliency[fixated], side="right")]
-    wins = (below + up_to) / 2 / weights.sum()
-    return float(np.average(wins, weights=np.asarray(fixations[fixated], dtype=np.float64)))
+    order = np.argsort(negatives)
+    weight_below = np.concatenate([[0.0], np.cumsum(negative_weights[order], dtype=np.float64)])
+    below = weight_below[np.searchsorted(negatives[order], positives, side="left")]
+    up_to = weight_below[np.searchsorted(negatives[order], positives, side="right")]
+    wins = np.average((below + up_to) / 2, weights=np.asarray(positive_weights, dtype=np.float64))
+    return float(wins / weight_below[-1])

@@ -1,0 +1,130 @@
+"""The fast way to the five scores gives the same numbers as the plain functions."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stavis import maps, metrics
+from stavis.scores import FrameScores, Pixels, pixels_of, score_frame
+from test_metrics import Case, cases
+
+
+def plain_scores(
+    prediction: np.ndarray,
+    density: np.ndarray,
+    fixations: np.ndarray,
+    others: np.ndarray,
+    protocol: Any = "stavis",
+) -> FrameScores:
+    saliency = maps.resize(maps.postprocess(prediction), density.shape)
+    return FrameScores(
+        cc=metrics.cc(saliency, density),
+        sim=metrics.sim(saliency, density),
+        nss=metrics.nss(saliency, fixations),
+        auc_judd=metrics.auc_judd(saliency, fixations),
+        auc_shuffled=metrics.auc_shuffled(saliency, fixations, others, protocol=protocol),
+    )
+
+
+def assert_same(actual: FrameScores, expected: FrameScores) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12, err_msg=str(FrameScores._fields))
+    assert all(type(score) is float for score in actual)
+
+
+@cases
+def test_recorded_cases(case: Case) -> None:
+    given_maps = (case.array("pred"), case.density, case.fixations, case.others)
+    for protocol in ("stavis", "tuebingen"):
+        expected = plain_scores(*given_maps, protocol)
+        assert_same(score_frame(*given_maps, protocol=protocol), expected)
+        pixels = (pixels_of(case.fixations), pixels_of(case.others))
+        assert_same(score_frame(*given_maps[:2], *pixels, protocol=protocol), expected)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_made_up_frames(data: st.DataObject) -> None:
+    """Of any size, with few grey levels, with few or no fixations, or constant."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    side = st.integers(1, 60)
+    levels = data.draw(st.sampled_from([1, 2, 5, 256]))
+    prediction = rng.integers(0, levels, (data.draw(side), data.draw(side))).astype(np.uint8)
+    prediction += np.uint8(data.draw(st.sampled_from([0, 0, 100])))
+    size = (data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300)))
+    density = rng.integers(0, data.draw(st.sampled_from([1, 2, 256])), size).astype(np.uint8)
+    density += np.uint8(data.draw(st.sampled_from([0, 0, 100])))
+    fixations, others = rng.random((2, *size)) < data.draw(st.sampled_from([0, 0.001, 0.1, 1]))
+    kind = data.draw(st.sampled_from([np.bool_, np.uint8, np.float64]))
+    others = others.astype(kind)
+    if data.draw(st.booleans()):
+        others = np.asfortranarray(others)
+    given_maps = (prediction, density, fixations.astype(kind), others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(score_frame(*given_maps), plain_scores(*given_maps))
+
+
+def test_counts_matter_to_tuebingen_alone() -> None:
+    rng = np.random.default_rng(0)
+    prediction, density = rng.random((12, 14)), rng.random((40, 50))
+    once, often = rng.integers(0, 2, (2, 40, 50)), rng.integers(0, 9, (2, 40, 50))
+    often *= once
+    often[once > 0] += 1
+    for protocol in ("stavis", "cross-video", "tuebingen"):
+        assert_same(
+            score_frame(prediction, density, *often, protocol=protocol),
+            plain_scores(prediction, density, *often, protocol),
+        )
+        same = score_frame(prediction, density, *once, protocol=protocol) == score_frame(
+            prediction, density, *often, protocol=protocol
+        )
+        assert same == (protocol != "tuebingen")
+
+
+def test_a_prediction_of_the_ground_truths_size_is_not_resized() -> None:
+    rng = np.random.default_rng(0)
+    prediction, density = (rng.random((2, 70, 90)) * 255).astype(np.uint8)
+    fixations = rng.random((70, 90)) < 0.01
+    assert_same(
+        score_frame(prediction, density, fixations, ~fixations),
+        plain_scores(prediction, density, fixations, ~fixations),
+    )
+
+
+def test_pixels_of_any_memory_order() -> None:
+    fixations = np.array([[0, 2, 0], [1, 0, -3]])
+    for ordered in (fixations, np.asfortranarray(fixations), fixations.astype(np.uint8) * (fixations > 0)):
+        pixels = pixels_of(ordered)
+        assert pixels.positions.tolist() == [1, 3]
+        assert pixels.counts.tolist() == [2, 1]
+    assert pixels_of(np.zeros((3, 4), dtype=bool)).positions.size == 0
+
+
+def test_bad_arguments_are_refused() -> None:
+    density, small = np.zeros((4, 5)), np.zeros((4, 4))
+    with pytest.raises(
+        ValueError, match=r"density map of \(4, 5\) goes with fixations of that size, not \(4, 4\)"
+    ):
+        score_frame(small, density, small, density)
+    with pytest.raises(ValueError, match=r"not \(4, 4\)"):
+        score_frame(small, density, density, small)
+    with pytest.raises(ValueError, match=r"position 20 is outside the map's 20 pixels"):
+        score_frame(small, density, Pixels(np.array([3, 20]), np.ones(2)), density)
+    with pytest.raises(ValueError, match="protocol is 'mit'"):
+        score_frame(small, density, density, density, protocol="mit")
+    with pytest.raises(ValueError, match="a prediction is"):
+        score_frame(np.zeros(4), density, density, density)
+    with pytest.raises(ValueError, match=r"a density map is \(H, W\)"):
+        score_frame(small, np.zeros(20), np.zeros(20), np.zeros(20))
+
+
+def test_no_prediction_has_no_scores() -> None:
+    rng = np.random.default_rng(0)
+    density = rng.random((30, 40))
+    scores = score_frame(np.zeros((8, 8), np.uint8), density, density > 0.9, density < 0.1)
+    assert all(math.isnan(score) for score in scores)
