@@ -205,7 +205,7 @@ def save_model(
         "metadata": dict(metadata or {}),
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    tensors = {name: _plain(value).cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {name: _plain(value).cpu() for name, value in model.state_dict().items()}
     with _atomic_folder(Path(folder), may_replace=(WEIGHTS_FILE, CONFIG_FILE)) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -382,9 +382,9 @@ def _load_tensors_only(path: Path) -> object:
     except MemoryError:
         raise
     except Exception as error:  # on arbitrary bytes torch raises nearly anything
-        if found := re.search(r"Unsupported (?:global|class)\W*(?:GLOBAL )?([\w.]+)", str(error)):
+        if found := re.search(r"unsupported global(?:: global)? (\w[\w.]*\w)", str(error), re.IGNORECASE):
             raise StavisError(
-                f"{path}: refused, as it holds more than tensors: {found[1]}, and reading that could run code in it"
+                f"{path}: refused: it holds {found[1]}, which is more than tensors and could run code"
             ) from None
         raise StavisError(f"{path}: damaged, cut short, or not a file of PyTorch weights") from None
 
@@ -509,10 +509,7 @@ def _fill(model: STAViS, stored: _Stored, *, partly: bool) -> LoadReport:
     if not part:
         raise StavisError(f"{source}: a {stored.kind}, of which a {config.modality} network has nothing")
     if missing := part - used.keys() - counters:
-        hint = (
-            "" if partly or config.modality == "visual" else "; is it a visual network's (modality visual)?"
-        )
-        raise _misfit(source, f"{config.modality} {stored.kind}", missing=missing, hint=hint)
+        raise _misfit(source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing)
     for name, value in used.items():
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape)
@@ -572,22 +569,22 @@ def _shapes(modality: Modality, depth: int, shortcut: Shortcut) -> dict[str, tor
 
 
 def _plain(value: Tensor) -> Tensor:
-    """Floats of any precision as float32; counters as they are."""
-    return value.detach().float() if value.is_floating_point() else value.detach()
+    """Floats of any precision as float32, counters as they are, each with its values in a row."""
+    return (value.detach().float() if value.is_floating_point() else value.detach()).contiguous()
 
 
 # Words and files ---------------------------------------------------------------------------------------------------
 
 
 def _misfit(
-    path: Path, what: str, *, missing: Iterable[str] = (), unknown: Iterable[str] = (), hint: str = ""
+    path: Path, what: str, *, missing: Iterable[str] = (), unknown: Iterable[str] = ()
 ) -> StavisError:
     parts = [
         f"{label} {_some(names)}"
         for label, names in (("missing", missing), ("unknown", unknown))
         if list(names)
     ]
-    return StavisError(f"{path}: does not fit a {what}: {'; '.join(parts)}{hint}")
+    return StavisError(f"{path}: does not fit {_article(what)}: {'; '.join(parts)}")
 
 
 def _some(names: Iterable[str], limit: int = 5) -> str:
@@ -623,7 +620,7 @@ def _atomic_folder(folder: Path, *, may_replace: Iterable[str]) -> Iterator[Path
         folder.parent.mkdir(parents=True, exist_ok=True)
         workplace = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise StavisError(f"{folder}: {error.strerror or error}") from None
+        raise StavisError(f"{folder}: cannot be written: {error}") from None
     new, old = workplace / "new", workplace / "old"
     try:
         new.mkdir()  # unlike the folder around it with everyone's usual rights
@@ -632,7 +629,7 @@ def _atomic_folder(folder: Path, *, may_replace: Iterable[str]) -> Iterator[Path
             folder.rename(old)
         new.rename(folder)
     except OSError as error:
-        raise StavisError(f"{folder}: {error.strerror or error}") from None
+        raise StavisError(f"{folder}: cannot be written: {error}") from None
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
