@@ -730,7 +730,7 @@ def test_density_maps_of_ucf_sports_are_made_again(shared: Path, tmp_path: Path)
         fixations = scipy.io.loadmat(recorded / "fixation" / "maps" / f"{i + 1:04d}.mat")["I"]
         np.testing.assert_array_equal(read_fixation_map(layout.fixation_map("ucf", "diving", i)), fixations)
         assert ours.max() == 255
-    assert min(correlations) >= 0.999
+    assert min(correlations) >= 0.9997
 
 
 @pytest.mark.slow

@@ -277,8 +277,9 @@ def prepare(
 ) -> None:
     """Puts your own videos, with or without gaze, into the layout that all other commands read.
 
-    Frames, sound (mono, 22050 Hz), fold lists, and with gaze the fixation and density maps of every frame. What was
-    read, dropped and chosen is kept in a JSON beside the maps. Run it again after an interruption and it goes on.
+    Writes frames, sound (mono, 22050 Hz), fold lists, and with gaze the maps of every frame.
+    What was read, dropped and chosen is kept in a JSON beside the maps.
+    Run it again after an interruption and it goes on. Every gaze format: docs/own-data.md.
 
     Example: stavis prepare talk.mp4 --gaze talk.csv --sigma-pixels 40 -o data -d mine --preview
     """
