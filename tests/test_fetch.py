@@ -492,6 +492,33 @@ def test_a_file_that_changed_in_between_is_fetched_whole(
     expect_frames(tmp_path, content)
 
 
+@pytest.mark.parametrize("changed", ["etag", "date", "length", "range"])
+def test_a_partial_answer_that_does_not_fit_is_not_appended(site: Site, tmp_path: Path, changed: str) -> None:
+    old, new = bytearray(archive_of(FRAMES)), bytearray(archive_of(FRAMES, content=frames_of("changed")))
+    new[len(old) :] = b""
+    path = site.put(FRAMES, bytes(old), Answer(cut_after=5000))
+    site.last_modified[path] = "Mon, 01 Jan 2024 00:00:00 GMT"
+    url = f"{site.url}/data/{FRAMES}.tar.gz"
+    with pytest.raises(DownloadError, match="broke off after 5000"):
+        download(url, tmp_path / "a.tar.gz", patience=ONE_TRY, quiet=True)
+    wrong = Answer(minds_if_range=False)
+    if changed == "etag":
+        site.etags[path] = '"another"'
+    elif changed == "date":
+        site.last_modified[path] = "Tue, 02 Jan 2024 00:00:00 GMT"
+    elif changed == "length":
+        new += b"longer"
+    else:
+        wrong = Answer(
+            status=206, body=bytes(new), headers={"Content-Range": f"bytes 0-{len(new) - 1}/{len(new)}"}
+        )
+    site.files[path] = bytes(new)
+    site.faults[path] = deque([wrong])
+    arrived = download(url, tmp_path / "a.tar.gz", patience=FEW_TRIES, quiet=True)
+    assert arrived.path.read_bytes() == new
+    assert [headers.get("range") for headers in site.gets()] == [None, "bytes=5000-", None]
+
+
 def test_a_weak_etag_is_no_condition_but_a_date_is(site: Site, tmp_path: Path) -> None:
     path = site.put(FRAMES, archive_of(FRAMES), Answer(cut_after=5000))
     site.etags[path] = 'W/"1"'
