@@ -93,7 +93,7 @@ def write_databases(
         How many videos were made now.
 
     Raises:
-        StavisError: A setting outside its range, or a database of other settings lies there.
+        StavisError: A setting outside its range, or another database lies there: a real one, or of other settings.
     """
     num_frames = check_settings(
         settings.seconds, settings.size, settings.frame_rate, settings.seed, settings.num_observers
@@ -103,9 +103,12 @@ def write_databases(
         raise StavisError(f"{num_videos} videos; allowed: 2 or more, one to train on and one to test")
     if not 0 < test_share <= 1 / 3:
         raise StavisError(f"test share {test_share}; allowed: above 0, to 1/3")
+    if jobs < 1:
+        raise StavisError(f"{jobs} jobs; allowed: 1 or more")
     for database in databases:
         if not database or not all(c.isascii() and (c.isalnum() or c in "_-") for c in database):
             raise StavisError(f"database name {database!r}; allowed: letters, digits, '_' and '-'")
+    for database in databases:
         _claim(root, database, settings)
     tasks = [
         (str(root), database, index, num_frames, settings)
@@ -147,7 +150,7 @@ def _claim(root: Path, database: str, settings: Settings) -> None:
             raise StavisError(
                 f"{root}: {database} there was generated with {'; '.join(differing)}; choose another folder or database"
             )
-    elif (taken := Layout(root).annotations_folder(database, "")).exists():
+    elif (taken := Layout(root).frames_folder(database, "")).exists():
         raise StavisError(
             f"{taken}: a database that was not generated is there; choose another folder or database"
         )

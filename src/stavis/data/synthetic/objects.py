@@ -233,7 +233,7 @@ class Person:
         sides = canvas.ellipse(0, -0.3, width * 1.15, 0.9) * np.clip(
             (np.abs(canvas.x - yaw * 0.5) - 0.62) * density, 0, 1
         )
-        combed = fractal_noise(rng, max(2, canvas.height // 6), canvas.width, 0.4)
+        combed = fractal_noise(rng, math.ceil(canvas.height / 7) + 1, canvas.width, 0.4)
         streaks = np.repeat(combed, 7, axis=0)[: canvas.height]
         strands = np.clip(1 + 0.13 * streaks, 0.6, 1.4)[..., None]
         if rng.random() < 0.93:

@@ -1,5 +1,6 @@
 """Simulated observers: a mixture of reasons to look somewhere, carried out by eyes that need time."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ class Sight:
         self.shot_index = shot_index
         self.sounding = sounding
         self.targets = targets.astype(np.float64)
-        self.appeal = appeal.astype(np.float64)
+        self.appeal_cumulated = np.cumsum(appeal.astype(np.float64), axis=1)
         flat = contrast_map.reshape(self.num_frames, -1).astype(np.float64)
         flat[flat.sum(axis=1) == 0] = 1.0
         self.contrast_cumulated = np.cumsum(flat, axis=1) / flat.sum(axis=1, keepdims=True)
@@ -105,8 +106,8 @@ class Sight:
         actor = -1
         if drive == "source":
             actor = int(self.sounding[frame])
-        elif drive == "objects" and self.appeal[frame].any():
-            cumulated = np.cumsum(self.appeal[frame])
+        elif drive == "objects" and self.appeal_cumulated[frame, -1:].any():
+            cumulated = self.appeal_cumulated[frame]
             actor = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
         if actor >= 0:
             x, y, sigma = self.targets[frame, actor]
@@ -145,7 +146,9 @@ def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: in
 
 def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) -> tuple[npt.NDArray[Any], ...]:
     width, height, rate, num_frames = sight.width, sight.height, sight.frame_rate, sight.num_frames
-    shares = {sounding: _own_shares(rng, sight.drives, sounding, eyes) for sounding in (False, True)}
+    shares = {
+        sounding: np.cumsum(_own_shares(rng, sight.drives, sounding, eyes)) for sounding in (False, True)
+    }
     tempo = float(rng.lognormal(0, 0.12))
     offset = rng.normal(0, eyes.calibration_sigma * width, 2)
     events = sorted(
@@ -162,15 +165,11 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
     visited: list[tuple[float, float, float]] = []  # x, y, time of leaving
     total = num_frames / rate
     while onset < total:
-        duration = float(
-            np.clip(
-                rng.lognormal(np.log(eyes.fixation_seconds[0] * tempo), eyes.fixation_seconds[1]),
-                *eyes.fixation_limits,
-            )
-        )
-        latency = float(np.clip(rng.normal(*eyes.latency_seconds), *eyes.latency_limits))
+        duration = eyes.fixation_seconds[0] * tempo * rng.lognormal(0, eyes.fixation_seconds[1])
+        duration = _clipped(duration, *eyes.fixation_limits)
+        latency = _clipped(rng.normal(*eyes.latency_seconds), *eyes.latency_limits)
         end = _interrupted(rng, events, onset, onset + duration, latency, eyes.fixation_limits[0])
-        first, last = int(np.ceil(onset * rate - 1e-9)), min(int(np.ceil(end * rate - 1e-9)), num_frames)
+        first, last = math.ceil(onset * rate - 1e-9), min(math.ceil(end * rate - 1e-9), num_frames)
         if last > first:
             xs, ys = _follow(sight, x, y, actor, seen_frame, first, last)
             gaze_x[first:last], gaze_y[first:last] = xs, ys
@@ -178,11 +177,11 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
             x, y = float(xs[-1]), float(ys[-1])
         visited = [*visited[-3:], (x, y, end)]
         # The eye's next place was chosen one latency before it starts.
-        seen_frame = int(np.clip((end - latency) * rate + 0.5, 0, num_frames - 1))
-        share = shares[int(sight.sounding[seen_frame]) >= 0]
-        drive = int(np.searchsorted(np.cumsum(share), rng.random() * share.sum(), side="right"))
+        seen_frame = int(_clipped((end - latency) * rate + 0.5, 0, num_frames - 1))
+        cumulated = shares[bool(sight.sounding[seen_frame] >= 0)]
+        drive = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
         new_x, new_y, actor = _choose(rng, sight, eyes, DRIVES[drive], seen_frame, visited, end)
-        degrees = np.hypot(new_x - x, new_y - y) * eyes.degrees_across / width
+        degrees = math.hypot(new_x - x, new_y - y) * eyes.degrees_across / width
         onset = end + 0.021 + 0.0022 * degrees  # the main sequence: a saccade's duration grows with its size
         x, y = new_x, new_y
         number += 1
@@ -244,13 +243,15 @@ def _choose(
             continue
         repelled = 0.0
         for old_x, old_y, left in visited:
-            near = np.exp(-((x - old_x) ** 2 + (y - old_y) ** 2) / scale)
-            repelled = max(
-                repelled, eyes.inhibition_strength * np.exp(-(now - left) / eyes.inhibition_seconds) * near
-            )
+            age, distance = (now - left) / eyes.inhibition_seconds, (x - old_x) ** 2 + (y - old_y) ** 2
+            repelled = max(repelled, eyes.inhibition_strength * math.exp(-age - distance / scale))
         if rng.random() >= repelled:
             break
-    return float(np.clip(x, 0, sight.width - 1)), float(np.clip(y, 0, sight.height - 1)), actor
+    return _clipped(x, 0, sight.width - 1), _clipped(y, 0, sight.height - 1), actor
+
+
+def _clipped(value: float, lowest: float, highest: float) -> float:
+    return min(max(float(value), lowest), highest)
 
 
 def _follow(

@@ -13,4 +13,5 @@ def generator(seed: int, *purpose: int | str) -> np.random.Generator:
         purpose: What the numbers are for: a database's name, a video's index, "observers".
     """
     words = [zlib.crc32(word.encode()) if isinstance(word, str) else word for word in purpose]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))
+    # SeedSequence takes [a] and [a, 0] for the same, so the number of words goes first.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([len(words), seed, *words])))
