@@ -224,6 +224,7 @@ def _stamp(frame: AudioFrame) -> Fraction | None:
 def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame | None]:
     """The stream's frames; None where a packet could not be decoded."""
     num_damaged = 0
+    why = ""
     try:
         for packet in container.demux(stream):
             try:
@@ -237,10 +238,11 @@ def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Itera
     except av.error.FFmpegError as error:
         num_damaged += 1
         why = reason(error)
-    if num_damaged:
-        logger.warning(
-            "%s: %d packets of the sound could not be decoded and are silent (%s)", path, num_damaged, why
-        )
+    finally:
+        if num_damaged:
+            logger.warning(
+                "%s: %d damaged packets of the sound were skipped and are silent (%s)", path, num_damaged, why
+            )
 
 
 class SoundTrack:

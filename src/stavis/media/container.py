@@ -62,7 +62,8 @@ def check_file(path: Path) -> None:
 
 def reason(error: BaseException) -> str:
     """What FFmpeg or the system said, without codes and names."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "damaged data" if text.startswith("Error number") else text
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -94,6 +95,13 @@ def check_size(path: Path, width: int, height: int) -> None:
         raise StavisError(
             f"{path} announces pictures of {width}x{height}; at most {MAX_PIXELS} pixels (8192x8192) are allowed"
         )
+
+
+def no_frame_between(path: Path, start: float, end: float, last_time: float) -> StavisError:
+    """The error of an excerpt without a frame, all times in seconds."""
+    if last_time < start:
+        return StavisError(f"{path} has no frame from {start:g} s on; its last is shown at {last_time:.3f} s")
+    return StavisError(f"{path} has no frame from {start:g} s to {end:g} s")
 
 
 def prepare_decoder(stream: VideoStream) -> None:
@@ -129,4 +137,5 @@ def describe_audio(stream: AudioStream) -> str:
     context = stream.codec_context
     if context is None:
         return "undecodable"
-    return f"{context.name} {context.sample_rate} Hz {context.layout.name}"
+    layout = {1: "mono", 2: "stereo"}.get(context.channels, context.layout.name)
+    return f"{context.name} {context.sample_rate} Hz {layout}"

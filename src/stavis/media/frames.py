@@ -21,12 +21,19 @@ from av.video.stream import VideoStream
 
 from stavis.errors import StavisError
 from stavis.media import image_folder
-from stavis.media.container import find_video_stream, logger, open_container, prepare_decoder, reason
+from stavis.media.container import (
+    find_video_stream,
+    logger,
+    no_frame_between,
+    open_container,
+    prepare_decoder,
+    reason,
+)
 from stavis.media.display import Converter, find_display
 
 DEFAULT_FRAME_RATE = Fraction(25)  # of a video whose header tells none
 
-_LARGEST_SHORTFALL_SECONDS = Fraction(1, 2)  # headers round
+_LARGEST_SHORTFALL_SECONDS = 0.1  # as headers round
 _LONGEST_REORDERING = 64  # packets; far above any codec's
 
 
@@ -111,14 +118,7 @@ def _decode_pictures(path: Path, start: float, end: float) -> Iterator[tuple[flo
                 num_found += 1
                 yield time, image
         if num_found == 0:
-            raise StavisError(describe_empty_excerpt(path, start, end, decoder.last_time))
-
-
-def describe_empty_excerpt(path: Path, start: float, end: float, last_time: float) -> str:
-    """Why there is no frame between `start` and `end`, in one line."""
-    if last_time < start:
-        return f"{path} has no frame from {start:g} s on; its last is shown at {last_time:.3f} s"
-    return f"{path} has no frame from {start:g} s to {end:g} s"
+            raise no_frame_between(path, start, end, decoder.last_time)
 
 
 class VideoDecoder:
@@ -142,6 +142,8 @@ class VideoDecoder:
             self.frame_rate = find_frame_rate(self.stream)
             first = next(self._decoding, None)
             if first is None:
+                # A decoder that refuses a size does not tell it; of GIF and the like Pillow does.
+                image_folder.open_image(path)
                 why = f" ({self._losses.reason})" if self._losses.reason else ""
                 raise StavisError(f"{path} has a video stream, but no frame in it can be decoded{why}")
             self.first_stamp, picture = first
@@ -269,25 +271,27 @@ class _Losses:
         lost = []
         if self.num_damaged:
             lost.append(f"{self.num_damaged} damaged packets were skipped ({self.reason})")
-        if (
-            is_finished
-            and is_whole
-            and stream.frames
-            and not self.num_decoded >= stream.frames - self.num_discarded
-        ):
-            lost.append(f"its header announces {stream.frames - self.num_discarded} frames")
-        elif is_finished and not stream.frames and container.duration and self._end is not None:
-            announced = Fraction(container.duration + (container.start_time or 0), av.time_base)
-            if self._end < announced - _LARGEST_SHORTFALL_SECONDS:
-                lost.append(
-                    f"the file ends {float(announced - self._end):.1f} s before the end that its header announces"
-                )
+        missing_seconds = self._missing_seconds(container) if is_finished else 0.0
+        if missing_seconds > _LARGEST_SHORTFALL_SECONDS:
+            lost.append(f"the file ends {missing_seconds:.1f} s before the end that its header announces")
         if lost:
-            logger.warning("%s: %d frames could be decoded; %s", path, self.num_decoded, "; ".join(lost))
+            count = f"{self.num_decoded} frames"
+            # AVI counts frames that it does not store; only where something is lost is its number of use.
+            announced = stream.frames - self.num_discarded
+            if is_finished and is_whole and self.num_decoded < announced:
+                count = f"{self.num_decoded} of the {announced} frames that its header announces"
+            logger.warning("%s: %s could be decoded; %s", path, count, "; ".join(lost))
         if self.num_repaired:
             logger.info(
                 "%s: %d time stamps that step back or are missing were replaced", path, self.num_repaired
             )
+
+    def _missing_seconds(self, container: InputContainer) -> float:
+        if not container.duration or self._end is None:
+            return 0.0
+        # Some containers count their duration from 0 and not from their start, so a late start is not added.
+        announced = Fraction(container.duration + min(container.start_time or 0, 0), av.time_base)
+        return float(announced - self._end)
 
 
 class _Clock:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from stavis.errors import StavisError
-from stavis.media.container import check_file, check_size, logger, reason
+from stavis.media.container import MAX_PIXELS, check_file, check_size, logger, no_frame_between, reason
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 DEFAULT_FRAME_RATE = Fraction(25)
 
+_EXIF_ORIENTATION = 0x0112  # from 5 on width and height change places
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
 
 
@@ -124,20 +126,20 @@ def read_images(
     sequence = find_images(folder)
     rate = choose_frame_rate(folder, frame_rate)
     size = read_size(sequence.paths[0])
-    last = float(sequence.positions[-1] / rate)
-    if last < start:
-        raise StavisError(f"{folder} has no frame from {start:g} s on; it ends at {last:.3f} s")
+    num_found = 0
     for path, position in zip(sequence.paths, sequence.positions, strict=True):
-        time = position / rate
+        time = float(position / rate)
         if time >= end:
-            return
+            break
         if time >= start:
             image = read_image(path)
             if image.shape[1::-1] != size:
-                raise StavisError(
-                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the first image is {size[0]}x{size[1]}"
-                )
-            yield float(time), image
+                height, width, _ = image.shape
+                raise StavisError(f"{path} is {width}x{height}, but the first image is {size[0]}x{size[1]}")
+            num_found += 1
+            yield time, image
+    if num_found == 0:
+        raise no_frame_between(folder, start, end, float(sequence.positions[-1] / rate))
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
@@ -146,7 +148,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         StavisError: It cannot be decoded, or is above MAX_PIXELS.
     """
-    with _open_image(path) as image:
+    with _require_image(path) as image:
         try:
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):
@@ -158,17 +160,33 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 def read_size(path: Path) -> tuple[int, int]:
     """(width, height) as shown, from the header."""
-    with _open_image(path) as image:
+    with _require_image(path) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+        return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
 
 
-def _open_image(path: Path) -> Image.Image:
+def _require_image(path: Path) -> Image.Image:
     check_file(path)
+    image = open_image(path)
+    if image is None:
+        raise StavisError(f"{path} is not an image that can be read")
+    return image
+
+
+def open_image(path: Path) -> Image.Image | None:
+    """Reads an image's header; None where it is none.
+
+    Raises:
+        StavisError: It announces more than MAX_PIXELS.
+    """
     try:
-        image = Image.open(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StavisError(f"{path} is not an image that can be read ({type(error).__name__})") from error
+        with warnings.catch_warnings():  # our limit is lower than the one at which Pillow warns
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise StavisError(f"{path} announces a picture of more than {MAX_PIXELS} pixels") from error
+    except (OSError, ValueError, SyntaxError):
+        return None
     check_size(path, *image.size)
     return image
 

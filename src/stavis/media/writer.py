@@ -92,6 +92,8 @@ class VideoWriter:
             raise StavisError(
                 f"{path} cannot be written as a video; allowed suffixes: {', '.join(_CONTAINERS)}"
             )
+        if not 0 < frame_rate < float("inf"):
+            raise ValueError(f"frame_rate is {frame_rate}; it must be above 0")
         self.width, self.height = width, height
         self.frame_rate = exact_frame_rate(frame_rate)
         self.num_frames = 0
