@@ -202,6 +202,7 @@ def download(
     *,
     patience: Patience = DEFAULT_PATIENCE,
     check_space: Callable[[int, int], None] = lambda num_missing, num_total: None,
+    label: str | None = None,
     quiet: bool = False,
 ) -> Downloaded:
     """Downloads a gzipped file to `path`, going on from what an earlier, interrupted call has left.
@@ -215,6 +216,7 @@ def download(
         patience: Retries, pauses, timeout.
         check_space: Called with the bytes still to come and the file's size when the server has told it, else
             now and then with 0 and the bytes that have come; it raises if there is no room.
+        label: What to call the file in the progress display; its name if None.
         quiet: Show neither progress nor retries.
 
     Raises:
@@ -230,7 +232,7 @@ def download(
     is_doubtful = farthest > 0
     while not pieces.is_whole():
         try:
-            is_doubtful |= _receive(url, pieces, patience.timeout_seconds, check_space, quiet)
+            is_doubtful |= _receive(url, pieces, patience.timeout_seconds, check_space, label, quiet)
         except _FailedAttemptError as error:
             is_doubtful = True
             if pieces.num_bytes() >= farthest + PROGRESS_BYTES:
@@ -270,7 +272,12 @@ def _retry_after_seconds(headers: Message) -> float:
 
 
 def _receive(
-    url: str, pieces: _Pieces, timeout_seconds: float, check_space: Callable[[int, int], None], quiet: bool
+    url: str,
+    pieces: _Pieces,
+    timeout_seconds: float,
+    check_space: Callable[[int, int], None],
+    label: str | None,
+    quiet: bool,
 ) -> bool:
     """One request for what is missing; raises _FailedAttemptError if it is not all there afterwards.
 
@@ -314,7 +321,7 @@ def _receive(
             check_space(total - position, total)
         if response.status == 200:
             pieces.start(found)
-        _append(response, pieces, first, position, total, check_space, quiet)
+        _append(response, pieces, first, position, total, check_space, label, quiet)
     if total is None:
         # Where no length was told, the end of the connection is the end of the file; gzip's checksum will tell.
         pieces.go_on(dataclasses.replace(found, num_bytes=pieces.num_bytes()))
@@ -340,14 +347,14 @@ def _append(
     position: int,
     total: int | None,
     check_space: Callable[[int, int], None],
+    label: str | None,
     quiet: bool,
 ) -> None:
     """Writes `chunk` and the rest of a body behind the `position` bytes that are there."""
-    name = "/".join(pieces.path.parts[-2:])
     next_check = position
     with (
         pieces.part.open("ab", buffering=0) as file,
-        track(name, total, unit=BYTES, already_done=position, quiet=quiet) as advance,
+        track(label or pieces.path.name, total, unit=BYTES, already_done=position, quiet=quiet) as advance,
     ):
         while True:
             file.write(chunk)

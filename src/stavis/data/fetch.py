@@ -373,6 +373,7 @@ class _Run:
                 archive,
                 patience=self.patience,
                 check_space=lambda missing, total: self.check_space(part, archive, missing, total),
+                label=part.archive,
                 quiet=self.quiet,
             )
             try:
