@@ -4,12 +4,14 @@ Loading is strict. What a file holds is found from its tensors, every one of the
 file that does not fit is an error that names the keys. Nothing in a file is ever executed.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -61,7 +63,7 @@ class LoadReport:
         dropped: Entries of the file that the network does not have, as named in the file behind the prefix.
         initialised: Entries of the network that the file does not hold, left as they were: freshly initialised.
             The counters that old files lack beside BatchNorm's other entries, and nothing reads, are not listed.
-        warnings: What a user should know before trusting the result.
+        warnings: What a user should know before predicting with the result.
         metadata: Of a weights folder: what was saved with it.
     """
 
@@ -76,7 +78,7 @@ class LoadReport:
     used: tuple[str, ...]
     dropped: tuple[str, ...]
     initialised: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -159,6 +161,7 @@ def load_model_with_report(
         with torch.device("meta"):
             model = STAViS(config)
     report = _fill(model, stored, partly=stored.is_initialiser)
+    report = dataclasses.replace(report, warnings=tuple(_warnings(report, model)))
     return model.to(target).eval(), report
 
 
@@ -318,6 +321,8 @@ def _parse_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("model", *first["loc"]))
         raise StavisError(f"{path}: {place}: {first['msg']}, found {first['input']!r}") from None
+    if not isinstance(content["metadata"], dict):
+        raise StavisError(f"{path}: metadata is not a JSON object")
     return config, content["metadata"]
 
 
@@ -376,7 +381,8 @@ def _load_tensors_only(path: Path) -> object:
     ):  # a missing or unreadable file is the system's own error, unlike an unreadable content
         pass
     try:
-        with warnings.catch_warnings():
+        # Classifiers are often saved together with the options that they were trained with; those are inert.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # about pickle versions
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -514,7 +520,7 @@ def _fill(model: STAViS, stored: _Stored, *, partly: bool) -> LoadReport:
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape)
             raise StavisError(f"{source}: {name} has shape {tuple(value.shape)}; the network's is {expected}")
-        if not bool(torch.isfinite(value).all()):
+        if not all(math.isfinite(extreme.item()) for extreme in value.aminmax()):
             raise StavisError(f"{source}: {name} holds values that are not finite; the weights are damaged")
 
     values = {name: _plain(value) for name, value in used.items()}
@@ -535,27 +541,21 @@ def _fill(model: STAViS, stored: _Stored, *, partly: bool) -> LoadReport:
         used=tuple(name for name in wanted if name in used),
         dropped=(*(name for name in stored.tensors if name not in wanted), *stored.dropped),
         initialised=left,
-        warnings=tuple(_warnings(stored, config, used, num_left=len(left), num_entries=len(wanted))),
         metadata=stored.metadata,
     )
 
 
-def _warnings(
-    stored: _Stored, config: ModelConfig, used: Mapping[str, Tensor], *, num_left: int, num_entries: int
-) -> Iterator[str]:
-    if stored.is_initialiser:
+def _warnings(report: LoadReport, model: STAViS) -> Iterator[str]:
+    if report.initialised:
         yield (
-            f"{stored.source} holds a {stored.kind} alone: {num_left} of the network's {num_entries} entries "
-            "are freshly initialised, so it must be trained before it predicts anything"
+            f"{report.source} holds a {report.kind} alone: {len(report.initialised)} of the network's "
+            f"{len(model.state_dict())} entries are freshly initialised, so it must be trained before it predicts "
+            "anything"
         )
-    read_out = used.get("fuseav.bias" if config.modality == "audiovisual" else "fuse.bias")
-    if (
-        stored.kind == "published checkpoint"
-        and read_out is not None
-        and bool((read_out == INITIAL_LOGIT_BIAS).all())
-    ):
+    read_out_bias = model.get_parameter("fuseav.bias" if report.modality == "audiovisual" else "fuse.bias")
+    if report.kind == "published checkpoint" and read_out_bias.item() == INITIAL_LOGIT_BIAS:
         yield (
-            f"{stored.source}: the {config.modality} read-out still has its initial bias, as in the checkpoint of a "
+            f"{report.source}: the {report.modality} read-out still has its initial bias, as in the checkpoint of a "
             "network that was trained with the other modality only"
         )
 
