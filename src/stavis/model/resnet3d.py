@@ -21,7 +21,7 @@ STAGE_STRIDES = (1, 2, 2)  # of each stage's first block, in time, height and wi
 class SubsamplingShortcut(nn.Module):
     """Shortcut A: every `stride`-th position, with channels of zeros appended. It has no parameters.
 
-    As in the published code no gradient flows back through it; weights of this type were trained so.
+    As in the published code, no gradient flows back through it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
