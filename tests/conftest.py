@@ -1,7 +1,12 @@
 """Where the recorded numbers and real clips are, if they are here."""
 
-import importlib.util
 import os
+
+# Tests run in as many processes as there are cores, where threads of each would only wait for one another. Set before
+# anything loads OpenMP, and inherited by the commands that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 

@@ -70,3 +70,7 @@ app.command()(train)
 from stavis.cli.runs import runs  # noqa: E402
 
 app.command()(runs)
+
+from stavis.cli.test import predict_test_videos  # noqa: E402
+
+app.command("test")(predict_test_videos)

@@ -1,0 +1,115 @@
+"""`stavis test`: the published test runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stavis.cli.predict import EdgeRule, ModalityName, QuirkRule
+
+
+class SplitChoice(StrEnum):
+    ONE = "1"
+    TWO = "2"
+    THREE = "3"
+    ALL = "all"
+
+
+class SoundChoice(StrEnum):
+    NORMAL = "normal"
+    SILENT = "silent"
+    SHUFFLED = "shuffled"
+    TIME_SHIFTED = "time-shifted"
+
+
+def predict_test_videos(
+    data: Annotated[Path, typer.Option("--data", help="Data folder in the published layout.")],
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="A weights folder or published .pth file; {split} in it stands for the split's number.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run, experiments/NAME say.")],
+    split: Annotated[SplitChoice, typer.Option(help="Which split's test videos.")] = SplitChoice.ALL,
+    databases: Annotated[
+        list[str] | None,
+        typer.Option(help="Which databases; give it several times, or names with commas. All by default."),
+    ] = None,
+    modality: Annotated[
+        ModalityName | None, typer.Option(help="Which network to take from a published .pth.")
+    ] = None,
+    audio: Annotated[
+        SoundChoice,
+        typer.Option(
+            help="normal; or wrong on purpose, to see how much the network listens: silent, shuffled (another "
+            "video's sound), time-shifted (begun in the middle)."
+        ),
+    ] = SoundChoice.NORMAL,
+    edges: Annotated[
+        EdgeRule, typer.Option(help="reference: maps from frame 9 on, as published. repeat: for all frames.")
+    ] = EdgeRule.REFERENCE,
+    quirks: Annotated[
+        QuirkRule,
+        typer.Option(help="'reference' repeats the published run's oddities (docs/reproduction.md)."),
+    ] = QuirkRule.FIXED,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw for --audio shuffled.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N; torchrun gives each process its GPU.")
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips that go through the network at once.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is finished.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
+) -> None:
+    """Predict the test videos of the databases, each split with its own weights.
+
+    Maps go to OUTPUT/split<k>_results/<database>/<video>/pred_sal_%06d.jpg. Run again, it goes on with the videos that
+    are not finished. Under torchrun, the processes share the videos.
+    """
+    from functools import lru_cache
+
+    from stavis.cli.network import load_network
+    from stavis.predict import DEFAULT_BATCH_SIZE
+    from stavis.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
+
+    names = [name.strip() for text in databases for name in text.split(",")] if databases else None
+    rank, num_ranks, local_rank = find_rank()
+
+    @lru_cache(maxsize=1)
+    def load(number: int) -> SplitNetwork:
+        import torch
+
+        own = device
+        if device == "auto" and torch.cuda.is_available():
+            own = f"cuda:{local_rank % torch.cuda.device_count()}"
+        name = weights.replace("{split}", str(number))
+        network = load_network(name, modality=modality.value if modality else None, device=own)
+        for warning in network.warnings:
+            if rank == 0:
+                typer.echo(f"warning: {warning}", err=True)
+        return SplitNetwork(network.model, network.name, network.sha256)
+
+    videos = find_test_videos(data, None if split is SplitChoice.ALL else int(split.value), names, seed=seed)
+    settings = RunSettings(audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, seed)
+    num_done = run_test(
+        data,
+        videos,
+        output,
+        load,
+        settings,
+        rank=rank,
+        num_ranks=num_ranks,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if not quiet:
+        share = "" if num_ranks == 1 else f" (process {rank + 1} of {num_ranks})"
+        typer.echo(
+            f"{num_done} of {len(videos)} videos predicted{share}, in {output}; the others were finished",
+            err=True,
+        )

@@ -1,0 +1,234 @@
+"""`stavis test`: whole runs over small data sets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import stavis
+from datasets import write_data_set, write_lists
+from stavis import media
+from stavis.data.layout import FoldEntry, Layout, read_fold_list
+from stavis.preprocess import Preprocessing
+from stavis.testrun import RunSettings, _write_wrong_sound, find_test_videos, run_test
+from stavis.weights import save_model
+
+LENGTHS = (20, 12)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data_set(tmp_path_factory.mktemp("data"), num_frames=LENGTHS, annotations=False).root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network a split, tiny and each with other weights."""
+    folder = tmp_path_factory.mktemp("weights")
+    config = stavis.ModelConfig(depth=10, preprocessing=Preprocessing(input_size=(64, 64)))
+    for split in (1, 2, 3):
+        torch.manual_seed(split)
+        save_model(stavis.STAViS(config), folder / f"split{split}")
+    return folder
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stavis", "test", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def maps_of(output: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(output)): p.read_bytes() for p in sorted(output.rglob("*.jpg"))}
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "run"
+    result = run("--data", data, "--weights", weights / "split{split}", "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert "12 of 12 videos" in result.stderr
+    return output
+
+
+def test_a_whole_run_is_in_the_published_layout(whole: Path) -> None:
+    folders = sorted(str(p.relative_to(whole)) for p in whole.glob("split*/*/*"))
+    videos = [f"test_{i}" for i in range(len(LENGTHS))]
+    assert folders == [
+        f"split{k}_results/{db}/{v}" for k in (1, 2, 3) for db in ("avad", "diem") for v in videos
+    ]
+    for number, length in enumerate(LENGTHS):
+        names = sorted(p.name for p in (whole / "split2_results" / "diem" / f"test_{number}").iterdir())
+        assert names == [f"pred_sal_{i:06d}.jpg" for i in range(9, length + 1)]
+    record = json.loads((whole / "testrun.json").read_text())
+    assert sorted(record["weights"]) == ["1", "2", "3"]
+    one, two = (whole / f"split{k}_results/diem/test_0/pred_sal_000012.jpg" for k in (1, 2))
+    assert one.read_bytes() != two.read_bytes(), "each split has its own weights"
+
+
+def test_two_processes_share_the_videos_and_a_third_run_has_nothing_to_do(
+    whole: Path, data: Path, weights: Path, tmp_path: Path
+) -> None:
+    options = (
+        "--data",
+        data,
+        "--weights",
+        weights / "split{split}",
+        "--output",
+        tmp_path / "run",
+        "--split",
+        1,
+    )
+    done = []
+    for rank in ("0", "1"):
+        result = run(*options, RANK=rank, WORLD_SIZE="2", LOCAL_RANK=rank)
+        assert result.returncode == 0, result.stderr
+        done.append(int(result.stderr.split(" of 4 videos")[0].split()[-1]))
+    assert done == [2, 2]
+    expected = {name: content for name, content in maps_of(whole).items() if name.startswith("split1")}
+    assert maps_of(tmp_path / "run") == expected
+    again = run(*options)
+    assert again.returncode == 0
+    assert "0 of 4 videos" in again.stderr
+
+
+def test_a_run_goes_on_where_it_stopped(whole: Path, data: Path, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    options = (
+        "--data",
+        data,
+        "--weights",
+        weights / "split1",
+        "--output",
+        output,
+        "--split",
+        1,
+        "--databases",
+        "DIEM",
+    )
+    assert run(*options).returncode == 0
+    kept = output / "split1_results" / "diem" / "test_0" / "pred_sal_000009.jpg"
+    stamp = kept.stat().st_mtime_ns
+    lost = output / "split1_results" / "diem" / "test_1"
+    lost.rename(lost.with_name(".test_1.partial"))  # as a kill leaves it
+    assert run(*options).returncode == 0
+    expected = {n: c for n, c in maps_of(whole).items() if n.startswith("split1_results/diem")}
+    assert maps_of(output) == expected
+    assert kept.stat().st_mtime_ns == stamp
+    assert not lost.with_name(".test_1.partial").exists()
+
+
+@pytest.mark.parametrize("sound", ["silent", "shuffled", "time-shifted"])
+def test_wrong_sound_is_another_run(
+    data: Path, weights: Path, whole: Path, tmp_path: Path, sound: str
+) -> None:
+    options = (
+        "--data",
+        data,
+        "--weights",
+        weights / "split1",
+        "--split",
+        1,
+        "--databases",
+        "DIEM",
+        "--audio",
+        sound,
+    )
+    refused = run(*options, "--output", whole)
+    assert refused.returncode == 1
+    assert "other weights or settings" in refused.stderr
+    assert run(*options, "--output", tmp_path / "run").returncode == 0
+    assert len(maps_of(tmp_path / "run")) == sum(LENGTHS) - 8 * len(LENGTHS)
+
+
+def test_wrong_sounds_are_what_they_say(data: Path, tmp_path: Path) -> None:
+    layout = Layout(data)
+    videos = find_test_videos(data, 1, ["DIEM"])
+    assert all(video.other != video.entry for video in videos), "nobody keeps his own sound"
+    video = videos[0]
+    num = round(LENGTHS[0] / 25 * 16000)
+    own, _ = media.read_wave(layout.wave("DIEM", "test_0"))
+    other, _ = media.read_wave(layout.wave("DIEM", "test_1"))
+    _write_wrong_sound(layout, video, "shuffled", tmp_path / "a.wav")
+    np.testing.assert_array_equal(media.read_wave(tmp_path / "a.wav")[0], np.tile(other, 2)[:num])
+    _write_wrong_sound(layout, video, "time-shifted", tmp_path / "b.wav")
+    np.testing.assert_array_equal(media.read_wave(tmp_path / "b.wav")[0], np.roll(own, -(num // 2)))
+
+
+def test_reference_quirks(data: Path, weights: Path, tmp_path: Path) -> None:
+    """The last video is silent, and maps are named past the last frame."""
+    from stavis.testrun import SplitNetwork
+
+    model = stavis.load_model(weights / "split1")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.kaiming_normal_(parameter)
+        model.fuseav.bias.zero_()
+    network = SplitNetwork(model, "", "")
+    videos = find_test_videos(data, 1, ["DIEM"])
+    for name, settings in (
+        ("reference", RunSettings(quirks="reference")),
+        ("silent", RunSettings(quirks="reference", sound="silent")),
+    ):
+        run_test(data, videos, tmp_path / name, lambda _: network, settings, quiet=True)
+    folder = Path("split1_results/diem")
+    names = sorted(p.name for p in (tmp_path / "reference" / folder / "test_0").iterdir())
+    assert names == [f"pred_sal_{i:06d}.jpg" for i in range(9, LENGTHS[0] + 8)]
+    maps = {n: maps_of(tmp_path / n / folder / "test_1") for n in ("reference", "silent")}
+    assert maps["reference"] == maps["silent"], "the last video of the list was run without its sound"
+    first = [
+        np.asarray(Image.open(tmp_path / n / folder / "test_0" / names[3])) for n in ("reference", "silent")
+    ]
+    assert (first[0] != first[1]).any(), "the first was not"
+
+
+def test_surplus_frames_are_left_alone_and_missing_ones_are_named(
+    data: Path, weights: Path, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "data")
+    for part in ("video_frames", "video_audio"):
+        (layout.root / part).parent.mkdir(exist_ok=True)
+        (layout.root / part).symlink_to(data / part)
+    write_lists(layout, "DIEM", {("test", None): [FoldEntry("test_0", 15, 25.0)]})
+    options = ("--data", layout.root, "--weights", weights / "split1", "--split", 1)
+    assert run(*options, "--output", tmp_path / "a").returncode == 0
+    assert len(maps_of(tmp_path / "a")) == 15 - 8
+    write_lists(layout, "DIEM", {("test", None): [FoldEntry("test_0", 22, 25.0)]})
+    result = run(*options, "--output", tmp_path / "b")
+    assert result.returncode == 1
+    assert "21-22" in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--databases", "MIT"), "'MIT'"),
+        (("--weights", "absent{split}"), "absent1"),
+        (("--data", "nowhere"), "fold_lists"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    data: Path, weights: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    defaults = {"--data": data, "--weights": weights / "split1", "--output": tmp_path / "run"}
+    defaults |= dict(zip(options[::2], options[1::2], strict=True))
+    result = run(*(part for pair in defaults.items() for part in pair))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_lists_without_a_split_are_passed_over(tmp_path: Path) -> None:
+    layout = write_data_set(tmp_path, ["Own"], num_frames=(9,), annotations=False)
+    layout.fold_list("Own", "test", 3).unlink()
+    assert {v.split for v in find_test_videos(tmp_path, None, None)} == {1, 2}
+    assert read_fold_list(layout.fold_list("Own", "test", 1))
