@@ -96,6 +96,15 @@ def test_a_prediction_of_the_ground_truths_size_is_not_resized() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (19, 5000), (1, 1), (2, 3)])
+def test_extreme_shapes(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    prediction, density = rng.random((17, 13)), (rng.random(size) * 255).astype(np.uint8)
+    fixations, others = rng.random((2, *size)) < 0.3
+    given_maps = (prediction, density, fixations, others)
+    assert_same(score_frame(*given_maps), plain_scores(*given_maps))
+
+
 def test_pixels_of_any_memory_order() -> None:
     fixations = np.array([[0, 2, 0], [1, 0, -3]])
     for ordered in (fixations, np.asfortranarray(fixations), fixations.astype(np.uint8) * (fixations > 0)):

@@ -5,7 +5,7 @@ Maps are arrays (H, W). 8-bit maps are uint8 in 0..255; everything computed is f
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ MAP_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
 POSTPROCESSING_SIGMA = 2.0  # pixels of the prediction
 
-_BLOCK_ROWS = 48  # output rows resized at once: few enough that the rows they depend on are few, too
+_BLOCK_PIXELS = 1 << 15  # resized at once: few enough for the cache, and to depend on few rows of the input
 
 
 # --- 8-bit maps -------------------------------------------------------------------------------------------------------
@@ -209,16 +209,56 @@ def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
     Raises:
         ValueError: The map is not two-dimensional or a size is below 1.
     """
-    values = np.asarray(saliency_map, dtype=np.float64)
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"a map is (H, W), not {values.shape}")
-    height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"cannot resize to {height}x{width} pixels")
-    if values.shape == (height, width):
-        return values.copy()
-    columns_done = _apply_weights(width, np.ascontiguousarray(values.T))  # (width, h)
-    return _apply_weights(height, columns_done.T)
+    result = np.empty(size)
+    for rows, block in BlockwiseResize(saliency_map, size).blocks():
+        result[rows] = block
+    return result
+
+
+class BlockwiseResize:
+    """What `resize` gives, piece by piece, for work on a piece while it is in the processor's cache.
+
+    Going through the pieces twice costs less than keeping a large map.
+    """
+
+    def __init__(self, saliency_map: Array, size: tuple[int, int]) -> None:
+        """Resizes the width. Arguments and errors as of `resize`."""
+        values = np.asarray(saliency_map, dtype=np.float64)
+        if values.ndim != 2 or 0 in values.shape:
+            raise ValueError(f"a map is (H, W), not {values.shape}")
+        self.height, self.width = size
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"cannot resize to {self.height}x{self.width} pixels")
+        self._num_rows = max(8, _BLOCK_PIXELS // self.width)
+        self._columns_done = values
+        if values.shape[1] != self.width:
+            self._columns_done = np.empty((values.shape[0], self.width))
+            for columns, used, weights in _weight_blocks(values.shape[1], self.width, 64):
+                np.matmul(values[:, used], weights.T, out=self._columns_done[:, columns])
+
+    def mean(self) -> float:
+        """The mean of the whole result."""
+        values = self._columns_done
+        if values.shape[0] == self.height:
+            return float(values.mean())
+        return float((resize_weights(values.shape[0], self.height).sum(axis=0) @ values).mean() / self.height)
+
+    def blocks(self) -> Iterator[tuple[slice, Float64Map]]:
+        """Gives the pieces: a slice of the result's rows, and these rows.
+
+        They are to be read only, and valid until the next piece: its memory is the same.
+        """
+        values = self._columns_done
+        if values.shape[0] == self.height:
+            for begin in range(0, self.height, self._num_rows):
+                rows = slice(begin, min(begin + self._num_rows, self.height))
+                yield rows, values[rows]
+            return
+        buffer = np.empty((self._num_rows, self.width))
+        for rows, used, weights in _weight_blocks(values.shape[0], self.height, self._num_rows):
+            block = buffer[: rows.stop - rows.start]
+            np.matmul(weights, values[used], out=block)
+            yield rows, block
 
 
 @functools.lru_cache(maxsize=32)
@@ -250,24 +290,16 @@ def _cubic(x: Float64Map) -> Float64Map:
 
 
 @functools.lru_cache(maxsize=32)
-def _weight_blocks(num_in: int, num_out: int) -> list[tuple[slice, slice, Float64Map]]:
-    """The weight matrix cut into blocks of rows, each with the few columns that it is not zero in."""
+def _weight_blocks(num_in: int, num_out: int, num_rows: int) -> list[tuple[slice, slice, Float64Map]]:
+    """The weight matrix in blocks of `num_rows`, each with the few columns only that it is not zero in."""
     matrix = resize_weights(num_in, num_out)
     blocks = []
-    for begin in range(0, num_out, _BLOCK_ROWS):
-        rows = slice(begin, min(begin + _BLOCK_ROWS, num_out))
+    for begin in range(0, num_out, num_rows):
+        rows = slice(begin, min(begin + num_rows, num_out))
         used = np.flatnonzero(matrix[rows].any(axis=0))
         columns = slice(int(used[0]), int(used[-1]) + 1)
         blocks.append((rows, columns, np.ascontiguousarray(matrix[rows, columns])))
     return blocks
-
-
-def _apply_weights(num_out: int, values: Float64Map) -> Float64Map:
-    """Resizes the first axis to `num_out`; a fraction of the work of multiplying by the whole matrix."""
-    result = np.empty((num_out, values.shape[1]))
-    for rows, columns, weights in _weight_blocks(values.shape[0], num_out):
-        np.matmul(weights, values[columns], out=result[rows])
-    return result
 
 
 def blur(saliency_map: Array, sigma_pixels: float, *, truncate: float = 3.0) -> Float64Map:

@@ -264,19 +264,20 @@ def check_protocol(protocol: str) -> None:
         raise ValueError(f"protocol is {protocol!r}; allowed: {', '.join(get_args(Protocol))}")
 
 
+def is_varied(lowest: float, highest: float) -> bool:
+    """Whether values in this range differ by more than rounding. False when they are not finite."""
+    return highest - lowest > _CONSTANT_BELOW * max(abs(lowest), abs(highest))
+
+
 def _is_constant(values: Array) -> bool:
-    return is_constant_range(float(values.min()), float(values.max()))
-
-
-def is_constant_range(lowest: float, highest: float) -> bool:
-    """Whether values in this range differ by no more than rounding. False for nan, which then runs through."""
-    return highest - lowest <= _CONSTANT_BELOW * max(abs(lowest), abs(highest))
+    """Also true of a map with nan."""
+    return not is_varied(float(values.min()), float(values.max()))
 
 
 def _stretched(values: Float64) -> Float64:
     """Linearly to 0..1; all nan for a constant map."""
     lowest, highest = float(values.min()), float(values.max())
-    if is_constant_range(lowest, highest):
+    if not is_varied(lowest, highest):
         return np.full(values.shape, np.nan)
     return (values - lowest) / (highest - lowest)
 
@@ -333,9 +334,9 @@ class NearPixels:
         self.num_pixels = 0
         self._lowest = lowest
         # Any scale is right, as long as binning never falls with rising values.
-        self._scale = 0.0 if is_constant_range(lowest, highest) else (_NUM_BINS - 1) / (highest - lowest)
-        self._scaled = np.empty(CHUNK)
-        self._bin_of = np.empty(CHUNK, dtype=np.intp)
+        self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
+        self._scaled = np.empty(0)
+        self._bin_of = np.empty(0, dtype=np.intp)
         self._num_in_bin = np.zeros(_NUM_BINS, dtype=np.intp)
         self._parts: list[Float64] = []
         self._first_bins = self._bins(np.maximum(self.thresholds - JITTER, lowest))
@@ -348,14 +349,17 @@ class NearPixels:
         return ((values - self._lowest) * self._scale).astype(np.intp)
 
     def add(self, values: Float64) -> None:
-        """Takes in a piece of the map, (k,) with k at most `CHUNK`."""
+        """Takes in a (k,) piece of the map. Best for speed is `CHUNK`."""
         # What `_bins` does, in memory that is used again.
+        if self._scaled.size < values.size:
+            self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
         scaled, bins = self._scaled[: values.size], self._bin_of[: values.size]
         np.subtract(values, self._lowest, out=scaled)
-        np.multiply(scaled, self._scale, out=bins, casting="unsafe")
+        scaled *= self._scale
+        np.copyto(bins, scaled, casting="unsafe")
         self.num_pixels += values.size
         self._num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
-        self._parts.append(values[np.flatnonzero(self._is_near[bins])])
+        self._parts.append(values[self._is_near[bins].nonzero()[0]])
 
     def expected_auc_judd(self) -> float:
         """The expectation, once every pixel has been added.
@@ -474,7 +478,7 @@ def stretched_grid_auc(
     positives: Float64, negatives: Float64, lowest: float, highest: float, step: float = 0.1
 ) -> float:
     """`_grid_auc` of (n,) and (m,) values of a map whose range is `lowest` to `highest`; nan if it is constant."""
-    if not math.isfinite(highest - lowest) or is_constant_range(lowest, highest):
+    if not is_varied(lowest, highest):
         return math.nan
     scale = highest - lowest
     return _grid_auc((positives - lowest) / scale, (negatives - lowest) / scale, step)

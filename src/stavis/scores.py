@@ -71,17 +71,27 @@ def score_frame(
         raise ValueError(f"a density map is (H, W), not {density.shape}")
     fixated, negative = _pixels_inside(fixations, density.shape), _pixels_inside(others, density.shape)
     height, width = density.shape
-    saliency = maps.resize(maps.postprocess(prediction), (height, width)).reshape(-1)
-    lowest, highest = float(saliency.min()), float(saliency.max())
-    positives, negatives = saliency[fixated.positions], saliency[negative.positions]
+    resized = maps.BlockwiseResize(maps.postprocess(prediction), (height, width))
+
+    # First pass: the range, and the pixels that count one by one.
+    lowest, highest = math.inf, -math.inf
+    at_fixated, at_negative = _Gather(fixated.positions), _Gather(negative.positions)
+    for rows, block in resized.blocks():
+        lowest, highest = min(lowest, float(block.min())), max(highest, float(block.max()))
+        begin = rows.start * width
+        at_fixated.add(begin, block)
+        at_negative.add(begin, block)
+    saliency = _Summary(lowest, highest, resized.mean())
+    if not math.isfinite(saliency.mean):
+        return FrameScores(*[math.nan] * 5)
+
     if protocol == "tuebingen":
-        auc_shuffled = metrics.exact_auc(positives, negatives, fixated.counts, negative.counts)
+        auc_shuffled = metrics.exact_auc(
+            at_fixated.values, at_negative.values, fixated.counts, negative.counts
+        )
     else:
-        auc_shuffled = metrics.stretched_grid_auc(positives, negatives, lowest, highest)
-    cc, sim, nss, auc_judd = _full_size_scores(
-        saliency, density.reshape(-1), fixated.positions, lowest, highest
-    )
-    return FrameScores(cc, sim, nss, auc_judd, auc_shuffled)
+        auc_shuffled = metrics.stretched_grid_auc(at_fixated.values, at_negative.values, lowest, highest)
+    return FrameScores(*_full_size_scores(resized, saliency, density, at_fixated.values), auc_shuffled)
 
 
 def _pixels_inside(fixations: Array | Pixels, shape: tuple[int, ...]) -> Pixels:
@@ -97,59 +107,84 @@ def _pixels_inside(fixations: Array | Pixels, shape: tuple[int, ...]) -> Pixels:
     return fixations
 
 
+class _Gather:
+    """Collects the values at positions, (n,) and ascending, from a map that comes in pieces."""
+
+    def __init__(self, positions: Indices) -> None:
+        self.positions = positions
+        self.values = np.empty(positions.size)
+        self._num_done = 0
+
+    def add(self, begin: int, block: Float64) -> None:
+        """Takes in a piece that begins at position `begin`."""
+        end = int(np.searchsorted(self.positions, begin + block.size))
+        here = slice(self._num_done, end)
+        self.values[here] = block.reshape(-1)[self.positions[here] - begin]
+        self._num_done = end
+
+
+class _Summary(NamedTuple):
+    """The range of a map, and its mean."""
+
+    lowest: float
+    highest: float
+    mean: float
+
+    @property
+    def varies(self) -> bool:
+        return metrics.is_varied(self.lowest, self.highest)
+
+
 def _full_size_scores(
-    saliency: Float64, density: Array, fixated: Indices, lowest: float, highest: float
+    resized: maps.BlockwiseResize, saliency: _Summary, density_map: Array, fixated_values: Float64
 ) -> tuple[float, float, float, float]:
-    """CC, SIM, NSS and AUC-Judd of maps (N,), in one pass over both.
+    """The second pass: CC, SIM, NSS and AUC-Judd.
 
     Args:
-        saliency: (N,), its range `lowest` to `highest`.
-        density: (N,).
-        fixated: (n,) positions.
-        lowest: May be nan.
-        highest: May be nan.
+        resized: The saliency map (H, W).
+        saliency: Its summary, which is finite.
+        density_map: (H, W).
+        fixated_values: (n,) the saliency map at the fixated pixels.
     """
-    if not math.isfinite(highest - lowest):
-        return math.nan, math.nan, math.nan, math.nan
-    near = metrics.NearPixels(saliency[fixated], lowest, highest) if fixated.size else None
-    num_pixels = saliency.size
-    saliency_mean = float(saliency.mean())
-    density_mean = float(density.mean())
-    density_lowest, density_highest = float(density.min()), float(density.max())
-    saliency_varies = not metrics.is_constant_range(lowest, highest)
-    density_varies = not metrics.is_constant_range(density_lowest, density_highest)
+    num_pixels = density_map.size
+    density = _Summary(float(density_map.min()), float(density_map.max()), float(density_map.mean()))
+    near = None
+    if fixated_values.size:
+        near = metrics.NearPixels(fixated_values, saliency.lowest, saliency.highest)
 
-    # SIM compares (s - lowest) / sum and (d - lowest) / sum: here both times the saliency map's sum.
-    saliency_sum = (saliency_mean - lowest) * num_pixels
-    density_sum = (density_mean - density_lowest) * num_pixels
-    ratio = saliency_sum / density_sum if density_varies else 0.0
+    # SIM compares (s - lowest) / sum with (d - lowest) / sum: here both times the saliency map's sum.
+    saliency_sum = (saliency.mean - saliency.lowest) * num_pixels
+    density_sum = (density.mean - density.lowest) * num_pixels
+    ratio = saliency_sum / density_sum if density.varies else 0.0
+    # min(s - lowest, (d - lowest) * ratio), where s and d have lost their means.
+    shift = (density.mean - density.lowest) * ratio - (saliency.mean - saliency.lowest)
 
-    squares = density_squares = products = shared = 0.0
-    s_buffer, d_buffer = np.empty((2, metrics.CHUNK))
-    for begin in range(0, num_pixels, metrics.CHUNK):
-        part = saliency[begin : begin + metrics.CHUNK]
-        s, d = s_buffer[: part.size], d_buffer[: part.size]
-        np.subtract(part, saliency_mean, out=s)
-        np.subtract(density[begin : begin + metrics.CHUNK], density_mean, out=d)
-        squares += float(np.dot(s, s))
-        density_squares += float(np.dot(d, d))
-        products += float(np.dot(s, d))
-        # min(s - lowest, (d - lowest) * ratio), with both sides' means and minima moved into one constant.
+    saliency_squares = density_squares = products = shared = 0.0
+    s_buffer = d_buffer = np.empty((0, 0))
+    for rows, block in resized.blocks():
+        if near is not None:
+            near.add(block.reshape(-1))
+        if s_buffer.shape != block.shape:
+            s_buffer, d_buffer = np.empty((2, *block.shape))
+        s = np.subtract(block, saliency.mean, out=s_buffer)
+        d = d_buffer
+        np.copyto(d, density_map[rows])  # numpy converts and computes faster one after the other than at once
+        d -= density.mean
+        saliency_squares += float(np.vdot(s, s))
+        density_squares += float(np.vdot(d, d))
+        products += float(np.vdot(s, d))
         d *= ratio
-        d += (density_mean - density_lowest) * ratio - (saliency_mean - lowest)
+        d += shift
         np.minimum(s, d, out=d)
         shared += float(d.sum())
-        if near is not None:
-            near.add(part)
 
-    cc = products / math.sqrt(squares * density_squares) if saliency_varies and density_varies else math.nan
-    nss = math.nan
-    if saliency_varies and fixated.size:
-        nss = (float(saliency[fixated].mean()) - saliency_mean) / math.sqrt(squares / (num_pixels - 1))
-    if saliency_varies and density_varies:
-        sim = (shared + saliency_sum) / saliency_sum
-    elif saliency_varies and density_highest == density_lowest == 0:
+    both_vary = saliency.varies and density.varies
+    cc = products / math.sqrt(saliency_squares * density_squares) if both_vary else math.nan
+    sim = (shared + saliency_sum) / saliency_sum if both_vary else math.nan
+    if saliency.varies and density.lowest == density.highest == 0:
         sim = 0.0
-    else:
-        sim = math.nan
+    nss = math.nan
+    if saliency.varies and fixated_values.size:
+        deviation = math.sqrt(saliency_squares / (num_pixels - 1))
+        nss = (float(fixated_values.mean()) - saliency.mean) / deviation
     return cc, sim, nss, near.expected_auc_judd() if near is not None else math.nan
