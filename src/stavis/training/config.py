@@ -1,5 +1,6 @@
 """The recipe of a training run: TOML in, frozen dataclasses out. Every default is the published stage-1 recipe's."""
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -252,15 +253,15 @@ def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str]
     Raises:
         StavisError: A key is not known, a value is not allowed.
     """
-    # Through JSON, as pydantic then takes lists for tuples and is strict in all else. TOML's dates become
-    # strings, which no setting takes.
-    merged: dict[str, Any] = json.loads(json.dumps(table, default=str))
+    merged = copy.deepcopy(dict(table))
     overrides = list(overrides)
     for override in overrides:
         _set(merged, override)
     _expand(merged)
     try:
-        return _adapter().validate_json(json.dumps(merged), strict=True)
+        # As JSON, since pydantic then takes lists for tuples and is strict in all else. TOML's dates become strings,
+        # which no setting takes.
+        return _adapter().validate_json(json.dumps(merged, default=str), strict=True)
     except pydantic.ValidationError as error:
         where = f"{source} with --set {' '.join(overrides)}" if overrides else source
         raise StavisError(f"{where}: {_explain(error.errors(include_url=False)[0])}") from None

@@ -358,7 +358,7 @@ def take_step(
     sums, num_faulty = exchange(session, terms_of_parts, sum(map(len, parts)), len(faulty))
     faults = processes.gather(faulty) if num_faulty else []
     if not faults and not math.isfinite(gradient_norm) and not state.scaler.is_enabled():
-        faults = ["the gradient, though every clip's loss is finite"]
+        faults = ["the gradient, though every clip's loss is"]
     if not faults:
         state.scaler.step(state.optimizer)
         if state.average is not None:
@@ -404,7 +404,7 @@ def stop_or_skip(faults: list[str], session: Session, state: State) -> None:
     """
     position, runtime = state.position, session.recipe.runtime
     named = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
-    where = f"step {position.step + 1} (epoch {position.epoch}): the loss is not finite: {named}"
+    where = f"step {position.step + 1} (epoch {position.epoch}): not finite: {named}"
     if runtime.on_nan == "stop":
         raise StavisError(
             f"{session.run}: {where}; the last checkpoint before it is kept; --resume {session.run} --on-nan skip "

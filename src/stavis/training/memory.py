@@ -1,6 +1,7 @@
 """How many clips fit into memory, worked out without taking any."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 
@@ -49,6 +50,7 @@ def num_clips_that_fit(
     return max(0, int(free // bytes_per_clip(config, half_precision=half_precision)))
 
 
+@functools.cache
 def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[int, int]:
     """What is kept for `batch` clips, and twice the largest part of it by clip, in bytes."""
     dtype = torch.bfloat16 if half_precision else torch.float32

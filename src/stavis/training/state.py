@@ -62,6 +62,7 @@ def build_state(
     Raises:
         StavisError: Initial weights are missing or do not fit, or a setting is not possible on this device.
     """
+    _check_device(recipe, processes)
     torch.manual_seed(recipe.seed)
     model = STAViS(recipe.model)
     if checkpoint is None:
@@ -70,8 +71,6 @@ def build_state(
             if not quiet:
                 console.print(report.summary(), markup=False, highlight=False, soft_wrap=True)
     if recipe.runtime.batch_norm == "synchronised" and processes.world_size > 1:
-        if processes.device.type != "cuda":
-            raise StavisError("runtime.batch_norm = 'synchronised' needs GPUs; on CPUs: 'local' or 'frozen'")
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(processes.device)
     if recipe.runtime.channels_last:
@@ -124,6 +123,20 @@ def prepare_network(model: STAViS, recipe: Recipe, processes: Processes) -> nn.M
         return model
     ids = [processes.device.index] if processes.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids)
+
+
+def _check_device(recipe: Recipe, processes: Processes) -> None:
+    runtime = recipe.runtime
+    if processes.device.type == "cuda":
+        return
+    if runtime.batch_norm == "synchronised" and processes.world_size > 1:
+        raise StavisError("runtime.batch_norm = 'synchronised' needs GPUs; on CPUs: 'local' or 'frozen'")
+    if runtime.precision != "float32":
+        # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions come out at 1e34.
+        raise StavisError(
+            f"runtime.precision = '{runtime.precision}' needs a GPU: "
+            "on CPUs the gradients of some 16-bit convolutions are wrong"
+        )
 
 
 def _restore(state: State, recipe: Recipe, checkpoint: Checkpoint) -> None:

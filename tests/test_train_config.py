@@ -1,0 +1,191 @@
+"""Recipes: TOML in, dataclasses out, and one clear line for whatever is wrong with them."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from stavis.cli import app
+from stavis.data.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.model import ModelConfig
+from stavis.training.config import (
+    CHANGEABLE,
+    PUBLISHED,
+    DataSettings,
+    Recipe,
+    change_recipe,
+    differences,
+    format_recipe,
+    parse_recipe,
+    read_recipe,
+)
+from stavis.training.optim import OptimizerSettings
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_recipe_loads_and_survives_printing(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert parse_recipe(tomllib.loads(format_recipe(recipe)), "printed") == recipe
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shipped_recipes_are_the_built_in_ones(name: str) -> None:
+    assert read_recipe(CONFIGS / f"{name}.toml") == PUBLISHED[name]
+
+
+def test_published_values() -> None:
+    for name, recipe in PUBLISHED.items():
+        assert recipe.model == ModelConfig(modality=name, depth=50, shortcut="B")  # type: ignore[arg-type]
+        assert (recipe.seed, recipe.epochs, recipe.batch.size) == (1, 60, 128)
+        assert dataclasses.astuple(recipe.loss) == (0.1, 2.0, 1.0, True)
+        optimizer = recipe.optimizer
+        assert (optimizer.name, optimizer.base_rate, optimizer.weight_decay) == ("sgd", 0.01, 1e-5)
+        assert (optimizer.momentum, optimizer.dampening) == (0.9, 0.9)
+        assert (optimizer.clip_gradient_norm, optimizer.ema_decay, optimizer.frozen) == (0, 0, ())
+        assert (recipe.schedule.name, recipe.schedule.milestones, recipe.schedule.factor) == (
+            "steps",
+            (0.5, 0.75),
+            0.1,
+        )
+        assert recipe.augmentation == type(recipe.augmentation)()
+        assert (recipe.runtime.precision, recipe.runtime.compile, recipe.runtime.batch_norm) == (
+            "float32",
+            False,
+            "local",
+        )
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    base_rate=st.floats(1e-12, 1e3),
+    root=st.text(st.characters(blacklist_categories=["Cs"]), min_size=1),
+    databases=st.lists(st.text(st.characters(blacklist_categories=["Cs"])), max_size=3),
+    audio=st.booleans(),
+)
+def test_any_recipe_survives_printing(
+    seed: int, base_rate: float, root: str, databases: list[str], audio: bool
+) -> None:
+    recipe = Recipe(
+        seed=seed,
+        optimizer=OptimizerSettings(base_rate=base_rate),
+        data=DataSettings(root=root, databases=tuple(databases)),
+        model=ModelConfig(modality="audiovisual" if audio else "visual"),
+    )
+    assert parse_recipe(tomllib.loads(format_recipe(recipe)), "printed") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.splt=2", "unknown key 'data.splt'; the nearest that there is: 'data.split'"),
+        ("split=2", "unknown key 'split'; the nearest that there is: 'data.split'"),
+        ("optimizr.base_rate=1", "unknown key 'optimizr'; the nearest that there is: 'optimizer'"),
+        ("model.preprocessing.meen=1", "the nearest that there is: 'model.preprocessing.mean'"),
+        ("data=3", "'data' is a table of settings, not 3"),
+        ("data.split=0", "data.split should be greater than or equal to 1, found 0"),
+        ('epochs="60"', "epochs should be a valid integer, found '60'"),
+        ("runtime.compile=1", "runtime.compile should be a valid boolean, found 1"),
+        ("optimizer.base_rate=nan", "optimizer.base_rate should be a finite number"),
+        ("model.depth=11", "depth is 11; allowed: 10, 18, 34, 50, 101, 152, 200"),
+        ("model.modality=sound", "model.modality should be 'audiovisual' or 'visual', found 'sound'"),
+        ("optimizer.frozen=layer9", "no part 'layer9' can be frozen; allowed: stem, layer1"),
+        ("optimizer.frozen=soundnet", "optimizer.frozen names soundnet, which a visual network has not"),
+        ("validation.patience=3", "patience needs on = 'holdout'"),
+        ("schedule.warm_up_epochs=1.0", "warm_up_epochs needs schedule.name = 'cosine'"),
+        ("data.quirks=refrence", "quirks is 'refrence'; allowed: fixed, reference"),
+        ("data.split.x=1", "'split' is a single value, not a table"),
+        ("epochs", "expected key=value"),
+        ("seed=1979-05-27", "seed should be a valid integer"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(change: str, message: str) -> None:
+    with pytest.raises(StavisError) as caught:
+        change_recipe(PUBLISHED["visual"], [change])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_on_the_command_line_win_and_may_be_written_short(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("epochs = 3\n[data]\nsplit = 2\n")
+    changes = [
+        "data.split=3",
+        "data.root=/with blanks/and #",
+        "data.databases=DIEM",
+        "data.quirks=reference",
+        'initial_weights=["a", "b"]',
+        "optimizer.base_rate=1",
+    ]
+    recipe = read_recipe(path, changes)
+    assert (recipe.epochs, recipe.data.split, recipe.data.root) == (3, 3, "/with blanks/and #")
+    assert recipe.data.databases == ("DIEM",)
+    assert recipe.data.quirks == Quirks.reference()
+    assert recipe.initial_weights == ("a", "b")
+    assert recipe.optimizer.base_rate == 1.0
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(StavisError, match="recipe not found"):
+        read_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(StavisError, match=r"bad.toml: not a TOML file: .*line 1"):
+        read_recipe(tmp_path / "bad.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StavisError, match="not a TOML file"):
+        read_recipe(tmp_path / "binary.toml")
+
+
+def test_differences_name_both_values_and_leave_out_what_changes_no_number() -> None:
+    recipe = PUBLISHED["visual"]
+    assert differences(recipe, recipe) == []
+    other = change_recipe(
+        recipe, ["optimizer.momentum=0.8", "data.quirks.silent_last_video=true", "data.workers=9"]
+    )
+    assert differences(other, recipe) == [
+        "data.quirks.silent_last_video is true, was false",
+        "optimizer.momentum is 0.8, was 0.9",
+    ]
+    flat = format_recipe(recipe)
+    for key in CHANGEABLE:  # no key is listed that does not exist
+        assert f"{key.rpartition('.')[2]} = " in flat
+
+
+def test_places_are_filled_in() -> None:
+    recipe = change_recipe(PUBLISHED["audiovisual"], ["data.root=/d", "data.split=3"])
+    stage1, sound = (recipe.resolve(path, Path("some/runs/run")) for path in recipe.initial_weights)
+    assert stage1 == "some/runs/visual_split3/weights"
+    assert sound == "/d/pretrained_models/soundnet8.pth"
+    assert recipe.resolve(recipe.data.cache) == "/d/frame_cache"
+
+
+def test_print_config_prints_what_would_be_used(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["train", "visual", "--set", "data.split=2", "--on-nan", "skip", "--print-config"]
+    )
+    assert result.exit_code == 0
+    changes = ["data.split=2", "runtime.on_nan=skip"]
+    assert parse_recipe(tomllib.loads(result.output), "printed") == change_recipe(
+        PUBLISHED["visual"], changes
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_splits_prints_both_stages_and_refuses_what_makes_no_sense() -> None:
+    result = CliRunner().invoke(app, ["train", "--all-splits", "--print-config"])
+    assert result.output.count("modality =") == 2
+    for arguments, message in (
+        (["--all-splits", "--set", "data.split=2"], "leave data.split out"),
+        (["--all-splits", "audiovisual", "visual"], "in this order"),
+        (["--all-splits", "--resume", "run"], "leave --resume out"),
+        (["visual", "--resume", "run"], "leave CONFIG and --output out"),
+        (["visual", "audiovisual"], "one CONFIG is needed"),
+    ):
+        result = CliRunner().invoke(app, ["train", *arguments])
+        assert message in str(result.exception), arguments
