@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDENS
-from stavis import maps
+from stavis import maps, matfile
 from stavis.errors import StavisError
 from stavis.matfile import read_matrix
 
@@ -276,6 +276,17 @@ def test_fixation_map_round_trip(tmp_path: Path, dtype: type) -> None:
     again = maps.read_fixation_map(path)
     np.testing.assert_array_equal(again, fixations)
     assert path.stat().st_size < 700
+
+
+def test_pythons_own_zlib_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zlib-ng is used where it is installed."""
+    (tmp_path / "good.mat").write_bytes(mat_bytes(other=np.arange(5), eyeMap=np.eye(200, 300)))
+    (tmp_path / "short.mat").write_bytes(mat_bytes(eyeMap=np.eye(200, 300))[:-9])
+    expected = maps.read_fixation_map(tmp_path / "good.mat")
+    monkeypatch.setattr(matfile, "zlib", zlib)
+    np.testing.assert_array_equal(maps.read_fixation_map(tmp_path / "good.mat"), expected)
+    with pytest.raises(StavisError, match="damaged"):
+        maps.read_fixation_map(tmp_path / "short.mat")
 
 
 @pytest.mark.parametrize("compressed", [False, True])

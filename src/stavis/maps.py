@@ -174,8 +174,8 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
 
 def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
     """The (n,) ascending positions of the pixels above 0 in the map read row by row: all that scoring needs of it."""
-    fixated = fixation_map > 0
-    if not fixated.flags.f_contiguous:
+    fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
+    if fixated.flags.c_contiguous or not fixated.flags.f_contiguous:
         return np.flatnonzero(fixated)
     # MATLAB's files are read column by column.
     columns, rows = np.divmod(np.flatnonzero(fixated.T), fixated.shape[0])
@@ -196,8 +196,7 @@ def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.ND
 def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
     """Resizes as MATLAB's `imresize`: bicubic (a = -0.5), antialiased when shrinking, mirrored borders, no clipping.
 
-    Library resizers treat the border or the antialiasing otherwise, which moves scores by up to 0.02
-    (docs/metrics.md). Octave's does not normalise the antialiasing weights; MATLAB's does, and so does this.
+    Library resizers treat the border or the antialiasing otherwise, and scores move (docs/metrics.md).
 
     Args:
         saliency_map: (h, w), any real values.

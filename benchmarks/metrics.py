@@ -1,0 +1,177 @@
+"""Times the scoring of one frame, step by step, on one core, beside the recorded times of the MATLAB code in Octave.
+
+    python benchmarks/metrics.py                     # 1280x720 and 35 fixations, then the sizes timed in Octave
+    python benchmarks/metrics.py --frames 200        # steadier
+
+Every frame is read from files: a 112x112 prediction (JPEG), an 8-bit density map (JPEG), a fixation map (.mat). Times
+are of the processor, not of the clock on the wall, so that other work on the machine matters less; on an idle machine
+they are the same.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import PIL
+import scipy
+
+from stavis import maps, matfile, metrics
+from stavis.scores import Pixels, pixels_of, score_frame
+
+T = TypeVar("T")
+
+# Seconds a frame in Octave 7.3 (one process, OpenBLAS on one thread), reading of fixation files not included:
+# (height, width, fixations) -> total. The case that the project's goal names lies between two that were timed.
+OCTAVE_SECONDS = {
+    (480, 640, 15): 0.151,
+    (480, 640, 60): 0.178,
+    (720, 1280, 15): 0.328,
+    (720, 1280, 60): 0.440,
+    (1080, 1920, 60): 0.884,
+}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+FRAME_EVALUATIONS = 299_716  # of the six databases in the published protocol
+
+
+class Frame(NamedTuple):
+    """A frame's files."""
+
+    prediction: Path
+    density_map: Path
+    fixation_map: Path
+
+
+class Video(NamedTuple):
+    """Frames, and where any frame is fixated."""
+
+    frames: list[Frame]
+    union: np.ndarray
+
+
+def make_video(folder: Path, height: int, width: int, num_fixations: int, num_frames: int) -> Video:
+    """Made-up frames whose fixations gather around two moving centres, and predictions that find them roughly."""
+    rng = np.random.default_rng(0)
+    frames, fixation_maps = [], []
+    for i in range(num_frames):
+        centres = rng.uniform(0.2, 0.8, (2, 2)) * (height, width)
+        positions = rng.normal(centres[rng.integers(0, 2, num_fixations)], 0.07 * height).astype(int)
+        positions = positions.clip(0, (height - 1, width - 1))
+        fixations = np.zeros((height, width), dtype=np.uint8)
+        fixations[tuple(positions.T)] = 1
+        density = maps.to_8bit(maps.density_from_fixations(fixations, height / 24))
+        small = maps.resize(density, (112, 112)).clip(0) + 20 * maps.blur(rng.random((112, 112)), 5)
+        frame = Frame(
+            *(folder / f"{i}_{name}" for name in ("prediction.jpg", "density.jpg", "fixations.mat"))
+        )
+        maps.write_map(frame.prediction, maps.to_8bit(maps.blur(small, 3)))
+        maps.write_map(frame.density_map, density)
+        maps.write_fixation_map(frame.fixation_map, fixations)
+        frames.append(frame)
+        fixation_maps.append(fixations)
+    return Video(frames, maps.union_of_fixations(fixation_maps))
+
+
+def others_of(union: np.ndarray, fixated: Pixels) -> Pixels:
+    """What the evaluation does: this frame's pixels are taken out of the union for a moment."""
+    flat = union.reshape(-1)
+    flat[fixated.positions] = False
+    others = pixels_of(union)
+    flat[fixated.positions] = True
+    return others
+
+
+def time_video(video: Video, num_rounds: int) -> dict[str, list[float]]:
+    """Seconds of every step for every frame."""
+    seconds = defaultdict(list)
+
+    def timed(step: str, work: Callable[[], T]) -> T:
+        begin = time.process_time()
+        result = work()
+        seconds[step].append(time.process_time() - begin)
+        return result
+
+    def whole(frame: Frame) -> None:
+        fixated = pixels_of(maps.read_fixation_map(frame.fixation_map))
+        prediction, density = maps.read_map(frame.prediction), maps.read_density_map(frame.density_map)
+        score_frame(prediction, density, fixated, others_of(video.union, fixated))
+
+    for frame in video.frames * (num_rounds + 1):  # the first round warms up
+        timed("whole frame", lambda frame=frame: whole(frame))
+    for frame in video.frames * (num_rounds + 1):
+        prediction = timed("read prediction", lambda frame=frame: maps.read_map(frame.prediction))
+        density = timed("read density map", lambda frame=frame: maps.read_density_map(frame.density_map))
+        fixations = timed("read fixation map", lambda frame=frame: maps.read_fixation_map(frame.fixation_map))
+        fixated = timed("find fixated pixels", lambda f=fixations: pixels_of(f))
+        others = timed("find other pixels", lambda f=fixated: others_of(video.union, f))
+        processed = timed("postprocess", lambda p=prediction: maps.postprocess(p))
+        saliency = timed("resize", lambda p=processed, d=density: maps.resize(p, d.shape))
+        timed("score_frame", lambda p=prediction, d=density, f=fixated, o=others: score_frame(p, d, f, o))
+        other_map = maps.other_fixations(video.union, fixations)
+        timed("metrics.cc", lambda s=saliency, d=density: metrics.cc(s, d))
+        timed("metrics.sim", lambda s=saliency, d=density: metrics.sim(s, d))
+        timed("metrics.nss", lambda s=saliency, f=fixations: metrics.nss(s, f))
+        timed("metrics.auc_judd", lambda s=saliency, f=fixations: metrics.auc_judd(s, f))
+        timed(
+            "metrics.auc_shuffled", lambda s=saliency, f=fixations, o=other_map: metrics.auc_shuffled(s, f, o)
+        )
+    return {step: values[len(video.frames) :] for step, values in seconds.items()}
+
+
+def octave_seconds(height: int, width: int, num_fixations: int) -> float:
+    """Recorded, or on the line between the two numbers of fixations that were timed."""
+    timed = sorted((n, s) for (h, w, n), s in OCTAVE_SECONDS.items() if (h, w) == (height, width))
+    return float(np.interp(num_fixations, *zip(*timed, strict=True)))
+
+
+def main() -> None:
+    if not ONE_THREAD.items() <= os.environ.items():  # numpy reads these when it is imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, default=60, help="timings of each step (default: %(default)s)")
+    num_timings = parser.parse_args().frames
+    num_frames = 10
+    num_rounds = max(1, num_timings // num_frames)
+
+    print(f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, ", end="")
+    print(f"Pillow {PIL.__version__}, fixation files unpacked by {matfile.zlib.__name__}")
+    sizes = [(720, 1280, 35), *OCTAVE_SECONDS]
+    results = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            results[size] = time_video(make_video(Path(folder), *size, num_frames), num_rounds)
+
+    steps = results[sizes[0]]
+    print("\nMilliseconds at 1280x720 with 35 fixations: median (lowest)\n")
+    print("| step | |\n|---|---|")
+    for step, values in steps.items():
+        print(f"| {step} | {statistics.median(values) * 1e3:.2f} ({min(values) * 1e3:.2f}) |")
+
+    print("\nThe whole frame, files to five scores\n")
+    print("| size, fixations | ms: median (lowest) | Octave, ms | times faster |\n|---|---|---|---|")
+    for (height, width, num_fixations), timings in results.items():
+        values = timings["whole frame"]
+        median, octave = statistics.median(values), octave_seconds(height, width, num_fixations)
+        print(
+            f"| {width}x{height}, {num_fixations} | {median * 1e3:.1f} ({min(values) * 1e3:.1f}) | "
+            f"{octave * 1e3:.0f} | {octave / median:.0f} |"
+        )
+    hours = FRAME_EVALUATIONS * statistics.median(steps["whole frame"]) / 3600
+    print(f"\nThe six databases' {FRAME_EVALUATIONS:,} frames, all at 1280x720 with 35 fixations: ", end="")
+    print(
+        f"{hours:.2f} hours on one core (Octave: {FRAME_EVALUATIONS * octave_seconds(*sizes[0]) / 3600:.0f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
