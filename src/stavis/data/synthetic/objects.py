@@ -236,7 +236,7 @@ class Person:
         combed = fractal_noise(rng, math.ceil(canvas.height / 7) + 1, canvas.width, 0.4)
         streaks = np.repeat(combed, 7, axis=0)[: canvas.height]
         strands = np.clip(1 + 0.13 * streaks, 0.6, 1.4)[..., None]
-        if rng.random() < 0.93:
+        if long_hair or rng.random() < 0.9:
             canvas.paint(top, self.hair * strands)
             canvas.paint(sides * (canvas.y < (0.6 if long_hair else 0.1)), self.hair * strands * 0.9)
         if rng.random() < 0.15:  # beard

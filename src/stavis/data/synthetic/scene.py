@@ -179,14 +179,14 @@ class Stage:
         density = scale * self.size[1] * 1.1
         half = scale * _HALF_WIDTH[role.kind]
         spare = max(0.0, slot_width - 2 * half)
-        x = left + half + rng.uniform(0, 1) * spare
+        x = left + half + rng.beta(2.5, 2.5) * spare  # who films puts things into the middle
         body: Body
         if role.kind == "person":
-            standing = scale < 0.075 and rng.random() < 0.7
-            body = Person(rng, density, self.light, standing)
             y = rng.uniform(0.25, 0.5)
-            if standing:
-                y = max(0.12, min(0.55, self.horizon + rng.uniform(0.02, 0.2) - 12.4 * scale))
+            standing = y + 7.0 * scale < 1.05  # else the picture ends above the knees
+            body = Person(rng, density, self.light, standing)
+            if standing and 12.4 * scale < 0.75:  # the feet are in the picture: on the ground
+                y = max(0.12, min(0.55, self.horizon + rng.uniform(0.05, 0.25) - 12.4 * scale))
             scale_depth = 0.0
         else:
             looks = _LOOKS[role.kind]
