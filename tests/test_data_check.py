@@ -145,7 +145,7 @@ def test_oddities_of_lists_are_remarks(layout: Layout) -> None:
     messages = "\n".join(problem.message for problem in report.problems)
     assert "test_0 is in the train and in the test list of split 1" in messages
     assert "has 8 frames at 24 per second; in AVAD_list_train_1_fps.txt 9 at 25" in messages
-    assert "1 frames beyond the 8 that the list names" in messages
+    assert "the list names 8 frames, there are 1 more" in messages
     assert "train_and_test" not in {problem.kind for problem in check(layout, split=2).problems}
 
 

@@ -449,7 +449,7 @@ def test_a_list_that_names_more_frames_than_there_are(own_layout: Layout) -> Non
 def test_surplus_files_are_warned_of(own_layout: Layout) -> None:
     path = own_layout.fold_list("DIEM", "train", 1)
     path.write_text(path.read_text().replace("train_0 24 ", "train_0 20 "))
-    with pytest.warns(MissingDataWarning, match="4 frames beyond the 20 that the list names"):
+    with pytest.warns(MissingDataWarning, match="the list names 20 frames, there are 4 more"):
         data = dataset(own_layout, databases=["DIEM"])
     assert (
         max(f for epoch in range(50) for f in _frames(data, 0, epoch)) == 18

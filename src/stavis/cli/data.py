@@ -128,6 +128,7 @@ def cache(
     what is cached already is made anew only where a source file has changed.
     """
     from stavis.data.cache import FrameCache, default_cache_folder, plan_cache, summarise
+    from stavis.data.check import count_more
     from stavis.data.layout import Layout
     from stavis.data.quirks import Quirks
     from stavis.errors import StavisError
@@ -141,9 +142,9 @@ def cache(
     for problem in problems if allow_missing else []:
         typer.echo(f"stavis: warning: {problem.message}", err=True)
     if problems and not allow_missing:
-        more = f"; and {len(problems) - 1} more missing parts" if len(problems) > 1 else ""
         raise StavisError(
-            f"{problems[0].message}{more} (`stavis data check {folder}` lists all; --allow-missing goes on without)"
+            f"{problems[0].message}{count_more(len(problems))} (`stavis data check {folder}` lists all; "
+            "--allow-missing goes on without)"
         )
     missing = frame_cache.missing(files)
     if dry_run:

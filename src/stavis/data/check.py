@@ -179,11 +179,16 @@ def find_surplus(layout: Layout, database: str, entry: FoldEntry, files: VideoFi
             "surplus",
             database,
             entry.video,
-            f"{folders[part]}: {num} {part.replace('_', ' ')} beyond the {entry.num_frames} that the list names",
+            f"{folders[part]}: the list names {entry.num_frames} {part.replace('_', ' ')}, there are {num} more",
         )
         for part, num in files.surplus.items()
         if num
     ]
+
+
+def count_more(num: int) -> str:
+    """What follows the first of `num` missing parts in an error: "; and 2 more missing parts"."""
+    return "" if num < 2 else f"; and {num - 1} more missing part{'s' * (num > 2)}"
 
 
 def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from stavis import clips
 from stavis.data.cache import CachedReader, FrameCache, Part
-from stavis.data.check import Problem, choose_databases, find_missing, find_surplus
+from stavis.data.check import Problem, choose_databases, count_more, find_missing, find_surplus
 from stavis.data.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files, read_fold_list
 from stavis.data.quirks import Quirks
 from stavis.data.sources import DirectReader
@@ -162,10 +162,9 @@ class SaliencyDataset(Dataset[Sample]):
             self._videos += self._find_videos(database, self.layout.fold_list(database, subset, split))
         missing = [problem for problem in self.problems if problem.is_error]
         if missing and not allow_missing:
-            more = f"; and {len(missing) - 1} more missing parts" if len(missing) > 1 else ""
             raise StavisError(
-                f"{missing[0].message}{more} (`stavis data check {self.layout.root}` lists all; going on without "
-                "can be allowed)"
+                f"{missing[0].message}{count_more(len(missing))} (`stavis data check {self.layout.root}` lists all; "
+                "allow_missing = true goes on without)"
             )
         self.num_dropped_windows = 0
         dropped: list[str] = []
