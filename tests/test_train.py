@@ -347,8 +347,10 @@ def test_frozen_parts_stay(data: Path, tmp_path: Path) -> None:
     initial = STAViS(tiny_recipe(data).model).state_dict()
     run_here(tiny_recipe(data, "optimizer.frozen=['stem', 'layer1']", "epochs=1"), tmp_path / "run")
     for name, value in final_weights(tmp_path / "run").items():
-        frozen = name.startswith(("conv1.", "bn1.", "layer1."))
-        assert torch.equal(value, initial[name]) == frozen or ".upscale" in name or "fuse" in name, name
+        if name.startswith(("conv1.", "bn1.", "layer1.")):
+            assert torch.equal(value, initial[name]), name
+        elif name.startswith(("layer2.", "layer3.")):
+            assert not torch.equal(value, initial[name]), name
 
 
 # Initial weights ------------------------------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ def test_fine_tuning_starts_from_given_weights(data: Path, undisturbed: Path, tm
     recipe = tiny_recipe(data, *still, f"initial_weights={undisturbed / 'weights'}")
     run_here(recipe, tmp_path / "run")
     for name, value in final_weights(tmp_path / "run").items():
-        assert torch.equal(value, final_weights(undisturbed)[name]), name
+        torch.testing.assert_close(value, final_weights(undisturbed)[name], rtol=0, atol=1e-20)
 
 
 def test_second_stage_starts_from_the_first_and_soundnet(data: Path, tmp_path: Path) -> None:
@@ -392,9 +394,9 @@ def test_second_stage_starts_from_the_first_and_soundnet(data: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     for name, value in final_weights(runs / "two").items():
         if name.startswith("soundnet8."):
-            assert torch.equal(value, soundnet[name.removeprefix("soundnet8.")]), name
+            torch.testing.assert_close(value, soundnet[name.removeprefix("soundnet8.")], rtol=0, atol=1e-20)
         elif name in stage1.state_dict():
-            assert torch.equal(value, stage1.state_dict()[name]), name
+            torch.testing.assert_close(value, stage1.state_dict()[name], rtol=0, atol=1e-20)
 
 
 def write_recipe(folder: Path, text: str) -> str:
@@ -429,7 +431,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(
     monkeypatch.setattr(SaliencyDataset, "__getitem__", with_nan(3))
     run = tmp_path / "run"
     with pytest.raises(
-        StavisError, match=r"epoch 2\): not finite: the loss of \w+/train_2, images \d+ to \d+"
+        StavisError,
+        match=r"epoch 2\): not finite: .*the loss of AVAD/train_2, images 75 to 80, maps 79 \(its pict",
     ) as caught:
         run_here(tiny_recipe(data), run)
     assert f"--resume {run} --on-nan skip" in str(caught.value)

@@ -346,9 +346,7 @@ def take_step(
             state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if part:
             terms_of_parts.append(torch.stack([term.detach().sum() for term in terms]))
-            faulty += [
-                str(session.training.samples.describe(int(i))) for i in batch.index[~totals.isfinite()]
-            ]
+            faulty += describe_faults(session.training, batch, totals)
 
     state.scaler.unscale_(state.optimizer)
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -369,6 +367,20 @@ def take_step(
     state.scaler.update()
     state.optimizer.zero_grad()
     return StepResult(sums, gradient_norm, faults, waited)
+
+
+def describe_faults(clips: Clips, batch: Sample, totals: Tensor) -> list[str]:
+    """Names the clips whose loss is not finite. BatchNorm spreads one clip's nan to all; whose input it was is told."""
+    faults = []
+    for i in (~totals.isfinite()).nonzero().flatten().tolist():
+        inputs = (batch.clip[i], batch.audio[i], batch.density_map[i])
+        cause = (
+            ""
+            if all(bool(one.isfinite().all()) for one in inputs)
+            else " (its picture or sound is not finite)"
+        )
+        faults.append(f"the loss of {clips.samples.describe(int(batch.index[i]))}{cause}")
+    return faults
 
 
 def exchange(
