@@ -218,12 +218,12 @@ def check_settings(
 ) -> int:
     """The number of frames, if the settings are possible."""
     width, height = size
-    if not (32 <= width <= 7680 and 32 <= height <= 7680):
-        raise StavisError(f"size {width}x{height}; allowed: 32 to 7680 pixels a side")
+    if not (32 <= width <= 4096 and 32 <= height <= 4096):
+        raise StavisError(f"size {width}x{height}; allowed: 32 to 4096 pixels a side")
     if not 1 <= frame_rate <= 240:
         raise StavisError(f"{frame_rate} frames per second; allowed: 1 to 240")
-    if not 0 < seconds <= 3600:
-        raise StavisError(f"{seconds} seconds; allowed: above 0, to 3600")
+    if not 0 < seconds <= 600:
+        raise StavisError(f"{seconds} seconds; allowed: above 0, to 600")
     if seed < 0:
         raise StavisError(f"seed {seed}; allowed: 0 or more")
     if num_observers < 1:
