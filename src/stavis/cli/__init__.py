@@ -74,3 +74,7 @@ app.command()(runs)
 from stavis.cli.test import predict_test_videos  # noqa: E402
 
 app.command("test")(predict_test_videos)
+
+from stavis.cli.evaluate import evaluate  # noqa: E402
+
+app.command()(evaluate)

@@ -1,0 +1,176 @@
+"""`stavis evaluate`: scores of predictions as the published protocol gives them, and their comparison."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stavis.cli.predict import QuirkRule
+from stavis.cli.test import SplitChoice
+
+if TYPE_CHECKING:
+    from stavis.evaluation.baselines import Baseline
+    from stavis.evaluation.summary import Summary
+
+
+class ProtocolChoice(StrEnum):
+    STAVIS = "stavis"
+    CROSS_VIDEO = "cross-video"
+    TUEBINGEN = "tuebingen"
+
+
+class FrameFormat(StrEnum):
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def evaluate(
+    data: Annotated[Path | None, typer.Option("--data", help="Data folder in the published layout.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            "-p",
+            help="Folder of maps: the published layout, or numbered images, an .npz or a video for each video.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this evaluation.")] = None,
+    databases: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which; give it several times, or names with commas. All that have predictions by default."
+        ),
+    ] = None,
+    split: Annotated[SplitChoice, typer.Option(help="Which split's test videos.")] = SplitChoice.ALL,
+    protocol: Annotated[
+        ProtocolChoice,
+        typer.Option(
+            help="Negatives of the shuffled AUC: stavis: other frames of the video. cross-video: other videos. "
+            "tuebingen: other videos, exact ROC."
+        ),
+    ] = ProtocolChoice.STAVIS,
+    quirks: Annotated[
+        QuirkRule,
+        typer.Option(
+            help="Which pixels of a frame are not its negatives. reference: those that equal 1, as published. "
+            "fixed: all that are fixated."
+        ),
+    ] = QuirkRule.REFERENCE,
+    first_frame: Annotated[
+        int,
+        typer.Option(min=1, help="The first frame that is scored, from 1. The published ones begin with 9."),
+    ] = 9,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also score center, uniform, train-mean or inter-observer; several times, or with commas."
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out videos without maps; said in the tables.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes. One a processor by default.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: score the i-th of n shares of the videos only; then --merge.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Only average what the shares have scored.")] = False,
+    frame_format: Annotated[
+        FrameFormat, typer.Option("--format", help="parquet: write frames.parquet beside frames.csv.")
+    ] = FrameFormat.CSV,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score anew what is finished.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no table; errors only.")
+    ] = False,
+) -> None:
+    """Score saliency maps of the test videos, frame by frame, as the published MATLAB code does.
+
+    Writes scores.json, tables (Markdown, LaTeX), frames.csv and videos.csv to OUTPUT. Run again, it goes
+    on with the videos that are not finished.
+    """
+    from stavis.errors import StavisError
+
+    if data is None or output is None:
+        raise StavisError("--data and --output are needed")
+
+    from stavis.data.workers import default_jobs
+    from stavis.evaluation.evaluate import EvaluationSettings, claim, make_plan, run
+    from stavis.evaluation.summary import summarise, write_summary
+    from stavis.evaluation.tables import write_tables
+
+    settings = EvaluationSettings(protocol.value, quirks.value, first_frame - 1)
+    share = _parse_shard(shard)
+    if merge and shard:
+        raise StavisError("--shard and --merge are two steps; give one of them")
+    plan = make_plan(
+        data,
+        predictions,
+        output,
+        settings,
+        databases=_split_names(databases),
+        split=None if split is SplitChoice.ALL else int(split.value),
+        baselines=_parse_baselines(baseline),
+        allow_missing=allow_missing,
+    )
+    record = claim(output, data, predictions, settings, overwrite=overwrite)
+    if not merge:
+        num_scored = run(plan, jobs=jobs or default_jobs(), shard=share, overwrite=overwrite, quiet=quiet)
+        if share[1] > 1:
+            if not quiet:
+                typer.echo(
+                    f"share {share[0]} of {share[1]}: {num_scored} videos scored, the others were finished; when all "
+                    "shares are, run the command with --merge instead of --shard",
+                    err=True,
+                )
+            return
+    summary = summarise(plan, record)
+    write_summary(output, summary, parquet=frame_format is FrameFormat.PARQUET)
+    write_tables(output, summary)
+    if not quiet:
+        _show(output, summary)
+
+
+def _show(output: Path, summary: "Summary") -> None:
+    from rich.console import Console
+
+    from stavis.evaluation.tables import remark_lines, score_rows, terminal_table
+
+    rows = score_rows(summary)
+    console = Console()
+    # A table cut to a narrow pipe would lose digits.
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(terminal_table(rows))
+    for line in remark_lines(rows):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for database in summary.skipped_databases:
+        typer.echo(f"{database}: no predictions, left out", err=True)
+    typer.echo(f"{output / 'scores.json'}", err=True)
+
+
+def _split_names(texts: list[str] | None) -> list[str] | None:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()] if texts else None
+
+
+def _parse_baselines(texts: list[str] | None) -> list["Baseline"]:
+    from stavis.errors import StavisError
+    from stavis.evaluation.baselines import BASELINES
+
+    names = _split_names(texts) or []
+    for name in names:
+        if name not in BASELINES:
+            raise StavisError(f"unknown baseline {name!r}; allowed: {', '.join(BASELINES)}")
+    return [baseline for baseline in BASELINES if baseline in names]
+
+
+def _parse_shard(text: str | None) -> tuple[int, int]:
+    from stavis.errors import StavisError
+
+    if text is None:
+        return 1, 1
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise StavisError(f"--shard is {text!r}; i/n is allowed, with i from 1 to n: 2/8")
+    return int(number), int(total)

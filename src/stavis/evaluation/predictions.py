@@ -1,0 +1,230 @@
+"""Finds and reads the saliency maps of a video, in whichever of the usual forms they are."""
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis import maps, media
+from stavis.data.layout import result_folder
+from stavis.errors import StavisError
+
+Array = maps.Array
+
+SourceKind = Literal["images", "archive", "video"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
+ARCHIVE_KEYS = ("saliency", "index")
+OWN_MAP_PREFIX = "map_"  # of the images that `stavis predict` writes, which it counts from 0
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """Where the maps of a video are.
+
+    Attributes:
+        kind: "images": a folder of numbered JPEGs or PNGs. "archive": an `.npz` with `saliency` (N, h, w) and
+            `index` (N,) from 0. "video": one map a frame.
+        path: The folder or the file.
+    """
+
+    kind: SourceKind
+    path: Path
+
+    def fingerprint(self) -> str:
+        """Changes when a file is added, removed or written anew. Nothing is opened."""
+        files = numbered_maps(self.path).values() if self.kind == "images" else [self.path]
+        digest = hashlib.sha256()
+        for path in files:
+            status = path.stat()
+            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def open(self, num_frames: int) -> "MapReader":
+        """Opens the maps of a video of `num_frames`.
+
+        Raises:
+            StavisError: There are no maps, or the file is not of its kind.
+        """
+        if self.kind == "images":
+            return _ImageReader(self.path, num_frames)
+        if self.kind == "archive":
+            return _ArchiveReader(self.path, num_frames)
+        return _VideoReader(self.path, num_frames)
+
+
+class MapReader(Protocol):
+    """Gives a video's maps in the order of frames."""
+
+    def read(self, frame: int) -> Array | None:
+        """The map (h, w) of a frame, from 0, or None if there is none. Frames are asked for in rising order."""
+
+    def count_beyond(self) -> int:
+        """How many maps there are beyond the video's last frame. Asked for at the end."""
+
+    def close(self) -> None: ...
+
+
+def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapSource, bool] | None:
+    """Looks for the maps of a video.
+
+    Below `split<k>_results/<database>`, where <database> is its folder's name or the published short one, else below
+    `<database>`, else in `root` itself, it takes `<video>/` with images, also in `<video>/maps/`, `<video>.npz`,
+    `<video>/saliency.npz`, `<video>.<suffix of a video>` or `<video>/saliency.mp4`.
+
+    Returns:
+        The maps and whether they are of this split alone; None if there are none.
+    """
+    names = dict.fromkeys((result_folder(database), database))
+    bases = [(root / f"split{split}_results" / name, True) for name in names]
+    if not any((root / f"split{k}_results").is_dir() for k in (1, 2, 3)):
+        bases += [(root / name, False) for name in names] + [(root, False)]
+    for base, of_split in bases:
+        source = _source_in(base, video)
+        if source is not None:
+            return source, of_split
+    return None
+
+
+def _source_in(base: Path, video: str) -> MapSource | None:
+    folder = base / video
+    for candidate in (folder, folder / "maps"):
+        if candidate.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in candidate.iterdir()):
+            return MapSource("images", candidate)
+    for path in (base / f"{video}.npz", folder / "saliency.npz"):
+        if path.is_file():
+            return MapSource("archive", path)
+    for path in (*(base / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES), folder / "saliency.mp4"):
+        if path.is_file():
+            return MapSource("video", path)
+    return None
+
+
+def describe_content(root: Path) -> str:
+    """What stands in a predictions folder where nothing of the data set's videos was found, in a few words."""
+    if not root.is_dir():
+        return "no such folder"
+    found: list[str] = []
+    for folder in sorted(root.glob("split*_results/*"))[:6] or sorted(root.iterdir())[:6]:
+        inner = sorted(p.name for p in folder.iterdir())[:2] if folder.is_dir() else []
+        found.append(f"{folder.relative_to(root)}" + (f"/{{{', '.join(inner)}, ...}}" if inner else ""))
+    return f"there are: {'; '.join(found)}" if found else "it is empty"
+
+
+# --- Readers ----------------------------------------------------------------------------------------------------------
+
+
+def numbered_maps(folder: Path) -> dict[int, Path]:
+    """Frame, from 0 -> image, ascending.
+
+    A file's number is the digits at the end of its name. It counts from 1, as in the published layout and DHF1K's, but
+    from 0 where a file has number 0, and in the images `map_%06d.png` of `stavis predict`.
+
+    Raises:
+        StavisError: A name does not end with a number, two have the same one, or there are no images.
+    """
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    numbers: dict[int, Path] = {}
+    for path in sorted(paths):
+        match = re.search(r"([0-9]+)$", path.stem)
+        if match is None:
+            raise StavisError(
+                f"{path}: its name does not end with a number; maps are named as pred_sal_000009.jpg"
+            )
+        number = int(match[1])
+        if number in numbers:
+            raise StavisError(f"{folder}: {numbers[number].name} and {path.name} are maps of the same frame")
+        numbers[number] = path
+    if not numbers:
+        raise StavisError(f"{folder}: no .jpg or .png in it")
+    from_zero = 0 in numbers or all(path.name.startswith(OWN_MAP_PREFIX) for path in numbers.values())
+    return {number - (not from_zero): numbers[number] for number in sorted(numbers)}
+
+
+class _ImageReader:
+    def __init__(self, folder: Path, num_frames: int) -> None:
+        self._num_frames = num_frames
+        self._paths = numbered_maps(folder)
+
+    def read(self, frame: int) -> Array | None:
+        path = self._paths.get(frame)
+        return None if path is None else maps.read_map(path)
+
+    def count_beyond(self) -> int:
+        return sum(frame >= self._num_frames for frame in self._paths)
+
+    def close(self) -> None:
+        pass
+
+
+class _ArchiveReader:
+    def __init__(self, path: Path, num_frames: int) -> None:
+        self._num_frames = num_frames
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                saliency, index = (arrays[key] for key in ARCHIVE_KEYS)
+        except KeyError:
+            raise StavisError(
+                f"{path}: has no arrays {' and '.join(ARCHIVE_KEYS)}, as `stavis predict` writes"
+            ) from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+            raise StavisError(f"{path}: unreadable ({error}); an .npz of arrays is allowed") from None
+        if saliency.ndim != 3 or 0 in saliency.shape[1:] or saliency.dtype.kind not in "fui":
+            raise StavisError(
+                f"{path}: saliency is {saliency.shape} {saliency.dtype}; numbers (N, h, w) are allowed"
+            )
+        if index.shape != saliency.shape[:1] or index.dtype.kind not in "ui" or (index < 0).any():
+            raise StavisError(
+                f"{path}: index is {index.shape} {index.dtype}; a frame from 0 is needed for each map"
+            )
+        if len(np.unique(index)) != len(index):
+            raise StavisError(f"{path}: index names a frame twice")
+        self._path = path
+        self._saliency = saliency
+        self._rows = {int(frame): row for row, frame in enumerate(index)}
+
+    def read(self, frame: int) -> Array | None:
+        row = self._rows.get(frame)
+        if row is None:
+            return None
+        saliency: npt.NDArray[np.float64] = self._saliency[row].astype(np.float64)
+        if not np.isfinite(saliency).all():
+            raise StavisError(f"{self._path}: the map of frame {frame} (from 0) is not finite")
+        return saliency
+
+    def count_beyond(self) -> int:
+        return sum(frame >= self._num_frames for frame in self._rows)
+
+    def close(self) -> None:
+        pass
+
+
+class _VideoReader:
+    def __init__(self, path: Path, num_frames: int) -> None:
+        self._num_frames = num_frames
+        self._frames: Iterator[media.Frame] = iter(media.read_frames(path))
+        self._next = 0
+
+    def read(self, frame: int) -> Array | None:
+        for picture in self._frames:
+            self._next = picture.index + 1
+            if picture.index == frame:
+                return picture.image[..., 0]
+        return None
+
+    def count_beyond(self) -> int:
+        for picture in self._frames:
+            self._next = picture.index + 1
+        return max(0, self._next - self._num_frames)
+
+    def close(self) -> None:
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()

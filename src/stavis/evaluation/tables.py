@@ -1,0 +1,175 @@
+"""Scores as tables: on the terminal, in Markdown and in LaTeX."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from stavis.evaluation.results import METRICS, PREDICTIONS
+from stavis.evaluation.summary import PUBLISHED, Summary
+from stavis.files import write_text
+
+METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
+"""As the field prints them."""
+METRIC_NAMES = {"cc": "CC", "nss": "NSS", "auc_judd": "AUC-J", "auc_shuffled": "sAUC", "sim": "SIM"}
+METHOD_NAMES = {
+    PREDICTIONS: "these predictions",
+    "published": "STAViS, published",
+    "center": "centre prior",
+    "uniform": "noise (uniform)",
+    "train-mean": "training mean",
+    "inter-observer": "inter-observer",
+}
+DASH = "–"
+
+assert set(METRIC_ORDER) == set(METRICS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the score table.
+
+    Attributes:
+        database: Its database.
+        method: As in `METHOD_NAMES`.
+        values: In the order of `METRIC_ORDER`; nan where undefined.
+        num_videos: None for published numbers.
+        num_frames: Likewise.
+        remarks: What a reader must know about the numbers; empty where there is nothing.
+    """
+
+    database: str
+    method: str
+    values: tuple[float, ...]
+    num_videos: int | None
+    num_frames: int | None
+    remarks: str
+
+
+def score_rows(summary: Summary) -> list[Row]:
+    """The lines of the score table, those of a database together, the published numbers first where there are some."""
+    rows = []
+    for database in next(iter(summary.databases.values()), {}):
+        if database in PUBLISHED:
+            values = tuple(PUBLISHED[database][m] for m in METRIC_ORDER)
+            rows.append(Row(database, "published", values, None, None, ""))
+        for method in summary.methods:
+            group = summary.databases[method][database]
+            undefined = {m: n for m, n in group.num_undefined.items() if n}
+            remarks = []
+            if undefined:
+                names = ", ".join(f"{METRIC_NAMES[m]} {undefined[m]}" for m in METRIC_ORDER if m in undefined)
+                remarks.append(f"undefined frames: {names}")
+            if group.num_missing:
+                remarks.append(f"{group.num_missing} frames without a map")
+            absent = sum(v.database == database for v in summary.missing_videos)
+            if absent and method == PREDICTIONS:
+                remarks.append(f"{absent} videos without maps left out")
+            rows.append(
+                Row(
+                    database,
+                    method,
+                    tuple(group.means[m] for m in METRIC_ORDER),
+                    group.num_videos,
+                    group.num_frames,
+                    "; ".join(remarks),
+                )
+            )
+    return rows
+
+
+def format_score(value: float, digits: int = 4) -> str:
+    """A score with so many digits, or a dash where it is undefined."""
+    return DASH if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """For `rich`."""
+    table = Table(title=None, header_style="bold", pad_edge=False)
+    table.add_column("database")
+    table.add_column("maps")
+    for metric in METRIC_ORDER:
+        table.add_column(METRIC_NAMES[metric], justify="right")
+    table.add_column("videos", justify="right")
+    table.add_column("frames", justify="right")
+    for i, row in enumerate(rows):
+        first = i == 0 or rows[i - 1].database != row.database
+        style = "dim" if row.method == "published" else "bold" if row.method == PREDICTIONS else ""
+        digits = 3 if row.method == "published" else 4
+        table.add_row(
+            Text(row.database if first else ""),
+            Text(METHOD_NAMES.get(row.method, row.method), style=style),
+            *(Text(format_score(value, digits), style=style) for value in row.values),
+            "" if row.num_videos is None else str(row.num_videos),
+            "" if row.num_frames is None else str(row.num_frames),
+            end_section=i + 1 == len(rows) or rows[i + 1].database != row.database,
+        )
+    return table
+
+
+def remark_lines(rows: Sequence[Row]) -> list[str]:
+    """What is to be said below a table."""
+    return [
+        f"{row.database}, {METHOD_NAMES.get(row.method, row.method)}: {row.remarks}"
+        for row in rows
+        if row.remarks
+    ]
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    head = ["database", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos", "frames"]
+    lines = [_markdown_line(head), _markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
+    for row in rows:
+        digits = 3 if row.method == "published" else 4
+        cells = [row.database, METHOD_NAMES.get(row.method, row.method)]
+        cells += [format_score(value, digits) for value in row.values]
+        cells += ["" if n is None else str(n) for n in (row.num_videos, row.num_frames)]
+        lines.append(_markdown_line(cells))
+    remarks = remark_lines(rows)
+    return "\n".join([*lines, *([""] if remarks else []), *(f"- {line}" for line in remarks)]) + "\n"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def latex_table(rows: Sequence[Row]) -> str:
+    """For the package booktabs."""
+    names = " & ".join(METRIC_NAMES[m] for m in METRIC_ORDER)
+    lines = [
+        r"\begin{tabular}{ll" + "r" * len(METRIC_ORDER) + "}",
+        r"\toprule",
+        rf"Database & Maps & {names} \\",
+    ]
+    for i, row in enumerate(rows):
+        first = i == 0 or rows[i - 1].database != row.database
+        if first:
+            lines.append(r"\midrule")
+        cells = [
+            escape_latex(row.database) if first else "",
+            escape_latex(METHOD_NAMES.get(row.method, row.method)),
+        ]
+        cells += ["--" if math.isnan(value) else f"{value:.3f}" for value in row.values]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
+    replacement: Callable[[re.Match[str]], str] = lambda match: {  # noqa: E731
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }.get(match[0], "\\" + match[0])
+    return re.sub(r"[\\~^&%$#_{}]", replacement, text)
+
+
+def write_tables(output: Path, summary: Summary) -> None:
+    """Writes `scores.md` and `scores.tex`."""
+    rows = score_rows(summary)
+    write_text(output / "scores.md", markdown_table(rows))
+    write_text(output / "scores.tex", latex_table(rows))
