@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from stavis import media

@@ -5,6 +5,7 @@ packed in advance, where this PyTorch offers that; elsewhere they are ordinary o
 """
 
 import copy
+import functools
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stavis.model import STAViS, VisualFeatures
-from stavis.model.dsam import attend
+from stavis.model.dsam import DSAM, attend
 from stavis.model.resnet3d import BasicBlock, Bottleneck
 
 CHANNELS_LAST = torch.channels_last_3d
@@ -23,14 +24,15 @@ class FoldedNetwork(nn.Module):
 
     Args:
         model: A network in eval mode; it is left as it is.
+        fuse: Use oneDNN's fused operators if they are there. Without, it can be traced and exported.
     """
 
-    def __init__(self, model: STAViS) -> None:
+    def __init__(self, model: STAViS, *, fuse: bool = True) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         for name in ("layer1", "layer2", "layer3"):
             stage = getattr(self.model, name)
-            setattr(self.model, name, nn.Sequential(*(FoldedBlock(block) for block in stage)))
+            setattr(self.model, name, nn.Sequential(*(FoldedBlock(block, fuse) for block in stage)))
         del self.model.conv1, self.model.bn1
 
     def forward(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
@@ -45,7 +47,10 @@ class FoldedNetwork(nn.Module):
             (B, 1, H, W) logits.
         """
         model = self.model
-        dsam1 = model.score_dsn[0].from_mean(mean)
+        first = model.score_dsn[0]
+        assert isinstance(first, DSAM)
+        dsam1 = first.from_mean(mean)
+        assert dsam1.attention_logits is not None
         # The attention is positive and constant over time: the maximum over time was taken before it.
         x = attend(pooled, dsam1.attention_logits)
         x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
@@ -61,14 +66,18 @@ class FoldedNetwork(nn.Module):
 class FoldedBlock(nn.Module):
     """A residual block, basic or bottleneck."""
 
-    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+    def __init__(self, block: BasicBlock | Bottleneck, fuse: bool) -> None:
         super().__init__()
         pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
         if isinstance(block, Bottleneck):
             pairs.append((block.conv3, block.bn3))
-        self.convolutions = nn.ModuleList(FoldedConvolution(conv, norm) for conv, norm in pairs)
+        self.convolutions = nn.ModuleList(FoldedConvolution(conv, norm, fuse) for conv, norm in pairs)
         shortcut = block.downsample
-        self.shortcut = FoldedConvolution(*shortcut) if isinstance(shortcut, nn.Sequential) else shortcut
+        self.shortcut = (
+            FoldedConvolution(shortcut[0], shortcut[1], fuse)
+            if isinstance(shortcut, nn.Sequential)
+            else shortcut
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = x
@@ -80,7 +89,7 @@ class FoldedBlock(nn.Module):
 class FoldedConvolution(nn.Module):
     """A convolution with its BatchNorm, an optional sum and an optional ReLU in one."""
 
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, conv: nn.Module, norm: nn.Module, fuse: bool) -> None:
         super().__init__()
         assert isinstance(conv, nn.Conv3d)
         assert isinstance(norm, nn.BatchNorm3d)
@@ -90,32 +99,25 @@ class FoldedConvolution(nn.Module):
         self.bias = folded.bias.detach()
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self._packed: Tensor | None = None
-        self._run: Callable[[Tensor, Tensor | None, bool], Tensor] = self._choose()
+        self._run: Callable[[Tensor, Tensor | None, bool], Tensor] = self._choose() if fuse else self._plain
 
     def forward(self, x: Tensor, *, rectify: bool = False, add: Tensor | None = None) -> Tensor:
         return self._run(x, add, rectify)
 
     def _choose(self) -> Callable[[Tensor, Tensor | None, bool], Tensor]:
-        if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
+        if (
+            self.weight.device.type != "cpu"
+            or self.weight.dtype != torch.float32
+            or not fused_operators_work()
+        ):
             return self._plain
-        # These operators are what torch.compile's own CPU backend calls. They are not documented, so that whether they
-        # are there, and agree, is tried out once.
-        try:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, self.padding, self.stride, [1, 1, 1], 1, [1, self.weight.shape[1], 8, 14, 14]
-            )
-            x = torch.linspace(-1, 1, self.weight.shape[1] * 64).view(1, -1, 4, 4, 4)
-            x = x.contiguous(memory_format=CHANNELS_LAST)
-            expected = self._plain(x, None, False)
-            add = torch.linspace(-1, 1, expected.numel()).view_as(expected)
-            for other in (None, add.contiguous(memory_format=CHANNELS_LAST)):
-                for rectify in (False, True):
-                    difference = self._fused(x, other, rectify) - self._plain(x, other, rectify)
-                    if not difference.abs().max() <= 1e-4 * expected.abs().max().clamp(min=1):
-                        return self._plain
-        except (AttributeError, RuntimeError, TypeError, NotImplementedError):
-            return self._plain
+        self._pack()
         return self._fused
+
+    def _pack(self) -> None:
+        self._packed = torch.ops.mkldnn._reorder_convolution_weight(
+            self.weight, self.padding, self.stride, [1, 1, 1], 1, [1, self.weight.shape[1], 8, 14, 14]
+        )
 
     def _plain(self, x: Tensor, add: Tensor | None, rectify: bool) -> Tensor:
         out = F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
@@ -131,3 +133,28 @@ class FoldedConvolution(nn.Module):
         else:
             out = convolve.binary(x, add, *geometry, "add", 1.0, "relu" if rectify else None, [], None)
         return out
+
+
+@functools.cache
+def fused_operators_work() -> bool:
+    """Whether this PyTorch has oneDNN's fused convolutions and they agree with the ordinary ones.
+
+    They are what torch.compile's own CPU backend calls, and not documented, so that it is tried out.
+    """
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        conv = FoldedConvolution(
+            nn.Conv3d(16, 16, 3, padding=1, bias=False).eval(), nn.BatchNorm3d(16).eval(), fuse=False
+        )
+        x = torch.randn(1, 16, 4, 4, 4).contiguous(memory_format=CHANNELS_LAST)
+        try:
+            conv._pack()
+            return all(
+                torch.allclose(
+                    conv._fused(x, add, rectify), conv._plain(x, add, rectify), rtol=1e-4, atol=1e-4
+                )
+                for add in (None, x)
+                for rectify in (False, True)
+            )
+        except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+            return False

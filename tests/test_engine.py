@@ -1,0 +1,219 @@
+"""Every engine gives the maps of the plain forward pass: windows of any form, any network, any order of use."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import stavis
+from stavis.clips import Window, reference_window, repeat_window
+from stavis.engine import Engine, PlainEngine, StreamingEngine, make_engine
+from stavis.engine.folded import fused_operators_work
+from stavis.engine.stem import StemCache
+from stavis.errors import StavisError
+from stavis.preprocess import Preprocessing, make_clip
+from stavis.schedule import WindowSchedule
+
+TOLERANCE = 1e-4  # of a probability
+has_openvino = importlib.util.find_spec("openvino") is not None
+FAST = [name for name in ("torch", "openvino") if name != "openvino" or has_openvino]
+
+
+def lively_network(**config: object) -> stavis.STAViS:
+    """A random network whose maps use the whole range from 0 to 1, whose statistics are not the identity."""
+    torch.manual_seed(1)
+    config = {"depth": 10, "preprocessing": Preprocessing(input_size=(64, 64)), **config}
+    model = stavis.STAViS(stavis.ModelConfig(**config)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm3d | torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.3, 0.7)
+                module.bias.normal_(std=0.1)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "upscale" not in name:
+                torch.nn.init.kaiming_normal_(parameter)
+        model.conv1.weight /= 40
+        # The read-out is set so that the maps use the range of probabilities.
+        audiovisual = model.config.modality == "audiovisual"
+        readout = model.fuseav if audiovisual else model.fuse
+        clip = torch.from_numpy(make_clip(frames(16), model.config.preprocessing))[None]
+        logits = model(clip, torch.from_numpy(sound(1)) if audiovisual else None).logits
+        readout.weight *= 2 / logits.std()
+        readout.bias.copy_((readout.bias - logits.mean()) * 2 / logits.std())
+    return model
+
+
+NETWORKS = {
+    "audiovisual": {},
+    "visual": {"modality": "visual"},
+    "bottleneck": {"depth": 50},
+    "shortcut A": {"depth": 18, "shortcut": "A", "modality": "visual"},
+}
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, stavis.STAViS]:
+    return {name: lively_network(**config) for name, config in NETWORKS.items()}
+
+
+def frames(num: int, size: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    ys, xs = np.mgrid[0:size, 0:size]
+    clip = np.empty((num, size, size, 3), np.uint8)
+    for t in range(num):
+        spot = np.exp(-((xs - 2 * t) ** 2 + (ys - 20 - t) ** 2) / 100)
+        clip[t] = (200 * spot[..., None] + rng.integers(0, 55, (size, size, 3))).astype(np.uint8)
+    return clip
+
+
+def sound(num: int) -> np.ndarray:
+    return np.random.default_rng(4).normal(0, 30, (num, 35280)).astype(np.float32)
+
+
+def run(engine: Engine, clip: np.ndarray, batches: list[list[Window]], audio: bool) -> np.ndarray:
+    for index, frame in enumerate(clip):
+        engine.add_frame(index, frame)
+    maps = [engine.predict(batch, sound(len(batch)) if audio else None) for batch in batches]
+    return np.concatenate(maps)
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_maps_are_those_of_the_plain_forward(
+    networks: dict[str, stavis.STAViS], network: str, name: str
+) -> None:
+    model = networks[network]
+    clip = frames(18)
+    windows = [repeat_window(t, 18) for t in (0, 1, 7, 8, 9, 10, 17)] + [reference_window(12, 18)]
+    batches = [windows[:3], windows[3:4], windows[4:]]
+    audio = model.config.modality == "audiovisual"
+    exact = run(PlainEngine(model), clip, batches, audio)
+    found = run(make_engine(model, name), clip, batches, audio)  # type: ignore[arg-type]
+    assert exact.max() - exact.min() > 0.5, "the maps must differ for this test to mean anything"
+    np.testing.assert_allclose(found, exact, atol=TOLERANCE)
+
+
+def stem_by_definition(
+    model: stavis.STAViS, clip: np.ndarray, window: Window
+) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = torch.from_numpy(make_clip(clip[list(window.frames)], model.config.preprocessing))[None]
+    with torch.inference_mode():
+        stem = model.activate_stem(model.conv1(pixels))
+        return torch.nn.functional.max_pool3d(stem, (3, 1, 1), (2, 1, 1), (1, 0, 0))[0], stem.mean(dim=2)[0]
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    num=st.integers(1, 40),
+    stride=st.integers(1, 20),
+    edges=st.sampled_from(["repeat", "reference"]),
+    data=st.data(),
+)
+def test_the_stem_over_any_stream(
+    networks: dict[str, stavis.STAViS], num: int, stride: int, edges, data
+) -> None:  # type: ignore[no-untyped-def]
+    """Lengths, strides and edges as a video brings them, with frames dropped as early as allowed."""
+    model, clip = networks["visual"], frames(num)
+    cache = StemCache(model)
+    mean = torch.tensor(model.config.preprocessing.mean)[:, None, None]
+    schedule = WindowSchedule(stride=stride, edges=edges, past_end=data.draw(st.booleans()))
+    checked = set(data.draw(st.lists(st.integers(0, 39), max_size=4)))
+
+    def check(windows: list[Window]) -> None:
+        for window in windows:
+            pooled, average = cache.window(window.frames)
+            if window.target in checked or window.target in (0, num - 1):
+                expected = stem_by_definition(model, clip, window)
+                torch.testing.assert_close(pooled, expected[0], atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(average, expected[1], atol=1e-4, rtol=1e-4)
+        cache.drop_frames_before(schedule.oldest_needed())
+
+    with torch.inference_mode():
+        for index in range(num):
+            cache.add_frame(index, torch.from_numpy(clip[index]).permute(2, 0, 1).float() - mean)
+            check(schedule.advance(index + 1))
+        check(schedule.finish(num))
+
+
+def test_the_stem_forgets(networks: dict[str, stavis.STAViS]) -> None:
+    cache = StemCache(networks["visual"])
+    schedule = WindowSchedule()
+    sizes = []
+    with torch.inference_mode():
+        for index in range(60):
+            cache.add_frame(index, torch.zeros(3, 64, 64))
+            for window in schedule.advance(index + 1):
+                cache.window(window.frames)
+            cache.drop_frames_before(schedule.oldest_needed())
+            kept = (cache._responses, cache._sums, cache._outputs, cache._maxima)
+            sizes.append(sum(len(one) for one in kept))
+    assert max(sizes[30:]) == max(sizes[40:]) == max(sizes[50:])
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
+    """Every recorded forward pass that an engine can be fed with: 16 frames of 8-bit pictures are not, so the stem is
+    fed with the recorded pass's own clip."""
+    paths = sorted((goldens / "model").glob("forward_*.json"))
+    assert paths
+    for path in paths:
+        golden = json.loads(path.read_text())
+        if name == "openvino" and golden["depth"] not in (10, 50):
+            continue
+        modality = "audiovisual" if golden["audiovisual"] else "visual"
+        size, num = golden["size"], golden["frames"]
+        config = stavis.ModelConfig(
+            modality=modality,
+            depth=golden["depth"],
+            shortcut=golden["shortcut"],
+            preprocessing=Preprocessing(input_size=(size, size), clip_length=num),
+        )
+        model = stavis.STAViS(config).eval()
+        state = {
+            n: torch.from_numpy(recipe.tensor(n, tuple(v.shape), golden["seed"]))
+            for n, v in model.state_dict().items()
+        }
+        model.load_state_dict(state)
+        clips = recipe.clip(golden["batch"], golden["seed"], num, size)
+        audio = recipe.audio(golden["batch"], golden["seed"]) if golden["audiovisual"] else None
+        recorded = np.load(path.with_suffix(".npz"))[f"logits_{golden['outputs'] - 1}"]
+        engine = make_engine(model, name)  # type: ignore[arg-type]
+        assert isinstance(engine, StreamingEngine)
+        with torch.inference_mode():
+            for b, clip in enumerate(clips):
+                cache = StemCache(model)
+                for t in range(num):
+                    cache.add_frame(t, torch.from_numpy(clip[:, t]))
+                pooled, mean = cache.window(tuple(range(num)))
+                heard = None if audio is None else model.listen(torch.from_numpy(audio[b : b + 1]))
+                logits = engine.backend(pooled[None], mean[None], heard).numpy()[0]
+                largest = np.abs(recorded).max()
+                np.testing.assert_allclose(logits, recorded[b], atol=2e-5 * largest, err_msg=path.name)
+
+
+def test_names_and_devices() -> None:
+    model = stavis.STAViS(stavis.ModelConfig(modality="visual", depth=10)).eval()
+    assert isinstance(make_engine(model, "plain"), PlainEngine)
+    assert isinstance(make_engine(model, "torch"), StreamingEngine)
+    with pytest.raises(StavisError, match="auto, plain, torch, openvino"):
+        make_engine(model, "tensorrt")  # type: ignore[arg-type]
+
+
+def test_without_fused_operators_results_are_the_same(
+    networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = networks["bottleneck"]
+    windows = [[repeat_window(9, 18)]]
+    fused = run(make_engine(model, "torch"), frames(18), windows, True)
+    monkeypatch.setattr("stavis.engine.folded.fused_operators_work", lambda: False)
+    plain = run(make_engine(model, "torch"), frames(18), windows, True)
+    np.testing.assert_allclose(fused, plain, atol=TOLERANCE)
+    assert isinstance(fused_operators_work(), bool)
