@@ -120,7 +120,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broken_off(data: Path, tmp_path: Path) -> Path:
     """A run whose weights folder was not written."""
     run = tmp_path / "run"
-    run_here(tiny_recipe(data, "epochs=1"), run)
+    run_here(tiny_recipe(data, "epochs=1", "log.checkpoint_steps=1"), run)
     for path in (run / "weights").iterdir():
         path.unlink()
     (run / "weights").rmdir()
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_recipe_says_what_differs(data: Path, broken_off
 
 def test_a_checkpoint_of_other_data_is_refused(broken_off: Path, tmp_path: Path) -> None:
     other = write_tiny_data(tmp_path / "other")
-    lists = other / "fold_lists" / "DIEM_list_train_fps.txt"
+    lists = other / "fold_lists" / "AVAD_list_train_1_fps.txt"
     lists.write_text("".join(lists.read_text().splitlines(keepends=True)[:1]))
     with pytest.raises(StavisError, match="made with other training data"):
         run_here(tiny_recipe(other, "epochs=1"), broken_off)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         StavisError: The file is missing, damaged, or no checkpoint of a training run.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle versions
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StavisError(f"{path}: checkpoint not found") from None
     except Exception as error:  # on arbitrary bytes torch raises nearly anything
