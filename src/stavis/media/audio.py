@@ -163,7 +163,7 @@ class AudioReader:
         self.close()
 
 
-def open_sound(path: Path, index: int | None) -> "SoundTrack | None":
+def open_sound(path: Path, index: int | None, *, warn: bool = True) -> "SoundTrack | None":
     """The sound of a file or image folder, None where there is none or, with a warning, none that can be decoded.
 
     Raises:
@@ -176,10 +176,10 @@ def open_sound(path: Path, index: int | None) -> "SoundTrack | None":
                 raise StavisError(f"{path} has no wave, so no audio stream {index}")
             return None
         path = wave_path
-    return _open_track(path, index)
+    return _open_track(path, index, warn=warn)
 
 
-def _open_track(path: Path, index: int | None) -> "SoundTrack | None":
+def _open_track(path: Path, index: int | None, *, warn: bool) -> "SoundTrack | None":
     container = open_container(path)
     try:
         stream = find_audio_stream(container, path, index)
@@ -194,7 +194,10 @@ def _open_track(path: Path, index: int | None) -> "SoundTrack | None":
                     zero = _find_zero(path, container, first)
                     return SoundTrack(path, index, container, stream, zero, first, frames)
             why = "no frame in it can be decoded"
-        logger.warning("%s: the sound (%s) is taken as silence, for %s", path, describe_audio(stream), why)
+        if warn:
+            logger.warning(
+                "%s: the sound (%s) is taken as silence, for %s", path, describe_audio(stream), why
+            )
     except BaseException:
         container.close()
         raise
@@ -462,7 +465,7 @@ def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:
         StavisError: There is no sound in it that could be decoded.
     """
     path = Path(path)
-    track = _open_track(path, None)
+    track = _open_track(path, None, warn=False)
     if track is None:
         raise StavisError(f"{path} has no sound that can be decoded")
     _, blocks = track.blocks(track.sample_rate, 0, mix_to_mono)

@@ -47,11 +47,7 @@ def find_images(folder: Path) -> ImageSequence:
     """
     sequences: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
     num_images = 0
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise StavisError(f"{folder} cannot be read: {reason(error)}") from error
-    for name in names:
+    for name in _list_names(folder):
         path = folder / name
         if path.suffix.lower() not in IMAGE_SUFFIXES or name.startswith("."):
             continue
@@ -83,6 +79,13 @@ def find_images(folder: Path) -> ImageSequence:
         missing = numbers[0] + place * step
         logger.warning("%s: %d numbers are missing, %d the first", folder, num_missing, missing)
     return ImageSequence(tuple(sequence[number] for number in numbers), positions)
+
+
+def _list_names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise StavisError(f"{folder} cannot be read: {reason(error)}") from error
 
 
 def choose_frame_rate(folder: Path, frame_rate: Fraction | float | None) -> Fraction:
@@ -198,9 +201,8 @@ def find_wave(folder: Path) -> Path | None:
         StavisError: There are several waves in it.
     """
     folder = folder.resolve()
-    waves = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() == ".wav" and not path.name.startswith(".")
-    )
+    names = [name for name in _list_names(folder) if not name.startswith(".")]
+    waves = [folder / name for name in names if name.lower().endswith(".wav")]
     if len(waves) > 1:
         raise StavisError(
             f"{folder} has several waves: {', '.join(path.name for path in waves)}; one is allowed"

@@ -116,7 +116,8 @@ class VideoWriter:
             self._temporary = self._stack.enter_context(atomic_path(self.path))
         if audio_from is not None:
             with self._cleaning_up():
-                self._track = open_sound(Path(audio_from), audio_stream)
+                # Who reads the sound to look at it is warned; here it is left out without a word.
+                self._track = open_sound(Path(audio_from), audio_stream, warn=False)
             if self._track is not None:
                 self._stack.callback(self._track.close)
 
