@@ -414,6 +414,24 @@ def test_a_failed_save_leaves_what_was_there(
     assert report.metadata == {"a": 1}
 
 
+def test_a_failed_replacement_puts_the_old_weights_back(
+    small: STAViS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(small, tmp_path / "w", metadata={"a": 1})
+    rename = Path.rename
+
+    def fail_with_the_new(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError(13, "Permission denied", str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_with_the_new)
+    with pytest.raises(StavisError, match="cannot be written: .*Permission denied"):
+        save_model(small, tmp_path / "w", metadata={"a": 2})
+    assert load_model_with_report(tmp_path / "w")[1].metadata == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["w"]
+
+
 def test_saving_spares_other_files(small: STAViS, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StavisError, match=r"holds other files than weights: notes\.txt"):
@@ -596,7 +614,7 @@ def test_other_contents_are_refused(content: Any, message: str, tmp_path: Path) 
         (
             lambda t: t.update({"layer3.1.conv1.weight": torch.zeros(1)}),
             None,
-            r"of 1-1-2 basic blocks, .* 10, 18",
+            r"of 1-1-2 basic blocks, .* 10, 18, 34, 50, 101, 152, 200$",
         ),
         (
             lambda t: [t.pop(name) for name in list(t) if "score_dsn" in name],

@@ -376,10 +376,8 @@ def _recognise_soundnet(path: Path, tensors: dict[str, Tensor]) -> _Stored:
 
 
 def _load_tensors_only(path: Path) -> object:
-    with path.open(
-        "rb"
-    ):  # a missing or unreadable file is the system's own error, unlike an unreadable content
-        pass
+    # A missing file, or one that may not be read, is told apart from one that cannot be understood.
+    path.open("rb").close()
     try:
         # Classifiers are often saved together with the options that they were trained with; those are inert.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
@@ -432,9 +430,8 @@ def _architecture(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, Short
         if counts == num_blocks and (block is Bottleneck) == bottleneck:
             return depth, shortcut
     found = f"{'-'.join(map(str, num_blocks))} {'bottleneck' if bottleneck else 'basic'} blocks"
-    raise StavisError(
-        f"{path}: a 3D ResNet of {found}, which is none of the depths {_some(map(str, ARCHITECTURES))}"
-    )
+    allowed = ", ".join(map(str, ARCHITECTURES))
+    raise StavisError(f"{path}: a 3D ResNet of {found}, which is none of the depths {allowed}")
 
 
 def _match_soundnet(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]] | None:
