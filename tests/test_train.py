@@ -18,7 +18,7 @@ from stavis.cli import app
 from stavis.data.dataset import SaliencyDataset, Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.training.config import format_recipe, read_recipe
+from stavis.training.config import PUBLISHED, change_recipe, format_recipe, read_recipe
 from stavis.training.runlog import read_metrics
 from stavis.weights import load_model, load_model_with_report, save_model
 from training_setup import (
@@ -519,3 +519,52 @@ def test_train_needs_one_recipe() -> None:
 def test_resume_needs_a_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "--resume", str(tmp_path)])
     assert "config.toml: recipe not found" in str(result.exception)
+
+
+# The whole experiment -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_all_splits_trains_tests_and_evaluates_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    data = write_tiny_data(tmp_path / "data", num_frames=(10, 12))
+    settings = [
+        f"data.root={data}",
+        "data.workers=0",
+        "epochs=1",
+        "model.depth=10",
+        "model.preprocessing.input_size=[64, 64]",
+        "batch.size=2",
+        "batch.max_clips=2",
+        "validation.on=none",
+        "log.tensorboard=false",
+        "runtime.device=cpu",
+    ]
+    stages = {
+        "visual": [],
+        "audiovisual": [
+            "initial_weights={runs}/visual_split{split}/weights",
+            "model.modality=audiovisual",
+        ],
+    }
+    for name, changes in stages.items():
+        recipe = change_recipe(PUBLISHED["visual"], ["initial_weights=[]", *settings, *changes])
+        (tmp_path / f"{name}.toml").write_text(format_recipe(recipe))
+    command = ["visual.toml", "audiovisual.toml", "--all-splits", "--output", "paper"]
+
+    process = start(command, cwd=tmp_path)
+    wait_until((tmp_path / "paper" / "audiovisual_split2" / "config.toml").exists, process)
+    process.kill()
+    finish(process)
+    finished = tmp_path / "paper" / "visual_split1" / "weights" / "model.safetensors"
+    written = finished.stat().st_mtime_ns
+
+    process = start(command, cwd=tmp_path)
+    output = finish(process, timeout=900)
+    assert process.returncode == 0, output
+    assert finished.stat().st_mtime_ns == written
+    for name in stages:
+        for split in (1, 2, 3):
+            _, report = load_model_with_report(tmp_path / "paper" / f"{name}_split{split}" / "weights")
+            assert report.metadata["recipe"]["data"]["split"] == split
+        scores = json.loads((tmp_path / "paper" / f"{name}_evaluation" / "scores.json").read_text())
+        assert set(scores["databases"]["AVAD"]) >= {"cc", "sim", "nss", "auc_judd", "auc_shuffled"}

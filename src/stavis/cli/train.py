@@ -97,8 +97,7 @@ def train(
             for name, recipe in recipes.items():
                 typer.echo(f"# {name}\n{format_recipe(recipe)}")
             return
-        with join_processes(next(iter(recipes.values())).runtime.device) as processes:
-            _train_all_splits(recipes, output or DEFAULT_RUNS, processes, quiet)
+        _run_experiment(recipes, output or DEFAULT_RUNS, quiet)
         return
 
     if resume is not None:
@@ -161,13 +160,43 @@ def _train_one(recipe: "Recipe", run: Path, processes: "Processes", quiet: bool)
     return outcome.weights
 
 
-def _train_all_splits(recipes: "dict[str, Recipe]", runs: Path, processes: "Processes", quiet: bool) -> None:
-    """Both stages on every split. What is finished is not done again."""
+def _run_experiment(recipes: "dict[str, Recipe]", runs: Path, quiet: bool) -> None:
+    """Both stages on every split, then test runs and evaluation of both. What is finished is not done again."""
+    from stavis.cli.evaluate import evaluate
+    from stavis.cli.predict import QuirkRule
+    from stavis.cli.test import predict_test_videos
     from stavis.data.layout import SPLITS
+    from stavis.data.quirks import Quirks
+    from stavis.training.distributed import join_processes
 
-    for split in SPLITS:
+    device = next(iter(recipes.values())).runtime.device
+    with join_processes(device) as processes:
+        for split in SPLITS:
+            for name, recipe in recipes.items():
+                data = dataclasses.replace(recipe.data, split=split)
+                _train_one(
+                    dataclasses.replace(recipe, data=data), runs / f"{name}_split{split}", processes, quiet
+                )
         for name, recipe in recipes.items():
-            data = dataclasses.replace(recipe.data, split=split)
-            _train_one(
-                dataclasses.replace(recipe, data=data), runs / f"{name}_split{split}", processes, quiet
+            is_reference = recipe.data.quirks == Quirks.reference()
+            predict_test_videos(
+                data=Path(recipe.data.root),
+                weights=str(runs / f"{name}_split{{split}}" / "weights"),
+                output=runs / f"{name}_test",
+                databases=list(recipe.data.databases) or None,
+                quirks=QuirkRule.REFERENCE if is_reference else QuirkRule.FIXED,
+                # Under "auto" each of torchrun's processes takes its own GPU.
+                device="auto" if device == "cuda" else device,
+                quiet=quiet,
             )
+        processes.wait()
+    if not processes.is_first:
+        return
+    for name, recipe in recipes.items():
+        evaluate(
+            data=Path(recipe.data.root),
+            predictions=runs / f"{name}_test",
+            output=runs / f"{name}_evaluation",
+            databases=list(recipe.data.databases) or None,
+            quiet=quiet,
+        )
