@@ -1,8 +1,9 @@
 """Everything that touches FFmpeg: what a video is, its pictures, its sound, and writing videos."""
 
-from stavis.media.audio import AudioReader, read_wave, write_wave
+from stavis.media.audio import AudioReader
 from stavis.media.frames import Frame, read_frames
 from stavis.media.probe import AudioInfo, VideoInfo, probe
+from stavis.media.waves import read_wave, write_wave
 from stavis.media.writer import VideoWriter
 
 __all__ = [

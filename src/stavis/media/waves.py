@@ -1,0 +1,59 @@
+"""Waves, read and written whole."""
+
+import wave
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from stavis.errors import StavisError
+from stavis.files import atomic_path
+from stavis.media.container import reason
+from stavis.media.sound_track import Samples, mix_to_mono, open_sound
+
+
+def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:
+    """Reads a sound file whole, at its own rate. Of a wave of 8, 16 or 24 bits or floats every bit is kept.
+
+    Args:
+        path: A wave, or anything else with sound that FFmpeg reads.
+
+    Returns:
+        (S,) in -1..1, several channels mixed to one as `AudioReader` does; and the sample rate in Hz.
+
+    Raises:
+        StavisError: There is no sound in it that could be decoded.
+    """
+    path = Path(path)
+    track = open_sound(path, None, warn=False)
+    if track is None:
+        raise StavisError(f"{path} has no sound that can be decoded")
+    _, blocks = track.blocks(track.sample_rate, 0, mix_to_mono)
+    samples = np.concatenate([np.zeros((1, 0), np.float32), *blocks], axis=1)[0]
+    track.close()
+    return samples, track.sample_rate
+
+
+def write_wave(path: str | PathLike[str], samples: Samples, sample_rate: int) -> None:
+    """Writes a wave of one channel and 16 bits, whole or not at all.
+
+    Args:
+        path: Of the wave.
+        samples: (S,) in -1..1; what lies outside is clipped.
+        sample_rate: In Hz.
+
+    Raises:
+        StavisError: The file cannot be written.
+    """
+    path = Path(path)
+    if samples.ndim != 1:
+        raise ValueError(f"samples have shape {samples.shape}; one dimension is allowed")
+    values = np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+    try:
+        with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(sample_rate)
+            file.writeframes(values.tobytes())
+    except OSError as error:
+        raise StavisError(f"{path} cannot be written: {reason(error)}") from error
