@@ -208,8 +208,9 @@ def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
     Raises:
         ValueError: The map is not two-dimensional or a size is below 1.
     """
+    resized = BlockwiseResize(saliency_map, size)
     result = np.empty(size)
-    for rows, block in BlockwiseResize(saliency_map, size).blocks():
+    for rows, block in resized.blocks():
         result[rows] = block
     return result
 

@@ -375,8 +375,11 @@ class NearPixels:
         num_far_below = np.cumsum(num_far)[self._first_bins]
         near, counts = _distinct(np.concatenate(self._parts))
         num_near_below = np.concatenate([[0], np.cumsum(counts)])
-        first = np.searchsorted(near, thresholds - JITTER, side="right")
-        last = np.searchsorted(near, thresholds + JITTER, side="left")
+        # Where values are so large that the noise is lost in rounding, ties alone are undecided.
+        lower = np.minimum(thresholds - JITTER, np.nextafter(thresholds, -np.inf))
+        upper = np.maximum(thresholds + JITTER, np.nextafter(thresholds, np.inf))
+        first = np.searchsorted(near, lower, side="right")
+        last = np.searchsorted(near, upper, side="left")
 
         # Pairs (fixated, any pixel), minus those of two fixated ones: every other one is won, by symmetry.
         pairs_won = float((num_far_below + num_near_below[first]).sum()) - num_fixated**2 / 2
@@ -387,7 +390,7 @@ class NearPixels:
         mann_whitney = pairs_won / (num_fixated * num_others)
 
         undecided = slice(first[0], last[0])
-        undecided_fixated = thresholds[thresholds < thresholds[0] + JITTER]
+        undecided_fixated = thresholds[thresholds < upper[0]]
         expected_reaching = float(self.num_pixels - num_far_below[0] - num_near_below[last[0]])
         expected_reaching -= num_fixated - undecided_fixated.size
         if counts[undecided].sum() > undecided_fixated.size:

@@ -30,7 +30,7 @@ class Pixels(NamedTuple):
     """Pixels of a map and how much each counts.
 
     Attributes:
-        positions: (n,), each once, in the map read row by row.
+        positions: (n,) in the map read row by row, ascending, each once.
         counts: (n,) numbers of fixations, which only the protocol "tuebingen" looks at.
     """
 
