@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import stavis
 from stavis.clips import Window, reference_window, repeat_window
-from stavis.engine import Engine, PlainEngine, StreamingEngine, make_engine
+from stavis.engine import Engine, EngineFactory, PlainEngine, StreamingEngine
 from stavis.engine.folded import fused_operators_work
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
@@ -96,7 +96,7 @@ def test_maps_are_those_of_the_plain_forward(
     batches = [windows[:3], windows[3:4], windows[4:]]
     audio = model.config.modality == "audiovisual"
     exact = run(PlainEngine(model), clip, batches, audio)
-    found = run(make_engine(model, name), clip, batches, audio)  # type: ignore[arg-type]
+    found = run(EngineFactory(model, name)(), clip, batches, audio)  # type: ignore[arg-type]
     assert exact.max() - exact.min() > 0.5, "the maps must differ for this test to mean anything"
     np.testing.assert_allclose(found, exact, atol=TOLERANCE)
 
@@ -185,7 +185,7 @@ def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
         clips = recipe.clip(golden["batch"], golden["seed"], num, size)
         audio = recipe.audio(golden["batch"], golden["seed"]) if golden["audiovisual"] else None
         recorded = np.load(path.with_suffix(".npz"))[f"logits_{golden['outputs'] - 1}"]
-        engine = make_engine(model, name)  # type: ignore[arg-type]
+        engine = EngineFactory(model, name)()  # type: ignore[arg-type]
         assert isinstance(engine, StreamingEngine)
         with torch.inference_mode():
             for b, clip in enumerate(clips):
@@ -201,10 +201,10 @@ def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
 
 def test_names_and_devices() -> None:
     model = stavis.STAViS(stavis.ModelConfig(modality="visual", depth=10)).eval()
-    assert isinstance(make_engine(model, "plain"), PlainEngine)
-    assert isinstance(make_engine(model, "torch"), StreamingEngine)
+    assert isinstance(EngineFactory(model, "plain")(), PlainEngine)
+    assert isinstance(EngineFactory(model, "torch")(), StreamingEngine)
     with pytest.raises(StavisError, match="auto, plain, torch, openvino"):
-        make_engine(model, "tensorrt")  # type: ignore[arg-type]
+        EngineFactory(model, "tensorrt")  # type: ignore[arg-type]
 
 
 def test_without_fused_operators_results_are_the_same(
@@ -212,8 +212,8 @@ def test_without_fused_operators_results_are_the_same(
 ) -> None:
     model = networks["bottleneck"]
     windows = [[repeat_window(9, 18)]]
-    fused = run(make_engine(model, "torch"), frames(18), windows, True)
+    fused = run(EngineFactory(model, "torch")(), frames(18), windows, True)
     monkeypatch.setattr("stavis.engine.folded.fused_operators_work", lambda: False)
-    plain = run(make_engine(model, "torch"), frames(18), windows, True)
+    plain = run(EngineFactory(model, "torch")(), frames(18), windows, True)
     np.testing.assert_allclose(fused, plain, atol=TOLERANCE)
     assert isinstance(fused_operators_work(), bool)

@@ -238,7 +238,7 @@ def test_memory_of_the_pipeline_is_bounded(small: stavis.STAViS, tmp_path: Path)
     """Frames wait for their maps, and nothing else is kept: counted through the engine's own seam."""
 
     class Counting:
-        def __init__(self, model: stavis.STAViS) -> None:
+        def __init__(self) -> None:
             self.held: set[int] = set()
             self.most = 0
 
@@ -259,8 +259,9 @@ def test_memory_of_the_pipeline_is_bounded(small: stavis.STAViS, tmp_path: Path)
         Image.new("RGB", (32, 32), (i % 256, 0, 0)).save(folder / f"img_{i + 1:05d}.png")
     engines = []
 
-    def make_engine(model: stavis.STAViS) -> Counting:
-        engines.append(Counting(model))
+    def make_engine(num_windows: int | None) -> Counting:
+        assert num_windows == 300
+        engines.append(Counting())
         return engines[-1]
 
     options = PredictOptions(frame_rate=25, batch_size=4)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stavis import media
 from stavis.clips import Edges, Window
-from stavis.engine import Engine, PlainEngine
+from stavis.engine import Engine, EngineFactory, EngineName
 from stavis.model import STAViS
 from stavis.preprocess import audio_excerpt, resize_frame
 from stavis.schedule import WindowSchedule
@@ -66,6 +66,7 @@ class PredictOptions:
         quirks: "reference" does everything as the published test run: edges, sound at the file's own rate, and the
             maps whose target lies behind the last frame.
         batch_size: Windows that go through the network at once.
+        engine: What runs the network: see `stavis.engine.EngineFactory`. All give the same maps to 1e-4.
         frame_rate: Frames per second, for image folders.
         audio_path: A file whose sound is used instead of the input's own.
         audio_stream: Which of the input's sound streams, from 0; its default one if None.
@@ -78,6 +79,7 @@ class PredictOptions:
     edges: Edges = "repeat"
     quirks: Quirks = "fixed"
     batch_size: int = DEFAULT_BATCH_SIZE
+    engine: EngineName = "auto"
     frame_rate: float | None = None
     audio_path: Path | None = None
     audio_stream: int | None = None
@@ -133,9 +135,13 @@ def predict_frames(
     options: PredictOptions,
     *,
     keep_images: bool,
-    make_engine: Callable[[STAViS], Engine] = PlainEngine,
+    make_engine: Callable[[int | None], Engine] | None = None,
 ) -> Generator[PredictedFrame, None, None]:
-    """Like `predict_video`, and gives each frame's picture with its map if `keep_images`."""
+    """Like `predict_video`, and gives each frame's picture with its map if `keep_images`.
+
+    `make_engine` makes the engine when the number of windows is known, if it is; an `EngineFactory` that is kept for
+    several videos saves its set-up. By default one is made for this video, by `options.engine`.
+    """
     if options.quirks == "reference":
         options = replace(options, edges="reference")
     preprocessing = model.config.preprocessing
@@ -147,7 +153,8 @@ def predict_frames(
         end_seconds=options.end_seconds,
     )
     sound = _Sound(model, info, options)
-    engine = make_engine(model)
+    num_windows = None if info.num_frames is None else info.num_frames // options.stride
+    engine = (make_engine or EngineFactory(model, options.engine))(num_windows)
     schedule = WindowSchedule(
         stride=options.stride,
         edges=options.edges,

@@ -14,7 +14,7 @@ import numpy as np
 
 import stavis
 from stavis import media
-from stavis.engine import Engine, PlainEngine
+from stavis.engine import Engine
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.outputs import (
@@ -62,7 +62,7 @@ class FolderSettings:
     def identity(self) -> dict[str, Any]:
         """What must be alike for a finished result to stand: all but the choice of outputs and of speed."""
         options = asdict(self.options)
-        del options["batch_size"]
+        del options["batch_size"], options["engine"]
         options["audio_path"] = None if self.options.audio_path is None else str(self.options.audio_path)
         return {
             "options": options,
@@ -99,7 +99,7 @@ def predict_to_folder(
     *,
     overwrite: bool = False,
     quiet: bool = False,
-    make_engine: Callable[[STAViS], Engine] = PlainEngine,
+    make_engine: Callable[[int | None], Engine] | None = None,
 ) -> FolderResult:
     """Predicts one video and writes its result folder.
 
@@ -177,7 +177,7 @@ def _write_outputs(
     settings: FolderSettings,
     kinds: tuple[OutputKind, ...],
     quiet: bool,
-    make_engine: Callable[[STAViS], Engine],
+    make_engine: Callable[[int | None], Engine] | None,
 ) -> tuple[int, media.VideoInfo]:
     options = settings.options
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)

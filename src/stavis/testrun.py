@@ -18,12 +18,12 @@ from stavis import media
 from stavis.clips import Edges
 from stavis.data.check import choose_databases, find_missing
 from stavis.data.layout import SPLITS, FoldEntry, Layout, find_files, read_fold_list, result_folder
-from stavis.engine import Engine, PlainEngine
+from stavis.engine import Engine, EngineFactory, EngineName
 from stavis.errors import StavisError
 from stavis.files import write_text
 from stavis.model import STAViS
 from stavis.outputs import PublishedMaps
-from stavis.predict import PredictOptions, Quirks, predict_frames
+from stavis.predict import DEFAULT_BATCH_SIZE, PredictOptions, Quirks, predict_frames
 from stavis.progress import track
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
@@ -64,13 +64,15 @@ class RunSettings:
         quirks: "reference" repeats what the published test run does oddly: sound at the file's own rate, none for the
             last video of every list, and maps named behind the last frame, which nobody scores.
         batch_size: Windows that go through the network at once.
+        engine: What runs the network: see `stavis.engine.EngineFactory`.
         seed: Of the draw which video gets whose sound.
     """
 
     sound: SoundTest = "normal"
     edges: Edges = "reference"
     quirks: Quirks = "fixed"
-    batch_size: int = 4
+    batch_size: int = DEFAULT_BATCH_SIZE
+    engine: EngineName = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,7 +143,6 @@ def run_test(
     num_ranks: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
-    make_engine: Callable[[STAViS], Engine] = PlainEngine,
 ) -> int:
     """Writes the maps of test videos as `split<k>_results/<db>/<video>/pred_sal_%06d.jpg`, as published.
 
@@ -157,7 +158,6 @@ def run_test(
         num_ranks: How many processes share them.
         overwrite: Predict anew what is finished.
         quiet: Show no progress.
-        make_engine: What runs the network.
 
     Returns:
         How many videos this process predicted.
@@ -177,6 +177,7 @@ def run_test(
         for number, video in enumerate(todo):
             if network is None or video.split != todo[number - 1].split:
                 network = load_network(video.split)
+                make_engine = EngineFactory(network.model, settings.engine)
             _predict_video(layout, video, folders[video], network.model, settings, make_engine)
             advance(video.entry.num_frames)
     return len(todo)
@@ -269,7 +270,7 @@ def _predict_video(
     folder: Path,
     model: STAViS,
     settings: RunSettings,
-    make_engine: Callable[[STAViS], Engine],
+    make_engine: Callable[[int | None], Engine],
 ) -> None:
     entry = video.entry
     reference = settings.quirks == "reference"

@@ -22,6 +22,18 @@ class QuirkRule(StrEnum):
     REFERENCE = "reference"
 
 
+class EngineChoice(StrEnum):
+    AUTO = "auto"
+    PLAIN = "plain"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
+ENGINE_HELP = (
+    "What runs the network; all give the same maps. auto takes OpenVINO where it is there and worth it."
+)
+
+
 class MapSize(StrEnum):
     VIDEO = "video"
     NETWORK = "network"
@@ -154,6 +166,9 @@ def predict(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Running")
     ] = "auto",
+    engine: Annotated[
+        EngineChoice, typer.Option(help=ENGINE_HELP, rich_help_panel="Running")
+    ] = EngineChoice.AUTO,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Clips that go through the network at once.", rich_help_panel="Running"),
@@ -201,6 +216,7 @@ def predict(
             edges=edges.value,
             quirks=quirks.value,
             batch_size=batch_size or DEFAULT_BATCH_SIZE,
+            engine=engine.value,
             frame_rate=frame_rate,
             audio_path=audio,
             audio_stream=audio_stream,
@@ -273,10 +289,12 @@ class _Worker:
         from dataclasses import replace
 
         from stavis.cli.network import load_network
+        from stavis.engine import EngineFactory
 
         self.plan = plan
         self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
         self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
+        self.make_engine = EngineFactory(self.network.model, plan.settings.options.engine)
 
     def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
         """One video's result, or in one line why there is none."""
@@ -285,7 +303,13 @@ class _Worker:
 
         try:
             return predict_to_folder(
-                self.network.model, video, folder, self.settings, overwrite=self.plan.overwrite, quiet=quiet
+                self.network.model,
+                video,
+                folder,
+                self.settings,
+                overwrite=self.plan.overwrite,
+                quiet=quiet,
+                make_engine=self.make_engine,
             )
         except StavisError as error:
             return str(error)

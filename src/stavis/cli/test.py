@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.predict import EdgeRule, ModalityName, QuirkRule
+from stavis.cli.predict import ENGINE_HELP, EdgeRule, EngineChoice, ModalityName, QuirkRule
 
 
 class SplitChoice(StrEnum):
@@ -60,6 +60,7 @@ def predict_test_videos(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; torchrun gives each process its GPU.")
     ] = "auto",
+    engine: Annotated[EngineChoice, typer.Option(help=ENGINE_HELP)] = EngineChoice.AUTO,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips that go through the network at once.")
     ] = None,
@@ -95,7 +96,9 @@ def predict_test_videos(
         return SplitNetwork(network.model, network.name, network.sha256)
 
     videos = find_test_videos(data, None if split is SplitChoice.ALL else int(split.value), names, seed=seed)
-    settings = RunSettings(audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, seed)
+    settings = RunSettings(
+        audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, engine.value, seed
+    )
     num_done = run_test(
         data,
         videos,

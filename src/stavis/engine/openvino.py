@@ -1,19 +1,27 @@
 """The network behind the stem through OpenVINO, which is faster than PyTorch on Intel and AMD processors.
 
-The compiled network is cached on disk by OpenVINO itself, so that later commands start at once.
+Converting and compiling a network takes seconds. The result is kept on disk, so that later commands start at once.
 """
 
+import dataclasses
+import hashlib
+import json
+import logging
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import torch
 from torch import Tensor, nn
 
 from stavis.engine.folded import FoldedNetwork
-from stavis.errors import StavisError
+from stavis.files import write_bytes
 from stavis.model import STAViS
+
+_log = logging.getLogger("stavis")
 
 
 class OpenVINOBackend:
@@ -21,24 +29,30 @@ class OpenVINOBackend:
 
     Args:
         model: A network in eval mode, on the CPU.
-        precision: "float32", or "bfloat16" on processors that compute in it.
-
-    Raises:
-        StavisError: OpenVINO is not installed.
+        precision: "f32", or "bf16" on processors that compute in it.
     """
 
-    def __init__(self, model: STAViS, *, precision: str = "float32") -> None:
-        openvino = import_openvino()
+    def __init__(self, model: STAViS, precision: str = "f32") -> None:
         core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(cache_folder())})
-        network = convert_network(model)
         settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_PRECISION_HINT": precision,
         }
-        self._compiled = core.compile_model(network, "CPU", settings)
-        self._request = self._compiled.create_infer_request()
+        path = compiled_path(model, precision)
+        compiled = None
+        if path.exists():
+            try:
+                compiled = core.import_model(path.read_bytes(), "CPU", settings)
+            except (RuntimeError, OSError):  # of another processor, say, or cut off: compiled anew
+                compiled = None
+        if compiled is None:
+            compiled = core.compile_model(convert_network(model), "CPU", settings)
+            try:
+                write_bytes(path, compiled.export_model())
+            except OSError as error:
+                _log.info("%s: the compiled network cannot be kept: %s", path, error)
+        self._request = compiled.create_infer_request()
 
     def __call__(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
         inputs = [pooled, mean] if sound is None else [pooled, mean, sound]
@@ -49,22 +63,34 @@ class OpenVINOBackend:
         return torch.from_numpy(np.concatenate(logits))
 
 
-def import_openvino() -> Any:
-    """The library, or an error that tells how to install it."""
-    # It would report its use over the network at every start.
-    os.environ.setdefault("OPENVINO_TELEMETRY_ENABLE", "0")
-    try:
-        import openvino
-    except ImportError:
-        raise StavisError(
-            "engine 'openvino' needs OpenVINO, which is not installed: pip install 'stavis[openvino]'"
-        ) from None
-    return openvino
+def is_compiled(model: STAViS, precision: str = "f32") -> bool:
+    """Whether this network was compiled on this machine before."""
+    return compiled_path(model, precision).exists()
+
+
+def compiled_path(model: STAViS, precision: str) -> Path:
+    """Where this network's compiled form is kept: below `$XDG_CACHE_HOME/stavis`, by default `~/.cache/stavis`."""
+    digest = hashlib.blake2b(digest_size=12)
+    description = [
+        dataclasses.asdict(model.config),
+        precision,
+        torch.get_num_threads(),
+        openvino.__version__,
+        torch.__version__,
+        platform.machine(),
+        platform.processor(),
+    ]
+    digest.update(json.dumps(description).encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(base) if base else Path.home() / ".cache"
+    return folder / "stavis" / "openvino" / f"{digest.hexdigest()}.blob"
 
 
 def convert_network(model: STAViS) -> Any:
     """The network behind the stem as an OpenVINO model for one window."""
-    openvino = import_openvino()
     network = _Traceable(FoldedNetwork(model, fuse=False))
     examples = network.examples()
     with torch.no_grad():
@@ -74,7 +100,7 @@ def convert_network(model: STAViS) -> Any:
 
 
 class _Traceable(nn.Module):
-    """`FoldedNetwork` with a fixed number of inputs."""
+    """`FoldedNetwork` with as many inputs as its network has."""
 
     def __init__(self, network: FoldedNetwork) -> None:
         super().__init__()
@@ -93,9 +119,3 @@ class _Traceable(nn.Module):
         if config.modality == "audiovisual":
             inputs.append(torch.zeros(1, 1024))
         return tuple(inputs)
-
-
-def cache_folder() -> Path:
-    """Where compiled networks are kept: `$XDG_CACHE_HOME/stavis`, by default `~/.cache/stavis`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "stavis" / "openvino"

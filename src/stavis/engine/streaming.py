@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from stavis.clips import Window
-from stavis.engine.folded import FoldedNetwork
 from stavis.engine.stem import StemCache
 from stavis.model import STAViS
 
@@ -21,19 +20,21 @@ class StreamingEngine:
 
     Args:
         model: A network in eval mode, on the device that it is to run on.
-        backend: What computes the network behind the stem; PyTorch by default.
+        backend: What computes the network behind the stem.
     """
 
-    def __init__(self, model: STAViS, backend: Backend | None = None) -> None:
+    def __init__(self, model: STAViS, backend: Backend) -> None:
         self.model = model
         self.device = next(model.parameters()).device
-        self.backend = backend or FoldedNetwork(model)
+        self.backend = backend
         self._stem = StemCache(model)
         mean = torch.tensor(model.config.preprocessing.mean, device=self.device)
         self._mean = mean[:, None, None]
 
     def add_frame(self, index: int, frame: npt.NDArray[np.uint8]) -> None:
-        pixels = torch.from_numpy(frame).to(self.device).permute(2, 0, 1).float()
+        pixels = (
+            torch.tensor(frame, device=self.device).permute(2, 0, 1).float()
+        )  # a copy: pictures are read-only
         with torch.inference_mode():
             self._stem.add_frame(index, pixels - self._mean)
 
