@@ -66,8 +66,12 @@ def reason(error: BaseException) -> str:
     return "damaged data" if text.startswith("Error number") else text
 
 
+def count_damaged(num_packets: int) -> str:
+    return "1 damaged packet was" if num_packets == 1 else f"{num_packets} damaged packets were"
+
+
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream that FFmpeg takes by default: marked as default, else of the most pixels; no cover art.
+    """The video stream that FFmpeg takes by default: marked as default, else of the highest bit rate; no cover art.
 
     Raises:
         StavisError: There is none, its codec is unknown or its pictures are above MAX_PIXELS.

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from stavis.errors import StavisError
 from stavis.media import image_folder
 from stavis.media.container import (
+    count_damaged,
     find_video_stream,
     logger,
     no_frame_between,
@@ -270,7 +271,7 @@ class _Losses:
         """Says what was lost: of a `stream` that was decoded from its beginning and to its end, all that was."""
         lost = []
         if self.num_damaged:
-            lost.append(f"{self.num_damaged} damaged packets were skipped ({self.reason})")
+            lost.append(f"{count_damaged(self.num_damaged)} skipped ({self.reason})")
         missing_seconds = self._missing_seconds(container) if is_finished else 0.0
         if missing_seconds > _LARGEST_SHORTFALL_SECONDS:
             lost.append(f"the file ends {missing_seconds:.1f} s before the end that its header announces")

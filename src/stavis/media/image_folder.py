@@ -60,7 +60,7 @@ def find_images(folder: Path) -> ImageSequence:
                     f"{folder} has two images of number {match['number']}: {other.name} and {name}"
                 )
     if not sequences:
-        found = f"{num_images} images, but none with a number in its name" if num_images else "no images"
+        found = "images, but none with a number in its name" if num_images else "no images"
         raise StavisError(
             f"{folder} is a folder with {found}; numbered images such as img_00001.jpg are allowed"
         )
@@ -77,7 +77,12 @@ def find_images(folder: Path) -> ImageSequence:
     if num_missing := positions[-1] + 1 - len(positions):
         place = next(i for i, position in enumerate(positions) if i != position)
         missing = numbers[0] + place * step
-        logger.warning("%s: %d numbers are missing, %d the first", folder, num_missing, missing)
+        logger.warning(
+            "%s: frame numbers are missing: %d, the first is %d",
+            folder,
+            num_missing,
+            missing,
+        )
     return ImageSequence(tuple(sequence[number] for number in numbers), positions)
 
 

@@ -20,6 +20,7 @@ from av.packet import Packet
 from stavis.errors import StavisError
 from stavis.media import image_folder
 from stavis.media.container import (
+    count_damaged,
     describe_audio,
     find_audio_stream,
     is_cover_art,
@@ -123,7 +124,7 @@ def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Itera
     finally:
         if num_damaged:
             logger.warning(
-                "%s: %d damaged packets of the sound were skipped and are silent (%s)", path, num_damaged, why
+                "%s: of the sound %s skipped, they are silent (%s)", path, count_damaged(num_damaged), why
             )
 
 
