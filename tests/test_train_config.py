@@ -1,11 +1,13 @@
 """Recipes: TOML in, dataclasses out, and one clear line for whatever is wrong with them."""
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -62,6 +64,7 @@ def test_published_values() -> None:
         )
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     base_rate=st.floats(1e-12, 1e3),
@@ -189,3 +192,18 @@ def test_all_splits_prints_both_stages_and_refuses_what_makes_no_sense() -> None
     ):
         result = CliRunner().invoke(app, ["train", *arguments])
         assert message in str(result.exception), arguments
+
+
+def test_the_documentation_names_every_setting() -> None:
+    text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    section = text[text.index("## All settings") : text.index("## How it is checked")]
+    named = set(re.findall(r"`(\.?[a-z_.]+)`", section))
+    for key in flatten(dataclasses.asdict(Recipe())):
+        assert key in named or f".{key.rpartition('.')[2]}" in named, key
+
+
+def flatten(table: dict[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in table.items():
+        keys += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return keys

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stavis.errors import StavisError
@@ -30,6 +30,7 @@ from training_setup import (
 # The arithmetic -------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     num_samples=st.integers(1, 300),
     share=st.integers(1, 40),
@@ -69,6 +70,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert epoch_order(10, 1, 1).tolist() == [3, 2, 7, 1, 8, 6, 4, 0, 5, 9]
 
 
+@settings(deadline=None)
 @given(num_clips=st.integers(1, 200), world_size=st.integers(1, 9))
 def test_validation_shares_cover_all_without_padding(num_clips: int, world_size: int) -> None:
     shares = [range(rank, num_clips, world_size) for rank in range(world_size)]
