@@ -307,6 +307,26 @@ def test_scripts_routes_and_kinds_are_as_designed() -> None:
     assert min(np.bincount(heard_slot)[:2]) > 0.3 * len(heard_slot)  # neither of the first two is preferred
 
 
+def test_how_objects_move_does_not_tell_which_one_is_heard() -> None:
+    """Where sight is not to tell, the heard object acts as the others do, and is as often any of them."""
+    differences, places = [], []
+    for video in range(80):
+        script = write_script(4, ("sight", video), PRESETS["sound-decides"], 250, 25.0)
+        for turn in script.turns:
+            shot = script.roles[turn.actor].shot
+            cast = [role for role in script.roles if role.shot == shot and role.candidate]
+            times = np.linspace(turn.start_seconds, turn.stop_seconds, 40, endpoint=False)
+            activity = [
+                role.performance.envelope(times).mean() for role in cast if role.performance is not None
+            ]
+            heard = turn.actor - cast[0].actor
+            differences.append(activity[heard] - np.mean(activity))
+            places.append((heard + 0.5) / len(cast))
+    assert len(differences) > 200
+    assert abs(np.mean(differences)) < 4 * np.std(differences) / np.sqrt(len(differences))
+    assert abs(np.mean(places) - 0.5) < 4 * np.std(places) / np.sqrt(len(places))
+
+
 def test_unrelated_world_never_shows_what_it_sounds() -> None:
     for video in range(20):
         script = write_script(2, ("unrelated", video), PRESETS["unrelated"], 300, 25.0)
