@@ -426,7 +426,7 @@ def test_a_failed_replacement_puts_the_old_weights_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_with_the_new)
-    with pytest.raises(StavisError, match="cannot be written: .*Permission denied"):
+    with pytest.raises(StavisError, match=r"cannot be written: .*Permission denied"):
         save_model(small, tmp_path / "w", metadata={"a": 2})
     assert load_model_with_report(tmp_path / "w")[1].metadata == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["w"]
