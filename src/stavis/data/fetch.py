@@ -501,7 +501,7 @@ def _lock(work: Path) -> Iterator[None]:
     """Keeps other processes from fetching into the same folder. The lock ends with the process, however it ends."""
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(work / "lock", blocking=False):
+        with filelock.FileLock(work / "lock").acquire(timeout=0):
             yield
     except filelock.Timeout:
         raise StavisError(
