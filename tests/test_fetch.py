@@ -119,6 +119,14 @@ ALL_PARTS = [
 ]
 
 
+def archives_of_one_length() -> tuple[bytes, bytes]:
+    """Two versions of an archive that nothing but their content tells apart."""
+    tars = [gzip.decompress(archive_of(FRAMES, content=frames_of(seed))) for seed in ("first", "second")]
+    first, second = (gzip.compress(tar, compresslevel=0, mtime=0) for tar in tars)
+    assert len(first) == len(second)
+    return first, second
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """All files below a folder, what `fetch` keeps for itself aside."""
     paths = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
@@ -494,9 +502,8 @@ def test_a_file_that_changed_in_between_is_fetched_whole(
 
 @pytest.mark.parametrize("changed", ["etag", "date", "length", "range"])
 def test_a_partial_answer_that_does_not_fit_is_not_appended(site: Site, tmp_path: Path, changed: str) -> None:
-    old, new = bytearray(archive_of(FRAMES)), bytearray(archive_of(FRAMES, content=frames_of("changed")))
-    new[len(old) :] = b""
-    path = site.put(FRAMES, bytes(old), Answer(cut_after=5000))
+    old, new = archives_of_one_length()
+    path = site.put(FRAMES, old, Answer(cut_after=5000))
     site.last_modified[path] = "Mon, 01 Jan 2024 00:00:00 GMT"
     url = f"{site.url}/data/{FRAMES}.tar.gz"
     with pytest.raises(DownloadError, match="broke off after 5000"):
@@ -509,10 +516,8 @@ def test_a_partial_answer_that_does_not_fit_is_not_appended(site: Site, tmp_path
     elif changed == "length":
         new += b"longer"
     else:
-        wrong = Answer(
-            status=206, body=bytes(new), headers={"Content-Range": f"bytes 0-{len(new) - 1}/{len(new)}"}
-        )
-    site.files[path] = bytes(new)
+        wrong = Answer(status=206, body=new, headers={"Content-Range": f"bytes 0-{len(new) - 1}/{len(new)}"})
+    site.files[path] = new
     site.faults[path] = deque([wrong])
     arrived = download(url, tmp_path / "a.tar.gz", patience=FEW_TRIES, quiet=True)
     assert arrived.path.read_bytes() == new
@@ -529,9 +534,7 @@ def test_a_weak_etag_is_no_condition_but_a_date_is(site: Site, tmp_path: Path) -
 
 
 def test_pieces_of_two_versions_without_any_validator_are_found_out(site: Site, tmp_path: Path) -> None:
-    tars = [gzip.decompress(archive_of(FRAMES, content=frames_of(seed))) for seed in ("first", "second")]
-    first, second = (gzip.compress(tar, compresslevel=0, mtime=0) for tar in tars)
-    assert len(first) == len(second)
+    first, second = archives_of_one_length()
     path = site.put(FRAMES, first, Answer(cut_after=5000))
     del site.etags[path]
     with pytest.raises(StavisError):
