@@ -6,14 +6,16 @@ prints the tables of docs/synthetic.md. Everything follows from the seed; only t
 """
 
 import argparse
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from stavis.data.synthetic import DRIVES, PRESETS, ROUTES, Gaze, Truth
+from stavis.data.synthetic import DRIVES, PRESETS, ROUTES, Gaze, Settings, Truth, write_databases
 from stavis.data.synthetic.generator import ClipMaker, ClipSettings
 from stavis.data.synthetic.oracle import drive_densities, fresh_observers, oracle_density, settled_frames
 from stavis.maps import density_from_fixations
@@ -227,14 +229,11 @@ def _print_scores(measured: dict[str, list[Video]]) -> None:
 
 
 def _print_speed(seed: int) -> None:
-    maker = ClipMaker(ClipSettings(seed, ("speed",), "mixed", PRESETS["mixed"], (320, 240), 500, 25.0, 20))
-    began = time.process_time()
-    for _ in maker.frames():
-        pass
-    maker.truth()
-    print(
-        f"\nFrames and truth, without files: {500 / (time.process_time() - began):.0f} frames a core second, 320x240"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        write_databases(Path(folder), ["DIEM"], Settings(seed=seed), num_videos=4, quiet=True)
+        spent = time.process_time() - began
+    print(f"\n{4 * 200 / spent:.0f} frames per second of one core, 320x240, all files written.")
 
 
 if __name__ == "__main__":
