@@ -262,20 +262,27 @@ def group_is_gone(group: int) -> bool:
 def long_layout(tmp_path_factory) -> Layout:
     """One video is slow to cache and the others are not, so that a kill finds finished and half-made files."""
     layout = write_data_set(tmp_path_factory.mktemp("long"), ["Own"], num_frames=(4, 5), frame_rate=25.0)
-    entry = FoldEntry("long", 60, 25.0)
+    entry = FoldEntry("long", 40, 25.0)
     write_video(layout, "Own", entry, size=(540, 960))
-    path = layout.fold_list("Own", "train", 1)
     for split in (1, 2, 3):
         path = layout.fold_list("Own", "train", split)
-        path.write_text(path.read_text() + "long 60 25.0\n")
+        path.write_text(path.read_text() + "long 40 25.0\n")
     return layout
 
 
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_goes_on_where_it_was(long_layout: Layout, tmp_path: Path, sig: signal.Signals) -> None:
-    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "cache"
-    build(frame_cache(undisturbed, long_layout))
+@pytest.fixture(scope="module")
+def undisturbed(long_layout: Layout, tmp_path_factory) -> dict[str, bytes]:
+    """What an undisturbed run makes of it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    build(frame_cache(folder, long_layout))
+    return contents(folder)
 
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_goes_on_where_it_was(
+    long_layout: Layout, undisturbed: dict[str, bytes], tmp_path: Path, sig: signal.Signals
+) -> None:
+    folder = tmp_path / "cache"
     process = subprocess.Popen(
         command(folder, long_layout.root, "--jobs", "2"),
         stderr=subprocess.PIPE,
@@ -283,31 +290,30 @@ def test_a_killed_run_goes_on_where_it_was(long_layout: Layout, tmp_path: Path, 
         start_new_session=True,
     )
     # The largest file is begun first; as soon as it is being written it is half-made.
-    wait_until(lambda: any(path.stat().st_size for path in folder.rglob(".frames-60-*.npy")))
+    wait_until(lambda: any(path.stat().st_size for path in folder.rglob(".frames-40-*.npy")))
     process.send_signal(sig)
     _, errors = process.communicate(timeout=60)
     wait_until(lambda: group_is_gone(process.pid))  # no worker outlives its parent
     if sig == signal.SIGKILL:
         assert process.returncode == -9
-        assert list(folder.rglob(".frames-60-*.npy"))  # what it was writing is still there
+        assert list(folder.rglob(".frames-40-*.npy"))  # what it was writing is still there
     else:
         assert process.returncode == 130
         assert "Traceback" not in errors
         assert not list(folder.rglob(".*.npy"))
     half = contents(folder)
-    whole = contents(undisturbed)
     visible = {name for name in half if not Path(name).name.startswith(".")}
-    assert visible < set(whole)
-    assert all(half[name] == whole[name] for name in visible)
+    assert visible < set(undisturbed)
+    assert all(half[name] == undisturbed[name] for name in visible)
 
     again = subprocess.run(
         command(folder, long_layout.root, "--jobs", "2"), capture_output=True, text=True, check=True
     )
     assert "to cache" in again.stderr
-    assert contents(folder) == whole
+    assert contents(folder) == undisturbed
 
 
-def test_processes_share_the_work(long_layout: Layout, tmp_path: Path) -> None:
+def test_processes_share_the_work(long_layout: Layout, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     processes = [
         subprocess.Popen(command(folder, long_layout.root, "--jobs", jobs), stderr=subprocess.PIPE, text=True)
@@ -316,8 +322,7 @@ def test_processes_share_the_work(long_layout: Layout, tmp_path: Path) -> None:
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    build(frame_cache(tmp_path / "alone", long_layout))
-    assert contents(folder) == contents(tmp_path / "alone")
+    assert contents(folder) == undisturbed
 
 
 def test_a_file_that_another_process_makes_is_waited_for(layout: Layout, tmp_path: Path) -> None:
