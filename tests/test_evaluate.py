@@ -3,15 +3,21 @@
 import csv
 import json
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from datasets import write_data_set
+from stavis import maps, metrics
 from stavis.cli import app
-from stavis.data.layout import result_folder
+from stavis.data.layout import Layout, read_fold_list, result_folder
+from stavis.errors import StavisError
 
 OCTAVE_NAMES = {
     "cc": "CC",
@@ -133,3 +139,661 @@ def test_undefined_frames_are_counted(recorded: Path) -> None:
             len(s["cc"]) for (d, *_), s in scores.items() if d == database
         )
         assert sum(of_database["num_undefined"].values()) > 0
+
+
+# --- A small world ----------------------------------------------------------------------------------------------------
+
+NUM_FRAMES = (14, 11)
+SIZE = (72, 128)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DIEM with one test list and AVAD with three alike, of two videos each."""
+    return write_data_set(tmp_path_factory.mktemp("data"), num_frames=NUM_FRAMES, audio=False).root
+
+
+def make_map(seed: int, frame: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
+    """A smooth 8-bit map, another one for every frame."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    phase = seed + 0.3 * frame
+    return np.rint(127.5 * (1 + np.sin(x / size[1] * 5 + phase) * np.cos(y / size[0] * 4 - phase))).astype(
+        np.uint8
+    )
+
+
+def videos_of(data: Path, database: str = "DIEM") -> list[Any]:
+    return read_fold_list(Layout(data).fold_list(database, "test", 1))
+
+
+def write_images(
+    folder: Path,
+    num_frames: int,
+    *,
+    seed: int = 0,
+    begin: int = 8,
+    name: str = "pred_sal_{:06d}.png",
+    origin: int = 1,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in range(begin, num_frames):
+        Image.fromarray(make_map(seed, frame)).save(folder / name.format(frame + origin))
+
+
+@pytest.fixture
+def published(data: Path, tmp_path: Path) -> Path:
+    """Predictions of DIEM in the published layout, another set a split."""
+    root = tmp_path / "run"
+    for split in (1, 2, 3):
+        for number, entry in enumerate(videos_of(data)):
+            folder = root / f"split{split}_results" / "diem" / entry.video
+            write_images(folder, entry.num_frames, seed=10 * split + number)
+    return root
+
+
+def scores_of(output: Path, database: str = "DIEM") -> dict[str, float]:
+    scores = load(output / "scores.json")["databases"][database]
+    return {metric: scores[metric] for metric in OCTAVE_NAMES}
+
+
+def plain_scores(
+    data: Path, database: str, video: str, num_frames: int, make: Callable[[int], Any]
+) -> np.ndarray:
+    """The mean scores of a video by the plain functions, one by one."""
+    layout = Layout(data)
+    fixations = [maps.read_fixation_map(layout.fixation_map(database, video, t)) for t in range(num_frames)]
+    union = maps.union_of_fixations(fixations)
+    rows = []
+    for frame in range(8, num_frames):
+        density = maps.read_density_map(layout.density_map(database, video, frame))
+        saliency = maps.resize(maps.postprocess(make(frame)), density.shape)
+        fixated = fixations[frame]
+        rows.append(
+            [
+                metrics.cc(saliency, density),
+                metrics.sim(saliency, density),
+                metrics.nss(saliency, fixated),
+                metrics.auc_judd(saliency, fixated),
+                metrics.auc_shuffled(saliency, fixated, maps.other_fixations(union, fixated)),
+            ]
+        )
+    return np.mean(rows, axis=0)
+
+
+def test_published_layout_by_the_plain_functions(data: Path, published: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    printed = evaluate("--data", data, "--predictions", published, "--output", output, "--jobs", 1)
+    assert "DIEM" in printed
+    assert "these predictions" in printed
+    means = [
+        plain_scores(data, "DIEM", e.video, e.num_frames, lambda frame, s=10 * k + i: make_map(s, frame))
+        for k in (1, 2, 3)
+        for i, e in enumerate(videos_of(data))
+    ]
+    np.testing.assert_allclose(list(scores_of(output).values()), np.mean(means, axis=0), rtol=1e-12)
+    assert load(output / "scores.json")["skipped_databases"] == ["AVAD"]
+    assert (output / "scores.tex").read_text().count(r"\\") == 3
+    assert "| DIEM | STAViS, published | 0.579 | 2.260 |" in (output / "scores.md").read_text()
+
+
+def write_form(root: Path, form: str, video: str, num_frames: int) -> None:
+    """The same maps in one of the forms that predictions come in."""
+    frames = range(8, num_frames)
+    if form == "numbered":
+        write_images(root / video, num_frames, name="{:04d}.png")
+    elif form == "below the database":
+        write_images(root / "DIEM" / video, num_frames)
+    elif form == "from zero":
+        write_images(root / video, num_frames, begin=0, name="{:05d}.png", origin=0)
+    elif form == "predicted maps":
+        write_images(root / video / "maps", num_frames, name="map_{:06d}.png", origin=0)
+    else:
+        path = root / video / "saliency.npz" if form == "predicted archive" else root / f"{video}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        saliency = np.stack([make_map(0, frame) for frame in frames]).astype(np.float32) / 255
+        np.savez(path, saliency=saliency, index=np.array(frames))
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["numbered", "below the database", "from zero", "predicted maps", "archive", "predicted archive"],
+)
+def test_forms_of_predictions_score_alike(form: str, data: Path, tmp_path: Path) -> None:
+    videos = videos_of(data)
+    for entry in videos:
+        write_form(tmp_path / "maps", form, entry.video, entry.num_frames)
+    arguments = (
+        "--data",
+        data,
+        "--predictions",
+        tmp_path / "maps",
+        "--databases",
+        "DIEM",
+        "--jobs",
+        1,
+        "--quiet",
+    )
+    evaluate(*arguments, "--output", tmp_path / "out", "--no-report")
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: make_map(0, f)) for e in videos], axis=0
+    )
+    tolerance = 1e-6 if "archive" in form else 1e-12  # float32 there
+    np.testing.assert_allclose(list(scores_of(tmp_path / "out").values()), expected, rtol=0, atol=tolerance)
+    # The maps are the same in every split, so they are scored once.
+    assert len(list((tmp_path / "out" / "videos").rglob("*.json"))) == len(videos)
+
+
+def test_saliency_videos(data: Path, tmp_path: Path) -> None:
+    from stavis import media
+
+    videos = videos_of(data)
+    for entry in videos:
+        with media.VideoWriter(
+            tmp_path / "maps" / f"{entry.video}.mp4", width=SIZE[1], height=SIZE[0], frame_rate=25
+        ) as writer:
+            for frame in range(entry.num_frames + 2):
+                writer.write(np.repeat(make_map(0, frame, SIZE)[..., None], 3, axis=2))
+    out = tmp_path / "out"
+    evaluate(
+        "--data",
+        data,
+        "-p",
+        tmp_path / "maps",
+        "--databases",
+        "DIEM",
+        "-j",
+        1,
+        "-q",
+        "-o",
+        out,
+        "--no-report",
+    )
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: make_map(0, f, SIZE)) for e in videos],
+        axis=0,
+    )
+    # The video is compressed: a shift by a frame would change the scores by 0.05 and more.
+    np.testing.assert_allclose(list(scores_of(out).values())[:3], expected[:3], rtol=0, atol=0.02)
+    assert load(out / "scores.json")["databases"]["DIEM"]["num_maps_beyond"] == 3 * 2 * len(videos)
+
+
+def test_a_database_is_one_pooled_mean_over_its_lists(data: Path, tmp_path: Path) -> None:
+    """As the authors have it: the lists of splits that differ in size, a video in two of them."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    first, second = videos_of(root, "AVAD")
+    lists = {1: [first, second], 2: [second], 3: [second]}
+    for split, entries in lists.items():
+        text = "".join(f"{e.video} {e.num_frames} {e.frame_rate}\n" for e in entries)
+        Layout(root).fold_list("AVAD", "test", split).write_text(text)
+        for number, entry in enumerate(entries):
+            folder = tmp_path / "run" / f"split{split}_results" / "avad" / entry.video
+            write_images(folder, entry.num_frames, seed=10 * split + number)
+    out = tmp_path / "out"
+    evaluate("--data", root, "-p", tmp_path / "run", "-o", out, "-j", 1, "-q", "--no-report")
+    scores = load(out / "scores.json")["databases"]["AVAD"]
+    with (out / "videos.csv").open() as file:
+        lines = [float(row["cc"]) for row in csv.DictReader(file)]
+    assert len(lines) == 4
+    assert scores["cc"] == pytest.approx(np.mean(lines), abs=1e-15)
+    assert scores["cc"] != pytest.approx(np.mean([s["cc"] for s in scores["splits"].values()]), abs=1e-4)
+
+
+# --- Protocols --------------------------------------------------------------------------------------------------------
+
+
+def test_protocols_take_other_negatives(data: Path, published: Path, tmp_path: Path) -> None:
+    results = {}
+    for protocol in ("stavis", "cross-video", "tuebingen"):
+        out = tmp_path / protocol
+        evaluate(
+            "--data", data, "-p", published, "-o", out, "--protocol", protocol, "-j", 1, "-q", "--no-report"
+        )
+        results[protocol] = scores_of(out)
+    for metric in ("cc", "sim", "nss", "auc_judd"):
+        assert len({scores[metric] for scores in results.values()}) == 1
+    assert len({scores["auc_shuffled"] for scores in results.values()}) == 3
+
+    # One frame by the plain function: all frames of the other video are its negatives.
+    layout = Layout(data)
+    one, other = videos_of(data)
+    fixated = maps.read_fixation_map(layout.fixation_map("DIEM", one.video, 8))
+    counts = sum(
+        maps.read_fixation_map(layout.fixation_map("DIEM", other.video, t)).astype(int)
+        for t in range(other.num_frames)
+    )
+    saliency = maps.resize(maps.postprocess(make_map(10, 8)), SIZE)
+    for protocol in ("cross-video", "tuebingen"):
+        expected = metrics.auc_shuffled(saliency, fixated, counts, protocol=protocol)
+        actual = frame_scores(tmp_path / protocol)["DIEM", 1, one.video]["auc_shuffled"][0]
+        assert actual == pytest.approx(expected, abs=1e-12)
+
+
+def test_quirk_of_fixation_values(data: Path, published: Path, tmp_path: Path) -> None:
+    """Pixels above 1 are fixated, but under "reference" stay among the negatives."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    entry = videos_of(root)[0]
+    path = Layout(root).fixation_map("DIEM", entry.video, 8)
+    fixations = maps.read_fixation_map(path)
+    maps.write_fixation_map(path, fixations.astype(np.uint8) * 3)
+    frames = {}
+    for quirks in ("reference", "fixed"):
+        out = tmp_path / quirks
+        evaluate("--data", root, "-p", published, "-o", out, "--quirks", quirks, "-j", 1, "-q", "--no-report")
+        frames[quirks] = frame_scores(out)["DIEM", 1, entry.video]["auc_shuffled"]
+    assert frames["reference"][0] != frames["fixed"][0]
+    assert frames["reference"][1:] == frames["fixed"][1:]
+
+
+# --- Bad input --------------------------------------------------------------------------------------------------------
+
+
+def refuse(*arguments: object) -> str:
+    with pytest.raises(StavisError) as caught:
+        evaluate(*arguments, "--jobs", 1, "--quiet", "--no-report")
+    return str(caught.value)
+
+
+def video_folder(published: Path, data: Path, split: int = 1) -> Path:
+    return published / f"split{split}_results" / "diem" / videos_of(data)[0].video
+
+
+def test_missing_and_surplus_maps_are_counted(data: Path, published: Path, tmp_path: Path) -> None:
+    folder = video_folder(published, data)
+    num_frames = videos_of(data)[0].num_frames
+    (folder / "pred_sal_000010.png").unlink()
+    for number in (num_frames + 1, num_frames + 2):
+        Image.fromarray(make_map(0, 0)).save(folder / f"pred_sal_{number:06d}.png")
+    printed = evaluate("--data", data, "-p", published, "-o", tmp_path / "out", "-j", 1, "--no-report")
+    assert "1 frames without a map" in printed
+    scores = load(tmp_path / "out" / "scores.json")["databases"]["DIEM"]
+    assert (scores["num_missing_frames"], scores["num_maps_beyond"]) == (1, 2)
+    frames = frame_scores(tmp_path / "out")["DIEM", 1, videos_of(data)[0].video]["frame"]
+    assert frames == [9, *range(11, num_frames + 1)]
+
+
+def test_missing_videos(data: Path, published: Path, tmp_path: Path) -> None:
+    shutil.rmtree(video_folder(published, data))
+    arguments = ("--data", data, "--predictions", published, "--output", tmp_path / "out")
+    message = refuse(*arguments)
+    assert "no maps of 1 of 6 videos" in message
+    assert "splits that are whole: 2, 3" in message
+    printed = evaluate(*arguments, "--allow-missing", "--jobs", 1, "--no-report")
+    assert "1 videos without maps left out" in printed
+    assert len(load(tmp_path / "out" / "scores.json")["missing_videos"]) == 1
+
+
+def test_predictions_of_another_data_set(data: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "run" / "split1_results" / "diem" / "elsewhere", 12)
+    message = refuse("--data", data, "--predictions", tmp_path / "run", "--output", tmp_path / "out")
+    assert "no maps of any" in message
+    assert "elsewhere" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_another_video_beyond_its_end(data: Path, published: Path, tmp_path: Path) -> None:
+    """None of the frames can be scored: undefined, not 0 and not left out."""
+    folder = video_folder(published, data)
+    for path in folder.iterdir():
+        path.rename(folder / f"pred_sal_{int(path.stem[-6:]) + 500:06d}.png")
+    printed = evaluate("--data", data, "-p", published, "-o", tmp_path / "out", "-j", 1)
+    assert "frames without a map" in printed
+    scores = load(tmp_path / "out" / "scores.json")["databases"]["DIEM"]
+    assert scores["cc"] is None
+    assert scores["splits"]["2"]["cc"] is not None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_unreadable_maps(damage: str, data: Path, published: Path, tmp_path: Path) -> None:
+    path = video_folder(published, data) / "pred_sal_000011.png"
+    path.write_bytes({"truncated": path.read_bytes()[:60], "text": b"not an image", "empty": b""}[damage])
+    message = refuse("--data", data, "--predictions", published, "--output", tmp_path / "out")
+    assert str(path) in message
+    assert "unreadable" in message
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda p: p.write_bytes(b""), "not a MATLAB 5 file"),
+        (lambda p: p.unlink(), "1 of 14 fixation maps missing (number 3)"),
+        (lambda p: maps.write_fixation_map(p, np.zeros((10, 20), np.uint8)), "20x10 pixels"),
+    ],
+)
+def test_bad_fixation_files(
+    break_it: Callable[[Path], None], message: str, data: Path, published: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    break_it(Layout(root).fixation_map("DIEM", videos_of(root)[0].video, 2))
+    assert message in refuse("--data", root, "--predictions", published, "--output", tmp_path / "out")
+
+
+def test_density_map_of_another_size(data: Path, published: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    path = Layout(root).density_map("DIEM", videos_of(root)[0].video, 9)
+    Image.fromarray(np.zeros((36, 64), np.uint8)).save(path)
+    assert "64x36 pixels" in refuse("--data", root, "--predictions", published, "--output", tmp_path / "out")
+
+
+def test_bad_folders_of_maps(data: Path, tmp_path: Path) -> None:
+    for number, (name, message) in enumerate(
+        [("map.png", "does not end with a number"), ("0009.jpg", "maps of the same frame")]
+    ):
+        root = tmp_path / str(number)
+        for entry in videos_of(data):
+            write_images(root / entry.video, entry.num_frames, name="{:04d}.png")
+            Image.fromarray(make_map(0, 0)).save(root / entry.video / name)
+        arguments = ("--data", data, "-p", root, "--databases", "DIEM", "-o", tmp_path / f"out{number}")
+        assert message in refuse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"maps": np.zeros((3, 4, 4))}, "has no arrays saliency and index"),
+        ({"saliency": np.zeros((3, 4)), "index": np.arange(3)}, "(N, h, w)"),
+        ({"saliency": np.zeros((3, 4, 4)), "index": np.arange(2)}, "a frame from 0"),
+        ({"saliency": np.zeros((2, 4, 4)), "index": np.array([9, 9])}, "names a frame twice"),
+        ({"saliency": np.full((1, 4, 4), np.nan), "index": np.array([9])}, "not finite"),
+    ],
+)
+def test_bad_archives(arrays: dict[str, np.ndarray], message: str, data: Path, tmp_path: Path) -> None:
+    for entry in videos_of(data):
+        (tmp_path / "maps").mkdir(exist_ok=True)
+        np.savez(tmp_path / "maps" / f"{entry.video}.npz", **arrays)
+    arguments = ("--data", data, "--databases", "DIEM", "-p", tmp_path / "maps", "-o", tmp_path / "out")
+    assert message in refuse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--predictions", "nowhere"), "no such folder"),
+        ((), "nothing to score"),
+        (("--baseline", "centre"), "allowed: center, uniform, train-mean, inter-observer"),
+        (("--baseline", "center", "--shard", "3/2"), "i/n is allowed"),
+        (("--baseline", "center", "--databases", "SumMe"), "allowed: AVAD, DIEM"),
+        (("--baseline", "center", "--first-frame", "12"), "has 11 frames"),
+        (("--baseline", "inter-observer"), "observers.npz"),
+        (("--baseline", "center", "--merge"), "run all shares first"),
+    ],
+)
+def test_bad_settings(arguments: tuple[str, ...], message: str, data: Path, tmp_path: Path) -> None:
+    assert message in refuse("--data", data, "--output", tmp_path / "out", *arguments)
+
+
+# --- Going on, sharing ------------------------------------------------------------------------------------------------
+
+
+def test_goes_on_and_notices_new_maps(data: Path, published: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = (
+        "--data",
+        data,
+        "--predictions",
+        published,
+        "--output",
+        out,
+        "--jobs",
+        1,
+        "--quiet",
+        "--no-report",
+    )
+    evaluate(*arguments)
+    before = scores_of(out)
+    files = sorted((out / "videos").rglob("*.json"))
+    times = [path.stat().st_mtime_ns for path in files]
+    files[0].unlink()
+    evaluate(*arguments)
+    assert [path.stat().st_mtime_ns for path in files][1:] == times[1:]
+    assert scores_of(out) == before
+    Image.fromarray(make_map(3, 3)).save(video_folder(published, data) / "pred_sal_000010.png")
+    evaluate(*arguments)
+    assert scores_of(out) != before
+    assert "other settings" in refuse(*arguments[:6], "--protocol", "tuebingen")
+    evaluate(*arguments, "--protocol", "tuebingen", "--overwrite")
+
+
+def test_shares_merge_to_the_same(data: Path, published: Path, tmp_path: Path) -> None:
+    arguments = ("--data", data, "--predictions", published, "--quiet", "--no-report")
+    evaluate(*arguments, "--output", tmp_path / "whole", "--jobs", 2, "--format", "parquet")
+    shared = (*arguments, "--output", tmp_path / "shared", "--jobs", 1)
+    evaluate(*shared, "--shard", "1/2")
+    assert "run all shares first" in refuse(*shared[:4], "--output", tmp_path / "shared", "--merge")
+    assert not (tmp_path / "shared" / "scores.json").exists()
+    evaluate(*shared, "--shard", "2/2")
+    evaluate(*shared, "--merge")
+    assert scores_of(tmp_path / "shared") == scores_of(tmp_path / "whole")
+    frames = (tmp_path / "whole" / "frames.csv").read_text()
+    assert frames == (tmp_path / "shared" / "frames.csv").read_text()
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "whole" / "frames.parquet")
+    assert parquet.num_rows == len(frames.splitlines()) - 1
+
+
+# --- Baselines --------------------------------------------------------------------------------------------------------
+
+
+def test_baselines(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = "center,uniform,train-mean"
+    evaluate(
+        "--data", data, "--databases", "DIEM", "--baseline", names, "-o", out, "-j", 1, "-q", "--no-report"
+    )
+    record = load(out / "scores.json")
+    assert record["databases"] == {}
+    scores = {name: of_databases["DIEM"] for name, of_databases in record["baselines"].items()}
+    assert list(scores) == names.split(",")
+    for metric, chance in (("cc", 0), ("nss", 0), ("auc_shuffled", 0.5)):
+        assert abs(scores["uniform"][metric] - chance) < 0.15
+
+    # The centre prior by its formula, for a picture that is wider than high.
+    half = (np.arange(112) + 0.5) / 56 - 1
+    across, down = np.meshgrid(half, half * SIZE[0] / SIZE[1])
+    centre = np.exp(-(across**2) / (2 * 0.23) - down**2 / (2 * 0.23 * 0.45))
+    videos = videos_of(data)
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: centre) for e in videos], axis=0
+    )
+    np.testing.assert_allclose([scores["center"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
+
+    # The training mean from the training videos, not from those that it is scored on.
+    means = []
+    for entry in read_fold_list(Layout(data).fold_list("DIEM", "train", 1)):
+        paths = [Layout(data).density_map("DIEM", entry.video, t) for t in range(entry.num_frames)]
+        small = [np.maximum(maps.resize(maps.read_density_map(p), (112, 112)), 0) for p in paths]
+        means.append(np.mean([density / density.sum() for density in small], axis=0))
+    mean = np.mean(means, axis=0)
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: mean) for e in videos], axis=0
+    )
+    np.testing.assert_allclose([scores["train-mean"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with known observers: three who look at the same place, and in one frame a fourth elsewhere."""
+    layout = write_data_set(tmp_path_factory.mktemp("watched"), ["DIEM"], num_frames=(12,), audio=False)
+    rng = np.random.default_rng(0)
+    for entry in videos_of(layout.root):
+        rows = []
+        for frame in range(entry.num_frames):
+            spot = np.array([30 + 5 * frame, 20 + 3 * frame])
+            rows += [(o, frame, *(spot + rng.uniform(-1, 1, 2))) for o in range(3)]
+        rows.append((3, 10, 5.0, 65.0))
+        observer, frames, x, y = map(np.array, zip(*rows, strict=True))
+        for frame in range(entry.num_frames):
+            fixations = np.zeros(SIZE, np.uint8)
+            here = frames == frame
+            fixations[y[here].astype(int), x[here].astype(int)] = 1
+            maps.write_fixation_map(layout.fixation_map("DIEM", entry.video, frame), fixations)
+        folder = layout.annotations_folder("DIEM", entry.video)
+        np.savez(
+            folder / "observers.npz",
+            observer=observer,
+            frame=frames,
+            x=x,
+            y=y,
+            names=np.array(["a", "b", "c", "d"]),
+            known=np.array(True),
+        )
+        record = {
+            "video": entry.video,
+            "num_frames": entry.num_frames,
+            "frame_rate": entry.frame_rate,
+            "inputs": {},
+            "gaze": {"sigma_pixels": 5.0},
+        }
+        (folder / "prepare.json").write_text(json.dumps(record))
+    return layout.root
+
+
+def test_inter_observer(watched: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("--data", watched, "--baseline", "inter-observer", "--output", out, "--jobs", 1, "--quiet")
+    evaluate(*arguments, "--no-report")
+    entry = videos_of(watched)[0]
+    scores = frame_scores(out, "inter-observer")["DIEM", 1, entry.video]
+    assert scores["frame"] == [9, 10, 11, 12]
+    agreeing = [i for i, frame in enumerate(scores["frame"]) if frame != 11]
+    odd = scores["frame"].index(11)
+    for i in agreeing:
+        assert scores["cc"][i] > 0.9
+        assert scores["nss"][i] > 4
+        assert scores["auc_judd"][i] > 0.98
+    assert scores["nss"][odd] < min(scores["nss"][i] for i in agreeing)
+
+    # The frame of the fourth observer by hand: each against a map of the others.
+    from stavis.data.gaze.observers import read_observers
+
+    gaze = read_observers(Layout(watched).annotations_folder("DIEM", entry.video) / "observers.npz")
+    here = np.flatnonzero(gaze.frame == 10)
+    expected = []
+    for left_out in here:
+        others, own = np.zeros(SIZE), np.zeros(SIZE)
+        for row in here:
+            target = own if row == left_out else others
+            target[int(gaze.y[row]), int(gaze.x[row])] += 1
+        saliency = maps.postprocess(maps.density_from_fixations(others, 5.0))
+        expected.append(metrics.nss(saliency, own))
+    assert scores["nss"][odd] == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+# --- Comparison -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(data: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two evaluations, the second of better maps: the density maps themselves, somewhat blurred."""
+    layout = Layout(data)
+    for entry in videos_of(data):
+        write_images(tmp_path / "weak" / entry.video, entry.num_frames)
+        for frame in range(8, entry.num_frames):
+            density = maps.read_density_map(layout.density_map("DIEM", entry.video, frame))
+            path = tmp_path / "strong" / entry.video / f"{frame + 1:04d}.png"
+            maps.write_map(path, maps.to_8bit(maps.blur(density, 3)))
+    for name in ("weak", "strong"):
+        arguments = ("--databases", "DIEM", "-o", tmp_path / f"{name}_scores", "-j", 1, "-q", "--no-report")
+        evaluate("--data", data, "-p", tmp_path / name, *arguments)
+    return tmp_path / "weak_scores", tmp_path / "strong_scores"
+
+
+def test_compare(two: tuple[Path, Path], tmp_path: Path) -> None:
+    weak, strong = two
+    printed = evaluate("--compare", weak, strong, weak, "--output", tmp_path / "out")
+    assert "strong_scores" in printed
+    better, same = load(tmp_path / "out" / "comparison.json")["comparisons"]
+    for metric in OCTAVE_NAMES:
+        change = better["databases"]["DIEM"][metric]
+        assert change["difference"] == pytest.approx(change["after"] - change["before"], abs=1e-12)
+        assert change["interval"][0] <= change["difference"] <= change["interval"][1]
+        assert same["databases"]["DIEM"][metric]["difference"] == 0
+        assert same["databases"]["DIEM"][metric]["interval"] == [0, 0]
+    assert better["databases"]["DIEM"]["cc"]["interval"][0] > 0
+    for video in better["videos"]:
+        assert video["cc"]["interval"][0] > 0
+    assert (tmp_path / "out" / "comparison.csv").read_text().count("\n") == 1 + 2 * 2
+    back = evaluate("--compare", strong, weak, "--output", tmp_path / "back")
+    assert "-" in back
+    reverse = load(tmp_path / "back" / "comparison.json")["comparisons"][0]["databases"]["DIEM"]
+    for metric, change in better["databases"]["DIEM"].items():
+        assert reverse[metric]["difference"] == pytest.approx(-change["difference"], abs=1e-12)
+
+
+def test_compare_refuses(two: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
+    weak, _ = two
+    with pytest.raises(StavisError, match="two folders"):
+        evaluate("--compare", weak)
+    with pytest.raises(StavisError, match="no evaluation in it"):
+        evaluate("--compare", weak, tmp_path)
+    evaluate("--data", data, "-p", tmp_path / "weak", "--databases", "DIEM", "-o", tmp_path / "c", "-j", 1, "-q",
+             "--no-report", "--protocol", "cross-video")  # fmt: skip
+    with pytest.raises(StavisError, match="protocol"):
+        evaluate("--compare", weak, tmp_path / "c")
+    with pytest.raises(StavisError, match="with --compare only"):
+        evaluate(weak)
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    """Of many videos of correlated frames, about 95 % of the intervals contain the true mean."""
+    from stavis.evaluation.bootstrap import interval_of_mean, interval_of_video
+
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(100):
+        noise = rng.normal(size=1100)
+        frames = np.convolve(noise, np.ones(10) / 10, "valid") + 0.5  # neighbours share nine of ten terms
+        low, high = interval_of_video(frames, 25)
+        inside += low <= 0.5 <= high
+    assert 85 <= inside <= 100
+    inside = sum(
+        low <= 0 <= high for low, high in (interval_of_mean(rng.normal(size=40)) for _ in range(200))
+    )
+    assert 175 <= inside <= 200
+    assert all(map(math.isnan, interval_of_mean(np.array([1.0, np.nan]))))
+
+
+# --- Our own maps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_path: Path) -> None:
+    """`stavis test` with quirks "reference" on the recorded data set, against the recorded predictions."""
+    import torch
+
+    import stavis
+    from stavis.testrun import RunSettings, SplitNetwork, run_test
+
+    data = goldens / "dataset" / "data"
+    for recorded_maps in sorted((goldens / "dataset" / "predictions").iterdir()):
+        model = stavis.STAViS(stavis.ModelConfig(modality=recorded_maps.name))  # type: ignore[arg-type]
+        state = {
+            name: torch.from_numpy(recipe.tensor(name, tuple(value.shape), 0)).to(value.dtype)
+            for name, value in model.state_dict().items()
+        }
+        model.load_state_dict(state)
+        model.eval()
+        out = tmp_path / recorded_maps.name
+        videos = find_test_videos(data, 1, None)
+        settings = RunSettings(quirks="reference")
+        run_test(
+            data,
+            videos,
+            out / "maps",
+            lambda split, m=model: SplitNetwork(m, "recipe", None),
+            settings,
+            quiet=True,
+        )
+        common = ("--data", data, "--split", 1, "--jobs", 1, "--quiet", "--no-report")
+        evaluate(*common, "-p", out / "maps", "-o", out / "ours")
+        evaluate(*common, "-p", recorded_maps, "-o", out / "theirs")
+        ours, theirs = (
+            load(out / "ours" / "scores.json")["databases"],
+            load(out / "theirs" / "scores.json")["databases"],
+        )
+        for database in theirs:
+            for metric in OCTAVE_NAMES:
+                tolerance = 2e-3 if metric in ("cc", "sim", "nss") else 1e-2
+                assert abs(ours[database][metric] - theirs[database][metric]) <= tolerance, (database, metric)

@@ -26,6 +26,12 @@ class FrameFormat(StrEnum):
 
 
 def evaluate(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="With --compare: folders of evaluations, the one to compare with first.", metavar="[A B...]"
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data folder in the published layout.")] = None,
     predictions: Annotated[
         Path | None,
@@ -80,6 +86,10 @@ def evaluate(
     frame_format: Annotated[
         FrameFormat, typer.Option("--format", help="parquet: write frames.parquet beside frames.csv.")
     ] = FrameFormat.CSV,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare the evaluations in A B ... instead of making one.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Score anew what is finished.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table; errors only.")
@@ -87,13 +97,20 @@ def evaluate(
 ) -> None:
     """Score saliency maps of the test videos, frame by frame, as the published MATLAB code does.
 
-    Writes scores.json, tables (Markdown, LaTeX), frames.csv and videos.csv to OUTPUT. Run again, it goes
+    Writes scores.json, tables (Markdown, LaTeX), frames.csv, videos.csv and report.html to OUTPUT. Run again, it goes
     on with the videos that are not finished.
+
+    stavis evaluate --compare A B shows how B's scores differ from A's, with intervals.
     """
     from stavis.errors import StavisError
 
+    if compare:
+        _compare(folders or [], output, quiet)
+        return
+    if folders:
+        raise StavisError(f"{folders[0]}: folders are given with --compare only")
     if data is None or output is None:
-        raise StavisError("--data and --output are needed")
+        raise StavisError("--data and --output are needed; --compare A B needs neither")
 
     from stavis.data.workers import default_jobs
     from stavis.evaluation.evaluate import EvaluationSettings, claim, make_plan, run
@@ -128,11 +145,15 @@ def evaluate(
     summary = summarise(plan, record)
     write_summary(output, summary, parquet=frame_format is FrameFormat.PARQUET)
     write_tables(output, summary)
+    if report:
+        from stavis.report import write_report
+
+        write_report(output / "report.html", summary, data)
     if not quiet:
-        _show(output, summary)
+        _show(output, summary, report)
 
 
-def _show(output: Path, summary: "Summary") -> None:
+def _show(output: Path, summary: "Summary", report: bool) -> None:
     from rich.console import Console
 
     from stavis.evaluation.tables import remark_lines, score_rows, terminal_table
@@ -147,7 +168,7 @@ def _show(output: Path, summary: "Summary") -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for database in summary.skipped_databases:
         typer.echo(f"{database}: no predictions, left out", err=True)
-    typer.echo(f"{output / 'scores.json'}", err=True)
+    typer.echo(f"{output / ('report.html' if report else 'scores.json')}", err=True)
 
 
 def _split_names(texts: list[str] | None) -> list[str] | None:
@@ -174,3 +195,39 @@ def _parse_shard(text: str | None) -> tuple[int, int]:
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
         raise StavisError(f"--shard is {text!r}; i/n is allowed, with i from 1 to n: 2/8")
     return int(number), int(total)
+
+
+def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
+    from rich.console import Console
+
+    from stavis.errors import StavisError
+    from stavis.evaluation.compare import (
+        LEGEND,
+        compare,
+        database_table,
+        read_evaluation,
+        video_table,
+        write_comparison,
+    )
+
+    if len(folders) < 2:
+        raise StavisError("--compare needs two folders of evaluations or more: stavis evaluate --compare A B")
+    first, *others = [read_evaluation(folder) for folder in folders]
+    comparisons = [compare(first, other) for other in others]
+    if output is not None:
+        write_comparison(output, comparisons)
+    if quiet:
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    for comparison in comparisons:
+        console.print(video_table(comparison))
+    console.print(database_table(comparisons))
+    console.print(LEGEND, markup=False, highlight=False, soft_wrap=True)
+    for comparison in comparisons:
+        if comparison.only_in_one:
+            num = len(comparison.only_in_one)
+            typer.echo(
+                f"{comparison.after.folder}: {num} videos are in one of the two only, left out", err=True
+            )

@@ -22,7 +22,8 @@ class Interval(NamedTuple):
 def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     """95 % interval of the mean of a video's frames, by the circular block bootstrap (Politis and Romano 1992).
 
-    Neighbouring frames are much alike, and drawn one by one they would promise too much. So blocks of a second are.
+    Neighbouring frames are much alike, and drawn one by one they would promise too much. So blocks of a second are, or
+    of a quarter of the video where that is shorter.
 
     Args:
         values: (n,) a score or a difference of scores a frame; nan where undefined.
@@ -31,7 +32,7 @@ def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     values = values[~np.isnan(values)]
     if values.size < 2:
         return Interval(math.nan, math.nan)
-    length = min(max(1, round(frame_rate)), values.size)
+    length = max(1, min(round(frame_rate), values.size // 4))
     around = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values[: length - 1]]))])
     block_means = (around[length:] - around[:-length]) / length
     num_blocks = math.ceil(values.size / length)

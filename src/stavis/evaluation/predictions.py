@@ -38,6 +38,13 @@ class MapSource:
     kind: SourceKind
     path: Path
 
+    @staticmethod
+    def at(path: Path) -> "MapSource":
+        """The maps at a path, of the kind that it looks like."""
+        if path.is_dir():
+            return MapSource("images", path)
+        return MapSource("archive" if path.suffix == ".npz" else "video", path)
+
     def fingerprint(self) -> str:
         """Changes when a file is added, removed or written anew. Nothing is opened."""
         files = numbered_maps(self.path).values() if self.kind == "images" else [self.path]
@@ -97,13 +104,13 @@ def _source_in(base: Path, video: str) -> MapSource | None:
     folder = base / video
     for candidate in (folder, folder / "maps"):
         if candidate.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in candidate.iterdir()):
-            return MapSource("images", candidate)
+            return MapSource.at(candidate)
     for path in (base / f"{video}.npz", folder / "saliency.npz"):
         if path.is_file():
-            return MapSource("archive", path)
+            return MapSource.at(path)
     for path in (*(base / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES), folder / "saliency.mp4"):
         if path.is_file():
-            return MapSource("video", path)
+            return MapSource.at(path)
     return None
 
 

@@ -121,19 +121,21 @@ def remark_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
+    """The score table, and below it what is to be said about it."""
     head = ["database", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos", "frames"]
-    lines = [_markdown_line(head), _markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
+    lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
     for row in rows:
         digits = 3 if row.method == "published" else 4
         cells = [row.database, METHOD_NAMES.get(row.method, row.method)]
         cells += [format_score(value, digits) for value in row.values]
         cells += ["" if n is None else str(n) for n in (row.num_videos, row.num_frames)]
-        lines.append(_markdown_line(cells))
+        lines.append(markdown_line(cells))
     remarks = remark_lines(rows)
     return "\n".join([*lines, *([""] if remarks else []), *(f"- {line}" for line in remarks)]) + "\n"
 
 
-def _markdown_line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -1,0 +1,315 @@
+"""How the scores of one evaluation differ from another's on the same videos."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from stavis.errors import StavisError
+from stavis.evaluation.bootstrap import Float64, Interval, interval_of_mean, interval_of_video
+from stavis.evaluation.evaluate import read_run
+from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores
+from stavis.evaluation.summary import none_if_nan
+from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
+from stavis.files import write_text
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation's scores of its predictions.
+
+    Attributes:
+        name: What it is called in tables.
+        folder: Where it is.
+        run: The record of what was run.
+        videos: (database, video) -> split, or None where maps are the same in all -> scores.
+    """
+
+    name: str
+    folder: Path
+    run: dict[str, Any]
+    videos: dict[tuple[str, str], dict[int | None, VideoScores]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of the second evaluation minus that of the first.
+
+    Attributes:
+        before: The first's score.
+        after: The second's.
+        mean: The difference.
+        interval: Its 95 % interval.
+    """
+
+    before: float
+    after: float
+    mean: float
+    interval: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of the scores.
+
+    Attributes:
+        before: The evaluation that is compared with.
+        after: The one that is compared.
+        videos: (database, video) -> metric -> difference; the interval tells how the video's seconds differ.
+        databases: Database -> metric -> difference, each video counting once; the interval tells how videos differ.
+        only_in_one: Videos that one of the two does not have.
+    """
+
+    before: Evaluation
+    after: Evaluation
+    videos: dict[tuple[str, str], dict[str, Difference]]
+    databases: dict[str, dict[str, Difference]]
+    only_in_one: list[tuple[str, str]]
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Reads what `stavis evaluate` left in a folder.
+
+    Raises:
+        StavisError: It is no evaluation, or one without predictions.
+    """
+    run = read_run(folder)
+    videos: dict[tuple[str, str], dict[int | None, VideoScores]] = {}
+    for path in sorted((folder / "videos").glob(f"*/*/{PREDICTIONS}*.json")):
+        found = read_scores(path)
+        if found is not None:
+            scores, _ = found
+            videos.setdefault((scores.database, scores.video), {})[scores.split] = scores
+    if not videos:
+        raise StavisError(f"{folder}: an evaluation without predictions; there is nothing to compare")
+    return Evaluation(_name(folder, run), folder, run, videos)
+
+
+def _name(folder: Path, run: dict[str, Any]) -> str:
+    test_run = run["test_run"]
+    sound = test_run.get("settings", {}).get("audio") if isinstance(test_run, dict) else None
+    name = folder.resolve().name
+    return name if sound is None or sound in name else f"{name} (sound {sound})"
+
+
+def compare(before: Evaluation, after: Evaluation) -> Comparison:
+    """Pairs the scores of two evaluations frame by frame.
+
+    Only frames in which a metric is defined in both count, and only videos that both have.
+
+    Raises:
+        StavisError: They were made under different settings, or have no video in common.
+    """
+    for key, value in before.run["settings"].items():
+        if after.run["settings"].get(key) != value:
+            raise StavisError(
+                f"{after.folder}: evaluated with {key} {after.run['settings'].get(key)!r}, {before.folder} with "
+                f"{value!r}; only scores under the same settings can be compared"
+            )
+    common = [video for video in before.videos if video in after.videos]
+    if not common:
+        raise StavisError(f"{before.folder} and {after.folder} have no video in common")
+    videos = {video: _compare_video(before.videos[video], after.videos[video]) for video in common}
+    videos = {video: differences for video, differences in videos.items() if differences}
+    databases: dict[str, dict[str, Difference]] = {}
+    for database in dict.fromkeys(database for database, _ in videos):
+        of_database = [differences for (name, _), differences in videos.items() if name == database]
+        databases[database] = {m: _average([differences[m] for differences in of_database]) for m in METRICS}
+    only_in_one = sorted(before.videos.keys() ^ after.videos.keys() | set(common) - videos.keys())
+    return Comparison(before, after, videos, databases, only_in_one)
+
+
+def _compare_video(
+    before: dict[int | None, VideoScores], after: dict[int | None, VideoScores]
+) -> dict[str, Difference]:
+    """The differences of a video, of which its splits' maps count the same; empty if no split is in both."""
+    splits = set(before) | set(after)
+    pairs = [(before.get(split, before.get(None)), after.get(split, after.get(None))) for split in splits]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    differences = {}
+    for metric in METRICS if both else ():
+        parts = [_paired(a, b, metric) for a, b in both]
+        # Frame by frame the mean over the splits; they share what the frames have in common.
+        first, second = (_mean_of_rows([part[i] for part in parts]) for i in (0, 1))
+        difference = second - first
+        differences[metric] = Difference(
+            _mean(first),
+            _mean(second),
+            _mean(difference),
+            interval_of_video(difference, both[0][0].frame_rate),
+        )
+    return differences
+
+
+def _paired(before: VideoScores, after: VideoScores, metric: str) -> tuple[Float64, Float64]:
+    """(num_frames,) scores of both, nan in both where either has none."""
+    columns = []
+    for scores in (before, after):
+        column = np.full(max(before.num_frames, after.num_frames), np.nan)
+        column[scores.frames] = scores.of_metric(metric)
+        columns.append(column)
+    undefined = np.isnan(columns[0]) | np.isnan(columns[1])
+    columns[0][undefined] = columns[1][undefined] = np.nan
+    return columns[0], columns[1]
+
+
+def _mean_of_rows(rows: Sequence[Float64]) -> Float64:
+    """Element by element the mean of those that are not nan."""
+    values = np.stack(rows)
+    counts = (~np.isnan(values)).sum(axis=0)
+    sums = np.nansum(values, axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _mean(values: Float64) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _average(differences: Sequence[Difference]) -> Difference:
+    means = np.array([d.mean for d in differences])
+    return Difference(
+        _mean(np.array([d.before for d in differences])),
+        _mean(np.array([d.after for d in differences])),
+        _mean(means),
+        interval_of_mean(means),
+    )
+
+
+# --- Tables and files -------------------------------------------------------------------------------------------------
+
+
+def database_table(comparisons: Sequence[Comparison]) -> Table:
+    """Database by database: the first evaluation's scores, and how far each other one is from them."""
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("database")
+    table.add_column("evaluation")
+    for metric in METRIC_ORDER:
+        table.add_column(METRIC_NAMES[metric], justify="right")
+    table.add_column("videos", justify="right")
+    for row in _database_rows(comparisons):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def video_table(comparison: Comparison) -> Table:
+    """The difference of every video."""
+    table = Table(
+        header_style="bold", pad_edge=False, title=f"{comparison.after.name} - {comparison.before.name}"
+    )
+    table.add_column("database")
+    table.add_column("video")
+    for metric in METRIC_ORDER:
+        table.add_column(METRIC_NAMES[metric], justify="right")
+    for (database, video), differences in comparison.videos.items():
+        table.add_row(Text(database), Text(video), *(_signed(differences[m]) for m in METRIC_ORDER))
+    return table
+
+
+def _database_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    rows = []
+    databases = dict.fromkeys(database for comparison in comparisons for database in comparison.databases)
+    for database in databases:
+        for i, comparison in enumerate(comparisons):
+            differences = comparison.databases.get(database)
+            if differences is None:
+                continue
+            num = str(sum(name == database for name, _ in comparison.videos))
+            if i == 0:
+                scores = [format_score(differences[m].before) for m in METRIC_ORDER]
+                rows.append([database, comparison.before.name, *scores, num])
+            rows.append(["", comparison.after.name, *(_in_full(differences[m]) for m in METRIC_ORDER), num])
+    return rows
+
+
+def _in_full(difference: Difference) -> str:
+    low, high = difference.interval
+    return f"{_signed(difference)} [{_plus(low)}, {_plus(high)}]"
+
+
+def _signed(difference: Difference) -> str:
+    return _plus(difference.mean, 4) + ("*" if difference.is_clear else " ")
+
+
+def _plus(value: float, digits: int = 3) -> str:
+    return format_score(math.nan) if math.isnan(value) else f"{value:+.{digits}f}"
+
+
+LEGEND = (
+    "Below the first evaluation's scores: the others' differences from it, with 95 % intervals over videos "
+    "(resampled); * where that leaves out 0. Each video counts once, and only frames in which the metric is defined "
+    "in both."
+)
+
+
+def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
+    """Writes `comparison.json`, `comparison.csv` (a line a video) and `comparison.md`."""
+    write_text(output / "comparison.json", json.dumps(to_json(comparisons), indent=2, allow_nan=False) + "\n")
+    write_text(output / "comparison.csv", _csv(comparisons))
+    head = ["database", "evaluation", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos"]
+    lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
+    lines += [markdown_line([cell.strip() for cell in row]) for row in _database_rows(comparisons)]
+    write_text(output / "comparison.md", "\n".join([*lines, "", LEGEND]) + "\n")
+
+
+def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """What `comparison.json` holds."""
+
+    def of_metrics(differences: dict[str, Difference]) -> dict[str, Any]:
+        return {
+            metric: {
+                "before": none_if_nan(d.before),
+                "after": none_if_nan(d.after),
+                "difference": none_if_nan(d.mean),
+                "interval": [none_if_nan(end) for end in d.interval],
+            }
+            for metric, d in differences.items()
+        }
+
+    return {
+        "before": str(comparisons[0].before.folder),
+        "comparisons": [
+            {
+                "after": str(comparison.after.folder),
+                "databases": {name: of_metrics(d) for name, d in comparison.databases.items()},
+                "videos": [
+                    {"database": database, "video": video, **of_metrics(differences)}
+                    for (database, video), differences in comparison.videos.items()
+                ],
+                "only_in_one": [{"database": d, "video": v} for d, v in comparison.only_in_one],
+            }
+            for comparison in comparisons
+        ],
+    }
+
+
+def _csv(comparisons: Sequence[Comparison]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [
+        f"{m}{suffix}" for m in METRICS for suffix in ("_before", "_after", "_difference", "_low", "_high")
+    ]
+    writer.writerow(["before", "after", "database", "video", *columns])
+    for comparison in comparisons:
+        for (database, video), differences in comparison.videos.items():
+            values = [v for m in METRICS for v in _values(differences[m])]
+            cells = ["" if math.isnan(v) else v for v in values]
+            writer.writerow([comparison.before.folder, comparison.after.folder, database, video, *cells])
+    return text.getvalue()
+
+
+def _values(d: Difference) -> tuple[float, ...]:
+    return d.before, d.after, d.mean, *d.interval
