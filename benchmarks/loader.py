@@ -315,7 +315,7 @@ def measure_waiting(ways: dict[str, tuple[Dataset[Sample], int]], arguments: arg
     for workers in (0, arguments.workers):
         for name, (data, _) in ways.items():
             loader = make_loader(
-                data, arguments.batch_size * (arguments.steps + 2), workers, arguments.batch_size
+                data, arguments.batch_size * (arguments.steps + 1), workers, arguments.batch_size
             )
             waited, total = time_steps(iter(loader), step)
             table.add_row(name, str(workers), f"{total * 1000:.0f}", f"{100 * waited / total:.1f} %")
@@ -323,7 +323,7 @@ def measure_waiting(ways: dict[str, tuple[Dataset[Sample], int]], arguments: arg
 
 
 def time_steps(batches: Iterator[Sample], step: Callable[[Sample], None]) -> tuple[float, float]:
-    """Seconds a step waited for its batch, and in all; the first two steps, which warm up, are not counted."""
+    """Seconds a step waited for its batch, and in all; the first step, which warms up, is not counted."""
     waited, total, began = [], [], time.perf_counter()
     for batch in batches:
         loaded = time.perf_counter()
@@ -332,7 +332,7 @@ def time_steps(batches: Iterator[Sample], step: Callable[[Sample], None]) -> tup
         waited.append(loaded - began)
         total.append(done - began)
         began = done
-    return statistics.fmean(waited[2:]), statistics.fmean(total[2:])
+    return statistics.fmean(waited[1:]), statistics.fmean(total[1:])
 
 
 if __name__ == "__main__":

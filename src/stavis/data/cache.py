@@ -156,7 +156,7 @@ class FrameCache:
         settings: dict[str, Any] = {"part": part, "format": FORMAT_VERSION}
         if part == "wave":
             settings |= {"sample_rate": None if self.quirks.native_sample_rate else p.sample_rate}
-            return settings | {"av": importlib.metadata.version("av")}
+            return settings | {"av": _av_version()}
         settings |= {"intermediate_size": p.intermediate_size, "input_size": p.input_size}
         settings |= {"resize_filter": p.resize_filter, "final_resize_filter": p.final_resize_filter}
         settings |= {"pillow": PIL.__version__, "jpeg": features.version("jpg")}
@@ -190,13 +190,18 @@ class FrameCache:
         path = self.folder / "settings.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # not there yet; a note that is broken is written anew
             known = {}
         wanted = {
             self.prefix(file.part, file.entry).split("-")[2]: self._settings(file.part) for file in missing
         }
-        if not wanted.items() <= known.items():
+        if not wanted.keys() <= known.keys():
             write_text(path, json.dumps(known | wanted, indent=1) + "\n")
+
+
+@functools.cache
+def _av_version() -> str:
+    return importlib.metadata.version("av")
 
 
 def default_cache_folder(data_folder: Path) -> Path:
