@@ -761,20 +761,13 @@ def test_intervals_hold_what_they_promise() -> None:
 @pytest.mark.slow
 def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_path: Path) -> None:
     """`stavis test` with quirks "reference" on the recorded data set, against the recorded predictions."""
-    import torch
-
-    import stavis
-    from stavis.testrun import RunSettings, SplitNetwork, run_test
+    from stavis.model import ModelConfig
+    from stavis.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
+    from test_model import recipe_model
 
     data = goldens / "dataset" / "data"
     for recorded_maps in sorted((goldens / "dataset" / "predictions").iterdir()):
-        model = stavis.STAViS(stavis.ModelConfig(modality=recorded_maps.name))  # type: ignore[arg-type]
-        state = {
-            name: torch.from_numpy(recipe.tensor(name, tuple(value.shape), 0)).to(value.dtype)
-            for name, value in model.state_dict().items()
-        }
-        model.load_state_dict(state)
-        model.eval()
+        model = recipe_model(ModelConfig(modality=recorded_maps.name), recipe, 0).eval()
         out = tmp_path / recorded_maps.name
         videos = find_test_videos(data, 1, None)
         settings = RunSettings(quirks="reference")
