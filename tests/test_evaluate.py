@@ -247,6 +247,7 @@ def write_form(root: Path, form: str, video: str, num_frames: int) -> None:
         write_images(root / video, num_frames, begin=0, name="{:05d}.png", origin=0)
     elif form == "predicted maps":
         write_images(root / video / "maps", num_frames, name="map_{:06d}.png", origin=0)
+        Image.fromarray(make_map(0, 0)).save(root / video / "timeline.png")
     else:
         path = root / video / "saliency.npz" if form == "predicted archive" else root / f"{video}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """`stavis evaluate`: scores of predictions as the published protocol gives them, and their comparison."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,6 +112,9 @@ def evaluate(
         raise StavisError(f"{folders[0]}: folders are given with --compare only")
     if data is None or output is None:
         raise StavisError("--data and --output are needed; --compare A B needs neither")
+
+    # Videos are spread over processes; threads of each would only wait for one another. Before numpy is loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     from stavis.data.workers import default_jobs
     from stavis.evaluation.evaluate import EvaluationSettings, claim, make_plan, run

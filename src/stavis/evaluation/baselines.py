@@ -94,7 +94,14 @@ class _TrainingVideo:
 
 
 def train_mean_map(
-    layout: Layout, database: str, split: int, cache: Path, *, jobs: int, quiet: bool
+    layout: Layout,
+    database: str,
+    split: int,
+    cache: Path,
+    *,
+    jobs: int,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> Float64Map:
     """The mean density map of a database's training videos, each counting the same.
 
@@ -106,6 +113,7 @@ def train_mean_map(
         split: Whose train list.
         cache: Folder where the map is kept for a later run.
         jobs: Processes.
+        overwrite: Make it anew.
         quiet: Show no progress.
 
     Returns:
@@ -122,7 +130,7 @@ def train_mean_map(
         [database, MAP_SIDE, FRAMES_PER_TRAINING_VIDEO, [(e.video, e.num_frames) for e in entries]]
     )
     kept = cache / f"{database}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-    if kept.exists():
+    if kept.exists() and not overwrite:
         return np.asarray(np.load(kept, allow_pickle=False), dtype=np.float64)
     for entry in entries:
         there = find_files(layout, database, entry).density_maps

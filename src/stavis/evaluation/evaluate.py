@@ -316,9 +316,9 @@ def run(
         left = tuple(s for s in task.scored if overwrite or _read_current(task, s) is None)
         if left:
             todo.append(replace(task, scored=left))
-    todo = _with_train_means(todo, jobs, quiet)
+    todo = _with_train_means(todo, jobs, overwrite, quiet)
     if any(task.others for task in todo):
-        _count_other_videos(todo, jobs, quiet)
+        _count_other_videos(todo, jobs, overwrite, quiet)
     # The longest first, so that no process is left alone with it at the end.
     todo.sort(key=lambda task: -task.entry.num_frames * len(task.scored))
     name = "scores" if shard[1] == 1 else f"scores, share {shard[0]} of {shard[1]}"
@@ -384,7 +384,7 @@ def _identity(task: VideoTask, scored: ScoredMaps) -> dict[str, Any]:
     }
 
 
-def _with_train_means(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+def _with_train_means(tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
     wanted = dict.fromkeys(
         (task.database, scored.split)
         for task in tasks
@@ -393,7 +393,13 @@ def _with_train_means(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> lis
     )
     means = {
         (database, split): train_mean_map(
-            Layout(tasks[0].data), database, split, tasks[0].output / "train-mean", jobs=jobs, quiet=quiet
+            Layout(tasks[0].data),
+            database,
+            split,
+            tasks[0].output / "train-mean",
+            jobs=jobs,
+            overwrite=overwrite,
+            quiet=quiet,
         )
         for database, split in wanted
     }
@@ -531,13 +537,13 @@ def _counts_path(output: Path, database: str, entry: FoldEntry) -> Path:
     return output / "fixations" / database / f"{entry.video}_{entry.num_frames}.npz"
 
 
-def _count_other_videos(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> None:
+def _count_other_videos(tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> None:
     data, output = tasks[0].data, tasks[0].output
     wanted = dict.fromkeys((task.database, other) for task in tasks for other in task.others)
     todo = [
         (data, output, database, entry)
         for database, entry in wanted
-        if not _counts_path(output, database, entry).exists()
+        if overwrite or not _counts_path(output, database, entry).exists()
     ]
     total = sum(entry.num_frames for *_, entry in todo)
     run_parallel(

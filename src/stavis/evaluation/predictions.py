@@ -22,6 +22,7 @@ SourceKind = Literal["images", "archive", "video"]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
 ARCHIVE_KEYS = ("saliency", "index")
+OTHER_IMAGES = frozenset({"timeline"})  # what `stavis predict` puts beside its maps
 OWN_MAP_PREFIX = "map_"  # of the images that `stavis predict` writes, which it counts from 0
 
 
@@ -83,8 +84,9 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     """Looks for the maps of a video.
 
     Below `split<k>_results/<database>`, where <database> is its folder's name or the published short one, else below
-    `<database>`, else in `root` itself, it takes `<video>/` with images, also in `<video>/maps/`, `<video>.npz`,
-    `<video>/saliency.npz`, `<video>.<suffix of a video>` or `<video>/saliency.mp4`.
+    `<database>`, else in `root` itself, it takes `<video>/` with images, `<video>.npz` or `<video>` with a video's suffix.
+    What `stavis predict` leaves in `<video>/` is taken in the order pred_sal/, saliency.npz, maps/, saliency.mp4: the
+    nearer to the network's output first.
 
     Returns:
         The maps and whether they are of this split alone; None if there are none.
@@ -102,16 +104,24 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
 
 def _source_in(base: Path, video: str) -> MapSource | None:
     folder = base / video
-    for candidate in (folder, folder / "maps"):
-        if candidate.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in candidate.iterdir()):
+    for candidate in (folder, folder / "pred_sal"):
+        if _holds_images(candidate):
             return MapSource.at(candidate)
     for path in (base / f"{video}.npz", folder / "saliency.npz"):
         if path.is_file():
             return MapSource.at(path)
+    if _holds_images(folder / "maps"):
+        return MapSource.at(folder / "maps")
     for path in (*(base / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES), folder / "saliency.mp4"):
         if path.is_file():
             return MapSource.at(path)
     return None
+
+
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and any(
+        path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in OTHER_IMAGES for path in folder.iterdir()
+    )
 
 
 def describe_content(root: Path) -> str:
@@ -137,7 +147,13 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     Raises:
         StavisError: A name does not end with a number, two have the same one, or there are no images.
     """
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    paths = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.stem not in OTHER_IMAGES
+    ]
     numbers: dict[int, Path] = {}
     for path in sorted(paths):
         match = re.search(r"([0-9]+)$", path.stem)
