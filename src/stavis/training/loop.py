@@ -123,7 +123,7 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
         if not quiet:
             show(f"{run}: finished already")
         return Outcome(weights)
-    with heed_signals() as stop, explain_memory(recipe, processes), contextlib.ExitStack() as stack:
+    with explain_memory(recipe, processes), contextlib.ExitStack() as stack:
         training, validation = open_clips(recipe, processes, quiet=quiet)
         plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
         checkpoint = find_checkpoint(run, recipe, training)
@@ -135,6 +135,7 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
             log = stack.enter_context(open_log(run, recipe, state.position, processes))
         if not quiet:
             show(describe_start(run, plan, training, validation, state.position, recipe, processes.device))
+        stop = stack.enter_context(heed_signals())  # up to here a signal ends the program at once
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         loader = BatchLoader(training, recipe, processes.device, augment=True)
         measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None

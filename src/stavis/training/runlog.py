@@ -178,6 +178,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = {run: [record for record in read_metrics(run) if record["kind"] == "epoch"] for run in runs}
     if not any(epochs.values()):
@@ -193,6 +194,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
                     label = f"{run.name} {subset}"
                     axes.plot(x, y, line, color=f"C{number}", label=label, marker="." if len(x) < 30 else "")
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title({"loss": "loss", "cc": "CC", "nss": "NSS"}[score])
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")

@@ -126,12 +126,10 @@ def prepare_network(model: STAViS, recipe: Recipe, processes: Processes) -> nn.M
 
 
 def _check_device(recipe: Recipe, processes: Processes) -> None:
-    runtime = recipe.runtime
-    if processes.device.type == "cuda":
-        return
-    if runtime.batch_norm == "synchronised" and processes.world_size > 1:
+    runtime, device = recipe.runtime, processes.device
+    if runtime.batch_norm == "synchronised" and processes.world_size > 1 and device.type != "cuda":
         raise StavisError("runtime.batch_norm = 'synchronised' needs GPUs; on CPUs: 'local' or 'frozen'")
-    if runtime.precision != "float32":
+    if runtime.precision != "float32" and device.type == "cpu":
         # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions come out at 1e34.
         raise StavisError(
             f"runtime.precision = '{runtime.precision}' needs a GPU: "
