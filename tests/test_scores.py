@@ -96,12 +96,26 @@ def test_a_prediction_of_the_ground_truths_size_is_not_resized() -> None:
     )
 
 
-@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (19, 5000), (1, 1), (2, 3)])
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (19, 5000), (150, 1300), (1, 1), (2, 3)])
 def test_extreme_shapes(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     prediction, density = rng.random((17, 13)), (rng.random(size) * 255).astype(np.uint8)
     fixations, others = rng.random((2, *size)) < 0.3
     given_maps = (prediction, density, fixations, others)
+    assert_same(score_frame(*given_maps), plain_scores(*given_maps))
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+def test_tiles_that_hold_little(offset: int) -> None:
+    """Most tiles have no density at all, or lie below all fixated values, and take a shorter way."""
+    height, width = 3 * maps.TILE_SIZE[0] + 7, 2 * maps.TILE_SIZE[1] + 5
+    fixations = np.zeros((height, width), dtype=bool)
+    fixations[60:70:3, 20:60:9] = True
+    density = maps.to_8bit(maps.density_from_fixations(fixations, 8)) + np.uint8(offset)
+    rng = np.random.default_rng(0)
+    prediction = maps.resize(density, (70, 90)).clip(0) + rng.random((70, 90)) * 20
+    others = rng.random((height, width)) < 0.002
+    given_maps = (prediction, density, fixations, others & ~fixations)
     assert_same(score_frame(*given_maps), plain_scores(*given_maps))
 
 

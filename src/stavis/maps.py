@@ -28,7 +28,10 @@ MAP_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
 POSTPROCESSING_SIGMA = 2.0  # pixels of the prediction
 
-_BLOCK_PIXELS = 1 << 15  # resized at once: few enough for the cache, and to depend on few rows of the input
+TILE_SIZE = (
+    96,
+    320,
+)  # (height, width) in pixels that are worked on at once: they fit into the processor's cache
 
 
 # --- 8-bit maps -------------------------------------------------------------------------------------------------------
@@ -208,17 +211,17 @@ def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
     Raises:
         ValueError: The map is not two-dimensional or a size is below 1.
     """
-    resized = BlockwiseResize(saliency_map, size)
+    resized = TiledResize(saliency_map, size)
     result = np.empty(size)
-    for rows, block in resized.blocks():
-        result[rows] = block
+    for place, tile in resized.tiles():
+        result[place] = tile
     return result
 
 
-class BlockwiseResize:
-    """What `resize` gives, piece by piece, for work on a piece while it is in the processor's cache.
+class TiledResize:
+    """What `resize` gives, tile by tile, for work on a tile while it is in the processor's cache.
 
-    Going through the pieces twice costs less than keeping a large map.
+    Going through the tiles twice costs less than keeping a large map.
     """
 
     def __init__(self, saliency_map: Array, size: tuple[int, int]) -> None:
@@ -229,7 +232,6 @@ class BlockwiseResize:
         self.height, self.width = size
         if self.height < 1 or self.width < 1:
             raise ValueError(f"cannot resize to {self.height}x{self.width} pixels")
-        self._num_rows = max(8, _BLOCK_PIXELS // self.width)
         self._columns_done = values
         if values.shape[1] != self.width:
             self._columns_done = np.empty((values.shape[0], self.width))
@@ -243,22 +245,29 @@ class BlockwiseResize:
             return float(values.mean())
         return float((resize_weights(values.shape[0], self.height).sum(axis=0) @ values).mean() / self.height)
 
-    def blocks(self) -> Iterator[tuple[slice, Float64Map]]:
-        """Gives the pieces: a slice of the result's rows, and these rows.
+    def tiles(self) -> Iterator[tuple[tuple[slice, slice], Float64Map]]:
+        """Gives the tiles, of `TILE_SIZE` or less: the rows and columns of the result that one covers, and its values.
 
-        They are to be read only, and valid until the next piece: its memory is the same.
+        They are to be read only, and valid until the next tile: its memory is the same.
         """
         values = self._columns_done
+        tile_height, tile_width = TILE_SIZE
+        columns = [
+            slice(begin, min(begin + tile_width, self.width)) for begin in range(0, self.width, tile_width)
+        ]
         if values.shape[0] == self.height:
-            for begin in range(0, self.height, self._num_rows):
-                rows = slice(begin, min(begin + self._num_rows, self.height))
-                yield rows, values[rows]
+            for begin in range(0, self.height, tile_height):
+                rows = slice(begin, min(begin + tile_height, self.height))
+                for across in columns:
+                    yield (rows, across), values[rows, across]
             return
-        buffer = np.empty((self._num_rows, self.width))
-        for rows, used, weights in _weight_blocks(values.shape[0], self.height, self._num_rows):
-            block = buffer[: rows.stop - rows.start]
-            np.matmul(weights, values[used], out=block)
-            yield rows, block
+        buffer = np.empty(tile_height * tile_width)
+        for rows, used, weights in _weight_blocks(values.shape[0], self.height, tile_height):
+            for across in columns:
+                shape = (rows.stop - rows.start, across.stop - across.start)
+                tile = buffer[: math.prod(shape)].reshape(shape)
+                np.matmul(weights, values[used, across], out=tile)
+                yield (rows, across), tile
 
 
 @functools.lru_cache(maxsize=32)

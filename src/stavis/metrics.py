@@ -26,7 +26,7 @@ EPSILON = float(np.finfo(np.float64).eps)  # MATLAB's eps, inside the logarithms
 
 _CONSTANT_BELOW = 1e-12  # relative range: resizing a constant map leaves about 1e-15 of rounding noise
 _NUM_BINS = 1 << 12
-CHUNK = 1 << 15  # pixels handled at once, so that temporary arrays stay in the processor's cache
+_CHUNK = 1 << 15  # pixels handled at once, so that temporary arrays stay in the processor's cache
 
 
 # --- Two maps ---------------------------------------------------------------------------------------------------------
@@ -316,8 +316,8 @@ def _expected_auc_judd(values: Float64, fixated: Indices) -> float:
     if fixated.size == 0 or not math.isfinite(highest - lowest):
         return math.nan
     near = NearPixels(values[fixated], lowest, highest)
-    for begin in range(0, values.size, CHUNK):
-        near.add(values[begin : begin + CHUNK])
+    for begin in range(0, values.size, _CHUNK):
+        near.add(values[begin : begin + _CHUNK])
     return near.expected_auc_judd()
 
 
@@ -332,6 +332,8 @@ class NearPixels:
         """Begins with the (n,) values of the fixated pixels, n > 0, and the map's range."""
         self.thresholds = np.sort(fixated_values)
         self.num_pixels = 0
+        self.surely_below = float(self.thresholds[0]) - JITTER  # values below this are below all thresholds
+        self._num_below = 0
         self._lowest = lowest
         # Any scale is right, as long as binning never falls with rising values.
         self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
@@ -349,7 +351,9 @@ class NearPixels:
         return ((values - self._lowest) * self._scale).astype(np.intp)
 
     def add(self, values: Float64) -> None:
-        """Takes in a (k,) piece of the map. Best for speed is `CHUNK`."""
+        """Takes in a piece of the map, of any shape."""
+        values = values.reshape(-1)
+        self.num_pixels += values.size
         # What `_bins` does, in memory that is used again.
         if self._scaled.size < values.size:
             self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
@@ -357,9 +361,13 @@ class NearPixels:
         np.subtract(values, self._lowest, out=scaled)
         scaled *= self._scale
         np.copyto(bins, scaled, casting="unsafe")
-        self.num_pixels += values.size
         self._num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
         self._parts.append(values[self._is_near[bins].nonzero()[0]])
+
+    def add_low(self, num_pixels: int) -> None:
+        """Takes in pixels that are all below `surely_below`: their number is enough."""
+        self.num_pixels += num_pixels
+        self._num_below += num_pixels
 
     def expected_auc_judd(self) -> float:
         """The expectation, once every pixel has been added.
@@ -372,7 +380,7 @@ class NearPixels:
         if num_others == 0:
             return math.nan
         num_far = np.where(self._is_near, 0, self._num_in_bin)
-        num_far_below = np.cumsum(num_far)[self._first_bins]
+        num_far_below = self._num_below + np.cumsum(num_far)[self._first_bins]
         near, counts = _distinct(np.concatenate(self._parts))
         num_near_below = np.concatenate([[0], np.cumsum(counts)])
         # Where values are so large that the noise is lost in rounding, ties alone are undecided.

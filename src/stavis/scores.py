@@ -71,27 +71,19 @@ def score_frame(
         raise ValueError(f"a density map is (H, W), not {density.shape}")
     fixated, negative = _pixels_inside(fixations, density.shape), _pixels_inside(others, density.shape)
     height, width = density.shape
-    resized = maps.BlockwiseResize(maps.postprocess(prediction), (height, width))
+    resized = maps.TiledResize(maps.postprocess(prediction), (height, width))
 
-    # First pass: the range, and the pixels that count one by one.
-    lowest, highest = math.inf, -math.inf
-    at_fixated, at_negative = _Gather(fixated.positions), _Gather(negative.positions)
-    for rows, block in resized.blocks():
-        lowest, highest = min(lowest, float(block.min())), max(highest, float(block.max()))
-        begin = rows.start * width
-        at_fixated.add(begin, block)
-        at_negative.add(begin, block)
-    saliency = _Summary(lowest, highest, resized.mean())
+    at_fixated, at_negative = (_Gather(p.positions, (height, width)) for p in (fixated, negative))
+    saliency, density_summary = _first_pass(resized, density, at_fixated, at_negative)
     if not math.isfinite(saliency.mean):
         return FrameScores(*[math.nan] * 5)
-
+    cc, sim, nss, auc_judd = _second_pass(resized, saliency, density, density_summary, at_fixated.values)
+    positives, negatives = at_fixated.values, at_negative.values
     if protocol == "tuebingen":
-        auc_shuffled = metrics.exact_auc(
-            at_fixated.values, at_negative.values, fixated.counts, negative.counts
-        )
+        auc_shuffled = metrics.exact_auc(positives, negatives, fixated.counts, negative.counts)
     else:
-        auc_shuffled = metrics.stretched_grid_auc(at_fixated.values, at_negative.values, lowest, highest)
-    return FrameScores(*_full_size_scores(resized, saliency, density, at_fixated.values), auc_shuffled)
+        auc_shuffled = metrics.stretched_grid_auc(positives, negatives, saliency.lowest, saliency.highest)
+    return FrameScores(cc, sim, nss, auc_judd, auc_shuffled)
 
 
 def _pixels_inside(fixations: Array | Pixels, shape: tuple[int, ...]) -> Pixels:
@@ -108,46 +100,77 @@ def _pixels_inside(fixations: Array | Pixels, shape: tuple[int, ...]) -> Pixels:
 
 
 class _Gather:
-    """Collects the values at positions, (n,) and ascending, from a map that comes in pieces."""
+    """Collects the values at (n,) positions of a map that comes in tiles."""
 
-    def __init__(self, positions: Indices) -> None:
-        self.positions = positions
+    def __init__(self, positions: Indices, size: tuple[int, int]) -> None:
+        """Sorts the positions by the tile of `maps.TILE_SIZE` in which they lie."""
         self.values = np.empty(positions.size)
+        rows, columns = np.divmod(positions, size[1])
+        num_across = -(-size[1] // maps.TILE_SIZE[1])
+        tile_of = rows // maps.TILE_SIZE[0] * num_across + columns // maps.TILE_SIZE[1]
+        self._order = np.argsort(tile_of, kind="stable")
+        self._rows, self._columns = rows[self._order], columns[self._order]
+        self._ends = iter(np.cumsum(np.bincount(tile_of)).tolist())
         self._num_done = 0
 
-    def add(self, begin: int, block: Float64) -> None:
-        """Takes in a piece that begins at position `begin`."""
-        end = int(np.searchsorted(self.positions, begin + block.size))
-        here = slice(self._num_done, end)
-        self.values[here] = block.reshape(-1)[self.positions[here] - begin]
-        self._num_done = end
+    def add(self, place: tuple[slice, slice], tile: Float64) -> None:
+        """Takes in the next tile."""
+        here = slice(self._num_done, next(self._ends, self._num_done))
+        rows, columns = place
+        values = tile[self._rows[here] - rows.start, self._columns[here] - columns.start]
+        self.values[self._order[here]] = values
+        self._num_done = here.stop
 
 
 class _Summary(NamedTuple):
-    """The range of a map, and its mean."""
+    """A map's mean and range, and the largest value of each of its tiles."""
 
-    lowest: float
-    highest: float
     mean: float
+    lowest: float
+    tile_maxima: list[float]
+
+    @property
+    def highest(self) -> float:
+        return max(self.tile_maxima)
 
     @property
     def varies(self) -> bool:
-        return metrics.is_varied(self.lowest, self.highest)
+        return math.isfinite(self.mean) and metrics.is_varied(self.lowest, self.highest)
 
 
-def _full_size_scores(
-    resized: maps.BlockwiseResize, saliency: _Summary, density_map: Array, fixated_values: Float64
+def _first_pass(
+    resized: maps.TiledResize, density_map: Array, at_fixated: _Gather, at_negative: _Gather
+) -> tuple[_Summary, _Summary]:
+    """Summaries of the saliency and the density map, and the pixels that are looked at one by one."""
+    saliency = _Summary(resized.mean(), math.inf, [])
+    density = _Summary(float(density_map.mean()), float(density_map.min()), [])
+    lowest = math.inf
+    for place, tile in resized.tiles():
+        lowest = min(lowest, float(tile.min()))
+        saliency.tile_maxima.append(float(tile.max()))
+        density.tile_maxima.append(float(density_map[place].max()))
+        at_fixated.add(place, tile)
+        at_negative.add(place, tile)
+    return saliency._replace(lowest=lowest), density
+
+
+def _second_pass(
+    resized: maps.TiledResize,
+    saliency: _Summary,
+    density_map: Array,
+    density: _Summary,
+    fixated_values: Float64,
 ) -> tuple[float, float, float, float]:
-    """The second pass: CC, SIM, NSS and AUC-Judd.
+    """CC, SIM, NSS and AUC-Judd.
 
     Args:
         resized: The saliency map (H, W).
         saliency: Its summary, which is finite.
         density_map: (H, W).
+        density: Its summary.
         fixated_values: (n,) the saliency map at the fixated pixels.
     """
     num_pixels = density_map.size
-    density = _Summary(float(density_map.min()), float(density_map.max()), float(density_map.mean()))
     near = None
     if fixated_values.size:
         near = metrics.NearPixels(fixated_values, saliency.lowest, saliency.highest)
@@ -160,17 +183,27 @@ def _full_size_scores(
     shift = (density.mean - density.lowest) * ratio - (saliency.mean - saliency.lowest)
 
     saliency_squares = density_squares = products = shared = 0.0
-    s_buffer = d_buffer = np.empty((0, 0))
-    for rows, block in resized.blocks():
-        if near is not None:
-            near.add(block.reshape(-1))
-        if s_buffer.shape != block.shape:
-            s_buffer, d_buffer = np.empty((2, *block.shape))
-        s = np.subtract(block, saliency.mean, out=s_buffer)
-        d = d_buffer
-        np.copyto(d, density_map[rows])  # numpy converts and computes faster one after the other than at once
-        d -= density.mean
+    s_buffer, d_buffer = np.empty((2, math.prod(maps.TILE_SIZE)))
+    tiles = zip(resized.tiles(), saliency.tile_maxima, density.tile_maxima, strict=True)
+    for (place, tile), tile_maximum, density_maximum in tiles:
+        if near is not None and tile_maximum < near.surely_below:
+            near.add_low(tile.size)
+        elif near is not None:
+            near.add(tile)
+        s = s_buffer[: tile.size].reshape(tile.shape)
+        np.subtract(tile, saliency.mean, out=s)
         saliency_squares += float(np.vdot(s, s))
+        if density.lowest == density_maximum == 0:
+            # Every d is minus the mean, and nothing is shared: the rest of this loop, done by hand.
+            density_squares += tile.size * density.mean**2
+            products -= density.mean * float(s.sum())
+            shared -= tile.size * (saliency.mean - saliency.lowest)
+            continue
+        d = d_buffer[: tile.size].reshape(tile.shape)
+        np.copyto(
+            d, density_map[place]
+        )  # numpy converts and computes faster one after the other than at once
+        d -= density.mean
         density_squares += float(np.vdot(d, d))
         products += float(np.vdot(s, d))
         d *= ratio
