@@ -78,3 +78,7 @@ app.command("test")(predict_test_videos)
 from stavis.cli.evaluate import evaluate  # noqa: E402
 
 app.command()(evaluate)
+
+from stavis.cli.export import export  # noqa: E402
+
+app.command()(export)

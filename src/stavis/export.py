@@ -1,0 +1,224 @@
+"""The network for other runtimes: ONNX, OpenVINO, torch.export. Checked against PyTorch before it is kept."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+import stavis
+from stavis.errors import StavisError
+from stavis.model import STAViS
+
+ExportFormat = Literal["onnx", "openvino", "torch-export"]
+FILES: dict[ExportFormat, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
+OPSET = 18
+LARGEST_DIFFERENCE = 1e-4  # of a probability, on random clips
+LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        path: The model's file.
+        max_difference: To PyTorch, of probabilities, over random clips in batches of 1 and 3.
+        versions: Package -> version, of what wrote and checked it.
+    """
+
+    path: Path
+    max_difference: float
+    versions: dict[str, str]
+
+
+def export_model(
+    model: STAViS, folder: Path, export_format: ExportFormat, *, overwrite: bool = False
+) -> ExportReport:
+    """Writes a network for another runtime, with `config.json` that tells how to feed it.
+
+    Inputs are `clips` (B, 3, T, H, W), RGB in 0..255 minus the mean, and for the audiovisual network `audio` (B, S) in
+    -256..256; the output is `saliency` (B, 1, H, W), probabilities. B is free.
+
+    Args:
+        model: A network in eval mode, on the CPU.
+        folder: Appears when everything is checked.
+        export_format: "onnx", "openvino" or "torch-export".
+        overwrite: Replace what is in `folder`.
+
+    Raises:
+        StavisError: The format is unknown or its packages are missing, `folder` is not empty, or the exported network
+            gives other maps.
+    """
+    if export_format not in get_args(ExportFormat):
+        raise StavisError(
+            f"format {export_format!r} is unknown; allowed: {', '.join(get_args(ExportFormat))}"
+        )
+    if folder.exists() and not overwrite and any(folder.iterdir()):
+        raise StavisError(f"{folder}: not empty; give --overwrite or another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        network = _WithProbabilities(model).eval()
+        path = temporary / FILES[export_format]
+        with _quiet():
+            versions = _write(network, path, export_format)
+            difference = max(_compare(network, path, export_format, batch) for batch in (1, 3))
+        if not difference <= LARGEST_DIFFERENCE:
+            raise StavisError(
+                f"the exported network differs from PyTorch by {difference:.2g} (allowed {LARGEST_DIFFERENCE:g}); "
+                "nothing was kept"
+            )
+        report = ExportReport(folder / path.name, difference, versions)
+        _write_config(model, temporary / "config.json", export_format, report)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return report
+
+
+class _WithProbabilities(nn.Module):
+    """The network with plain tensors in and out."""
+
+    def __init__(self, model: STAViS) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips: Tensor, audio: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.model(clips, audio).logits)
+
+    def examples(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
+        """Random inputs in the range of real ones."""
+        p = self.model.config.preprocessing
+        generator = torch.Generator().manual_seed(seed)
+        clips = torch.rand(batch, 3, p.clip_length, *p.input_size, generator=generator) * 255
+        inputs = {"clips": clips - torch.tensor(p.mean)[:, None, None, None]}
+        if self.model.config.modality == "audiovisual":
+            inputs["audio"] = torch.randn(batch, p.num_audio_samples, generator=generator) * 30
+        return inputs
+
+
+def _write(network: _WithProbabilities, path: Path, export_format: ExportFormat) -> dict[str, str]:
+    inputs = network.examples(2)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    with torch.no_grad():
+        program = torch.export.export(
+            network, (), kwargs=inputs, dynamic_shapes={name: {0: batch} for name in inputs}
+        )
+    if export_format == "torch-export":
+        torch.export.save(program, path)
+        return _versions("torch")
+    if export_format == "onnx":
+        _require("onnx", "onnxscript", "onnxruntime")
+        onnx_program = torch.onnx.export(
+            program,
+            (),
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=["saliency"],
+            verbose=False,
+        )
+        assert onnx_program is not None
+        onnx_program.save(str(path))
+        return _versions("torch", "onnx", "onnxscript", "onnxruntime")
+    _require("openvino")
+    import openvino
+
+    converted = openvino.convert_model(program)
+    for port, name in zip(converted.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+    converted.outputs[0].get_tensor().set_names({"saliency"})
+    openvino.save_model(converted, path, compress_to_fp16=False)
+    return _versions("torch", "openvino")
+
+
+def run_exported(
+    path: Path, export_format: ExportFormat, inputs: dict[str, npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Runs an exported network in its own runtime: inputs by name, (B, 1, H, W) probabilities."""
+    result: Any
+    if export_format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        result = session.run(["saliency"], inputs)[0]
+    elif export_format == "openvino":
+        import openvino
+
+        compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        result = compiled(inputs)["saliency"]
+    else:
+        module = torch.export.load(path).module()
+        with torch.no_grad():
+            result = module(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
+    return np.asarray(result, dtype=np.float32)
+
+
+def _compare(network: _WithProbabilities, path: Path, export_format: ExportFormat, batch: int) -> float:
+    inputs = network.examples(batch, seed=batch)
+    with torch.no_grad():
+        expected = network(**inputs).numpy()
+    found = run_exported(path, export_format, {name: value.numpy() for name, value in inputs.items()})
+    return float(np.abs(found - expected).max())
+
+
+def _write_config(model: STAViS, path: Path, export_format: ExportFormat, report: ExportReport) -> None:
+    p = model.config.preprocessing
+    height, width = p.input_size
+    inputs = {"clips": ["batch", 3, p.clip_length, height, width]}
+    if model.config.modality == "audiovisual":
+        inputs["audio"] = ["batch", p.num_audio_samples]
+    config = {
+        "stavis": stavis.__version__,
+        "format": export_format,
+        "model": dataclasses.asdict(model.config),
+        "inputs": inputs,
+        "outputs": {"saliency": ["batch", 1, height, width]},
+        "max_difference_to_pytorch": report.max_difference,
+        "versions": report.versions,
+    }
+    if export_format == "onnx":
+        config["opset"] = OPSET
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise StavisError(f"this export needs {package}: pip install 'stavis[export]'") from None
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of their own deprecations and of packages that nobody asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
