@@ -737,6 +737,14 @@ def test_compare_refuses(two: tuple[Path, Path], data: Path, tmp_path: Path) -> 
         evaluate(weak)
 
 
+def test_latex_of_awkward_names() -> None:
+    from stavis.evaluation.tables import escape_latex
+
+    assert escape_latex(r"Coutrot_db1 & 50 % \ {#$~^}") == (
+        r"Coutrot\_db1 \& 50 \% \textbackslash{} \{\#\$\textasciitilde{}\textasciicircum{}\}"
+    )
+
+
 def test_intervals_hold_what_they_promise() -> None:
     """Of many videos of correlated frames, about 95 % of the intervals contain the true mean."""
     from stavis.evaluation.bootstrap import interval_of_mean, interval_of_video

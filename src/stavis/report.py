@@ -30,13 +30,13 @@ from stavis.evaluation.tables import (
 )
 from stavis.files import write_text
 
-MAX_POINTS = 300  # of a video's curve: neighbouring frames are averaged to get there
+MAX_POINTS = 200  # of a video's curve: neighbouring frames are averaged to get there
 FRAMES_METRIC = "cc"  # what makes a frame good or bad: it compares what is shown, two maps
 FRAMES_EACH = 3  # best and worst frames of each database
 PICTURE_WIDTH = 256  # pixels
 PICTURE_QUALITY = 70
 MAX_PICTURE_BYTES = 4_000_000  # of all pictures together
-DECIMALS = 4
+DECIMALS = 3
 
 
 def write_report(path: Path, summary: Summary, data: Path) -> None:
@@ -127,7 +127,7 @@ def _run_section(summary: Summary) -> str:
                 entries.append((f"Weights, split {split}", f"{name}, SHA-256 {digest}"))
         whole = html.escape(json.dumps(test_run, indent=2))
         more = f"<details><summary>testrun.json</summary><pre>{whole}</pre></details>"
-    else:
+    elif run["predictions"]:
         entries.append(("Weights", "not known: no testrun.json of stavis test beside the maps"))
     rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in entries)
     return f"<dl>{rows}</dl>{more}"
@@ -250,20 +250,26 @@ def choose_frames(summary: Summary) -> dict[str, tuple[list[_ChosenFrame], list[
 
 def _extremes(videos: Sequence[VideoScores], *, sign: int) -> list[_ChosenFrame]:
     """The frames with the lowest (sign 1) or highest (-1) score: one a video, more where videos are few."""
-    per_video = math.ceil(FRAMES_EACH / max(1, len({v.video for v in videos})))
-    ranked: dict[str, list[tuple[float, _ChosenFrame]]] = {}
-    for video in videos:
-        values = sign * video.of_metric(FRAMES_METRIC)
-        for row in np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]:
-            of_video = ranked.setdefault(video.video, [])
-            frame = int(video.frames[row])
+    names = list(dict.fromkeys(video.video for video in videos))
+    per_video = math.ceil(FRAMES_EACH / len(names))
+    ranked = []
+    for name in names:
+        candidates = [
+            (sign * value, _ChosenFrame(video, row))
+            for video in videos
+            if video.video == name
+            for row, value in enumerate(video.of_metric(FRAMES_METRIC).tolist())
+            if not math.isnan(value)
+        ]
+        picked: list[tuple[float, _ChosenFrame]] = []
+        for value, chosen in sorted(candidates, key=lambda candidate: candidate[0]):
             # Neighbouring frames look the same: at least a second apart.
-            if all(abs(frame - other.frame) >= video.frame_rate for _, other in of_video):
-                of_video.append((float(values[row]), _ChosenFrame(video, int(row))))
-            if len(of_video) >= per_video * len(videos):
+            if all(abs(chosen.frame - other.frame) >= chosen.scores.frame_rate for _, other in picked):
+                picked.append((value, chosen))
+            if len(picked) == per_video:
                 break
-    best = [entry for frames in ranked.values() for entry in sorted(frames, key=lambda e: e[0])[:per_video]]
-    return [frame for _, frame in sorted(best, key=lambda e: e[0])[:FRAMES_EACH]]
+        ranked += picked
+    return [chosen for _, chosen in sorted(ranked, key=lambda candidate: candidate[0])[:FRAMES_EACH]]
 
 
 def _figure(chosen: _ChosenFrame, layout: Layout) -> str:

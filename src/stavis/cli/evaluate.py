@@ -167,7 +167,7 @@ def _show(output: Path, summary: "Summary", report: bool) -> None:
     # A table cut to a narrow pipe would lose digits.
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(terminal_table(rows))
+    console.print(terminal_table(rows, console.width))
     for line in remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for database in summary.skipped_databases:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -194,7 +195,7 @@ def _average(differences: Sequence[Difference]) -> Difference:
 
 def database_table(comparisons: Sequence[Comparison]) -> Table:
     """Database by database: the first evaluation's scores, and how far each other one is from them."""
-    table = Table(header_style="bold", pad_edge=False)
+    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column("database")
     table.add_column("evaluation")
     for metric in METRIC_ORDER:
@@ -207,9 +208,8 @@ def database_table(comparisons: Sequence[Comparison]) -> Table:
 
 def video_table(comparison: Comparison) -> Table:
     """The difference of every video."""
-    table = Table(
-        header_style="bold", pad_edge=False, title=f"{comparison.after.name} - {comparison.before.name}"
-    )
+    title = f"{comparison.after.name} - {comparison.before.name}"
+    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, title=title)
     table.add_column("database")
     table.add_column("video")
     for metric in METRIC_ORDER:

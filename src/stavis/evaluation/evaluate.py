@@ -316,6 +316,8 @@ def run(
         left = tuple(s for s in task.scored if overwrite or _read_current(task, s) is None)
         if left:
             todo.append(replace(task, scored=left))
+    if not todo:
+        return 0
     todo = _with_train_means(todo, jobs, overwrite, quiet)
     if any(task.others for task in todo):
         _count_other_videos(todo, jobs, overwrite, quiet)

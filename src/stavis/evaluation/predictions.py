@@ -84,7 +84,7 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     """Looks for the maps of a video.
 
     Below `split<k>_results/<database>`, where <database> is its folder's name or the published short one, else below
-    `<database>`, else in `root` itself, it takes `<video>/` with images, `<video>.npz` or `<video>` with a video's suffix.
+    `<database>`, else in `root` itself, it takes `<video>/` with images, `<video>.npz` or `<video>.mp4` and the like.
     What `stavis predict` leaves in `<video>/` is taken in the order pred_sal/, saliency.npz, maps/, saliency.mp4: the
     nearer to the network's output first.
 

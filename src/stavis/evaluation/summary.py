@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def summarise(plan: Plan, run: dict[str, Any]) -> Summary:
             if database in plan.one_list:
                 # The mean of the splits' means. With all videos in every split it is that of all lines.
                 means = {m: float(np.mean([group.means[m] for group in splits.values()])) for m in METRICS}
-                whole = GroupScores(**{**whole.__dict__, "means": means})
+                whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
     return Summary(run, listed, of_databases, of_splits, plan.missing, plan.skipped)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,7 @@ METHOD_NAMES = {
     "inter-observer": "inter-observer",
 }
 DASH = "–"
+NARROW_COLUMNS = 90  # a terminal with fewer has no room for the whole table
 
 assert set(METRIC_ORDER) == set(METRICS)
 
@@ -87,15 +89,17 @@ def format_score(value: float, digits: int = 4) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def terminal_table(rows: Sequence[Row]) -> Table:
-    """For `rich`."""
-    table = Table(title=None, header_style="bold", pad_edge=False)
+def terminal_table(rows: Sequence[Row], width: int) -> Table:
+    """For a terminal of so many columns; where they are few, without the numbers of videos."""
+    wide = width >= NARROW_COLUMNS
+    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, collapse_padding=not wide)
     table.add_column("database")
     table.add_column("maps")
     for metric in METRIC_ORDER:
         table.add_column(METRIC_NAMES[metric], justify="right")
-    table.add_column("videos", justify="right")
-    table.add_column("frames", justify="right")
+    if wide:
+        table.add_column("videos", justify="right")
+        table.add_column("frames", justify="right")
     for i, row in enumerate(rows):
         first = i == 0 or rows[i - 1].database != row.database
         style = "dim" if row.method == "published" else "bold" if row.method == PREDICTIONS else ""
@@ -104,8 +108,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
             Text(row.database if first else ""),
             Text(METHOD_NAMES.get(row.method, row.method), style=style),
             *(Text(format_score(value, digits), style=style) for value in row.values),
-            "" if row.num_videos is None else str(row.num_videos),
-            "" if row.num_frames is None else str(row.num_frames),
+            *(["" if n is None else str(n) for n in (row.num_videos, row.num_frames)] if wide else []),
             end_section=i + 1 == len(rows) or rows[i + 1].database != row.database,
         )
     return table
