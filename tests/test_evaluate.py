@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +20,8 @@ from stavis import maps, metrics
 from stavis.cli import app
 from stavis.data.layout import Layout, read_fold_list, result_folder
 from stavis.errors import StavisError
+from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
+from stavis.scores import pixels_of
 
 OCTAVE_NAMES = {
     "cc": "CC",
@@ -368,6 +372,33 @@ def test_protocols_take_other_negatives(data: Path, published: Path, tmp_path: P
         expected = metrics.auc_shuffled(saliency, fixated, counts, protocol=protocol)
         actual = frame_scores(tmp_path / protocol)["DIEM", 1, one.video]["auc_shuffled"][0]
         assert actual == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 12), st.sampled_from([2, 4]))
+@settings(max_examples=60, deadline=None)
+def test_sparse_negatives_are_the_dense_ones(seed: int, height: int, width: int, num_values: int) -> None:
+    """Of fixation maps with zeros and ones, or with other numbers too."""
+    rng = np.random.default_rng(seed)
+    dense = [
+        rng.integers(0, num_values, (height, width)) * (rng.random((height, width)) < 0.3) for _ in range(4)
+    ]
+    fixations = VideoFixations((height, width), [pixels_of(fixation_map) for fixation_map in dense])
+    union = maps.union_of_fixations(dense)
+    for fixation_map, pixels in zip(dense, fixations.frames, strict=True):
+        reference = SameVideoNegatives(fixations, "reference").of_frame(pixels)
+        expected = maps.other_fixations(union, fixation_map)
+        np.testing.assert_array_equal(reference.positions, np.flatnonzero(expected))
+        fixed = SameVideoNegatives(fixations, "fixed").of_frame(pixels)
+        np.testing.assert_array_equal(fixed.positions, np.flatnonzero(union & ~(fixation_map > 0)))
+    counts = count_fixations(fixations)
+    for size in ((height, width), (3 * height, 3 * width)):
+        merged = merge_scaled([((height, width), counts), ((height, width), counts)], size)
+        assert merged.counts.sum() == 2 * sum(fixation_map.sum() for fixation_map in dense)
+        # Where it is enlarged threefold, a pixel's middle is the middle one of nine.
+        whole = np.zeros(size)
+        whole.reshape(-1)[merged.positions] = merged.counts
+        factor = size[0] // height
+        np.testing.assert_array_equal(whole[factor // 2 :: factor, factor // 2 :: factor], 2 * sum(dense))
 
 
 def test_quirk_of_fixation_values(data: Path, published: Path, tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def _read_picture(path: Path, size: tuple[int, int]) -> Image.Image:
             return file.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         picture = Image.new("RGB", size, (128, 128, 128))
-        ImageDraw.Draw(picture).text((8, 8), "no picture", fill=(255, 255, 255))
+        ImageDraw.Draw(picture).text((12, 8), "no picture", fill=(255, 255, 255), font_size=22)
         return picture
 
 
