@@ -19,7 +19,9 @@ def main() -> None:
         print(f"stavis: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stavis: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "stavis: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr
+        )
         sys.exit(130)
 
 

@@ -1,0 +1,168 @@
+"""Speed of `stavis predict` against a loop that works as the published test run does. Ratios in one run.
+
+    python benchmarks/inference.py [--frames 300] [--size 1280x720] [--engines plain,torch,openvino]
+
+The yardstick decodes the 16 JPEGs of every window, resizes them, runs the whole forward pass and writes a JPEG, one
+window after the other; it is timed on a sample of the windows. Ours starts from the same JPEGs and wave, decodes each
+once, and writes the same files. Both use the same weights, threads and precision. The network part is timed by itself
+on windows in memory. The rate of a large float32 matrix product is the machine's practical peak.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import stavis
+from stavis import media
+from stavis.clips import clip_samples, reference_windows
+from stavis.engine import EngineFactory
+from stavis.outputs import PublishedMaps
+from stavis.predict import PredictOptions, predict_frames
+from stavis.preprocess import audio_excerpt, make_clip, resize_frame
+
+FRAME_RATE = 25.0
+GFLOP_OF_A_WINDOW = 13.3  # behind the stem, as the design counts it: layer1 to layer3 and the rest
+
+
+def make_data(folder: Path, num_frames: int, size: tuple[int, int]) -> Path:
+    """Textured JPEGs with a moving spot, and a wave."""
+    frames = folder / "frames"
+    frames.mkdir()
+    width, height = size
+    rng = np.random.default_rng(0)
+    ys, xs = np.mgrid[0:height, 0:width]
+    texture = 110 + 50 * np.sin(xs / 23) * np.cos(ys / 17)
+    texture = (texture + rng.normal(0, 6, texture.shape))[..., None] + np.array([20, 0, -20])
+    for i in range(num_frames):
+        spot = 90 * np.exp(-((xs - 4 * i) ** 2 + (ys - height / 2) ** 2) / 5000)
+        picture = np.clip(np.roll(texture, 2 * i, axis=1) + spot[..., None], 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(frames / f"img_{i + 1:05d}.jpg", quality=90)
+    samples = rng.normal(0, 0.1, int(num_frames / FRAME_RATE * 22050)).astype(np.float32)
+    media.write_wave(frames / "frames.wav", samples, 22050)
+    return frames
+
+
+def run_yardstick(model: stavis.STAViS, frames: Path, output: Path, num: int) -> tuple[float, float]:
+    """Seconds a window of the published way of working: in all, and of the network."""
+    p = model.config.preprocessing
+    paths = sorted(frames.glob("*.jpg"))
+    samples, rate = media.read_wave(frames / "frames.wav")
+    windows = list(reference_windows(len(paths)))
+    windows = windows[:: max(1, len(windows) // num)][:num]
+    output.mkdir()
+    in_network = 0.0
+    began = time.perf_counter()
+    with torch.inference_mode():
+        for window in windows:
+            pictures = [
+                resize_frame(np.asarray(Image.open(paths[i]).convert("RGB")), p) for i in window.frames
+            ]
+            clip = torch.from_numpy(make_clip(pictures, p))[None]
+            heard = clip_samples(window.frames, FRAME_RATE, rate, len(samples))
+            audio = torch.from_numpy(audio_excerpt(samples[heard.start : heard.stop], p))[None]
+            start = time.perf_counter()
+            saliency = torch.sigmoid(model(clip, audio).logits)[0, 0].numpy()
+            in_network += time.perf_counter() - start
+            stretched = (saliency - saliency.min()) / (saliency.max() - saliency.min())
+            grey = (stretched * 255).astype(np.uint8)
+            Image.fromarray(grey).save(output / f"pred_sal_{window.target + 1:06d}.jpg")
+    return (time.perf_counter() - began) / len(windows), in_network / len(windows)
+
+
+def run_ours(frames: Path, output: Path, make_engine: EngineFactory, num_frames: int) -> float:
+    """Seconds a frame of the predict path, from files to files."""
+    options = PredictOptions(edges="reference", frame_rate=FRAME_RATE)
+    writer = PublishedMaps(output)
+    began = time.perf_counter()
+    for frame in predict_frames(
+        make_engine.model, frames, options, keep_images=False, make_engine=make_engine
+    ):
+        writer.write(frame)
+    return (time.perf_counter() - began) / (num_frames - 8)
+
+
+def time_network(make_engine: EngineFactory, num_frames: int = 40) -> float:
+    """Seconds a window of the network part: frames at network size in, maps out."""
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 255, (num_frames, 112, 112, 3), dtype=np.uint8)
+    audio = rng.normal(0, 30, (1, 35280)).astype(np.float32)
+    engine = make_engine()
+    windows = iter(reference_windows(num_frames))
+    for i in range(16):
+        engine.add_frame(i, clip[i])
+    engine.predict([next(windows)], audio)
+    seconds = []
+    for i in range(16, num_frames):
+        began = time.perf_counter()
+        engine.add_frame(i, clip[i])
+        window = next(windows)
+        engine.predict([window], audio)
+        engine.drop_frames_before(window.frames[0] + 1)
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds))
+
+
+def matrix_rate(size: int = 2048, rounds: int = 8) -> float:
+    """GFLOP/s of a large float32 matrix product, the best of some rounds."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    best = 0.0
+    for _ in range(rounds):
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * size**3 / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+def measure(function: Callable[[], float], rounds: int) -> float:
+    return min(function() for _ in range(rounds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--engines", default="plain,torch,openvino")
+    parser.add_argument("--window-sample", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    torch.manual_seed(0)
+    model = stavis.STAViS().eval()
+    peak = matrix_rate()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        frames = make_data(folder, options.frames, (width, height))
+        whole, network = run_yardstick(model, frames, folder / "yardstick", options.window_sample)
+        rows.append({"what": "published way", "network": network, "whole": whole})
+        for name in options.engines.split(","):
+            factory = EngineFactory(model, name)
+            factory()
+            seconds = measure(lambda factory=factory: time_network(factory), 2)  # type: ignore[misc]
+            total = run_ours(frames, folder / name, factory, options.frames)
+            rows.append({"what": name, "network": seconds, "whole": total})
+    print(
+        f"{options.size}, {options.frames} frames, {torch.get_num_threads()} threads, matrix product {peak:.0f} GFLOP/s"
+    )
+    print(f"{'':16}{'network s':>10}{'ratio':>8}{'of peak':>9}{'in all s':>10}{'ratio':>8}")
+    for row in rows:
+        flops = GFLOP_OF_A_WINDOW if row["what"] in ("torch", "openvino") else 19.5
+        print(
+            f"{row['what']:16}{row['network']:10.3f}{network / row['network']:8.2f}"
+            f"{flops / row['network'] / peak:9.0%}{row['whole']:10.3f}{whole / row['whole']:8.2f}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"peak_gflops": peak, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
