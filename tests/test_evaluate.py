@@ -456,6 +456,18 @@ def test_missing_videos(data: Path, published: Path, tmp_path: Path) -> None:
     assert len(load(tmp_path / "out" / "scores.json")["missing_videos"]) == 1
 
 
+def test_a_run_of_one_split(data: Path, published: Path, tmp_path: Path) -> None:
+    for split in (1, 3):
+        shutil.rmtree(published / f"split{split}_results")
+    printed = evaluate("--data", data, "-p", published, "-o", tmp_path / "out", "-j", 1, "--no-report")
+    assert "without split 1 and 3, not predicted" in printed
+    scores = load(tmp_path / "out" / "scores.json")
+    assert scores["absent_splits"] == [1, 3]
+    assert scores["databases"]["DIEM"]["splits"].keys() == {"2"}
+    message = refuse("--data", data, "-p", published, "-o", tmp_path / "other", "--split", "1")
+    assert "no maps of any of the" in message
+
+
 def test_predictions_of_another_data_set(data: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "run" / "split1_results" / "diem" / "elsewhere", 12)
     message = refuse("--data", data, "--predictions", tmp_path / "run", "--output", tmp_path / "out")

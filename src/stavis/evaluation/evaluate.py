@@ -38,7 +38,13 @@ from stavis.evaluation.ground_truth import (
     read_density,
     read_fixations,
 )
-from stavis.evaluation.predictions import MapReader, MapSource, describe_content, find_source
+from stavis.evaluation.predictions import (
+    MapReader,
+    MapSource,
+    describe_content,
+    find_absent_splits,
+    find_source,
+)
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores, write_scores
 from stavis.files import atomic_path, write_text
 from stavis.metrics import Protocol
@@ -129,6 +135,7 @@ class Plan:
         tasks: The same without repetitions: what there is to compute.
         missing: Lines without predictions, which `allow_missing` let pass.
         skipped: Databases without any predictions.
+        absent_splits: Splits whose folder of results is not there, which were left out.
         one_list: Databases with the same test list in every split, as DIEM.
     """
 
@@ -137,6 +144,7 @@ class Plan:
     tasks: list[VideoTask]
     missing: list[ListedVideo]
     skipped: list[str]
+    absent_splits: tuple[int, ...]
     one_list: frozenset[str]
 
 
@@ -159,7 +167,7 @@ def make_plan(
         output: The evaluation's folder.
         settings: How it is scored.
         databases: Which; None for all that there are predictions of.
-        split: Whose test lists; None for all.
+        split: Whose test lists; None for all that there are predictions of.
         baselines: What is scored besides.
         allow_missing: Leave out videos without predictions instead of refusing.
 
@@ -173,6 +181,12 @@ def make_plan(
         raise StavisError("nothing to score: give --predictions, --baseline or both")
     chosen = choose_databases(layout, databases)
     listed = {database: _read_test_lists(layout, database, split) for database in chosen}
+    absent_splits: tuple[int, ...] = ()
+    if predictions is not None and split is None:
+        absent_splits = find_absent_splits(predictions)
+        listed = {
+            name: [v for v in videos if v.split not in absent_splits] for name, videos in listed.items()
+        }
     found: dict[ListedVideo, tuple[MapSource, bool]] = {}
     if predictions is not None:
         for video in [video for videos in listed.values() for video in videos]:
@@ -190,6 +204,8 @@ def make_plan(
         skipped = [name for name, videos in listed.items() if not any(v in found for v in videos)]
     listed = {name: videos for name, videos in listed.items() if name not in skipped}
     videos = [video for videos in listed.values() for video in videos]
+    for name in (name for name, of_database in listed.items() if not of_database):
+        raise StavisError(f"{predictions}: no split of {name}'s test lists has predictions")
     missing = [video for video in videos if predictions is not None and video not in found]
     if missing and not allow_missing:
         assert predictions is not None
@@ -210,7 +226,7 @@ def make_plan(
     one_list = frozenset(
         name for name in listed if layout.fold_list(name, "test", 1) == layout.fold_list(name, "test", 2)
     )
-    return Plan(videos, scored, tasks, missing, skipped, one_list)
+    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list)
 
 
 def _read_test_lists(layout: Layout, database: str, split: int | None) -> list[ListedVideo]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps, media
-from stavis.data.layout import result_folder
+from stavis.data.layout import SPLITS, result_folder
 from stavis.errors import StavisError
 
 Array = maps.Array
@@ -93,7 +93,7 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     """
     names = dict.fromkeys((result_folder(database), database))
     bases = [(root / f"split{split}_results" / name, True) for name in names]
-    if not any((root / f"split{k}_results").is_dir() for k in (1, 2, 3)):
+    if not any((root / f"split{k}_results").is_dir() for k in SPLITS):
         bases += [(root / name, False) for name in names] + [(root, False)]
     for base, of_split in bases:
         source = _source_in(base, video)
@@ -122,6 +122,12 @@ def _holds_images(folder: Path) -> bool:
     return folder.is_dir() and any(
         path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in OTHER_IMAGES for path in folder.iterdir()
     )
+
+
+def find_absent_splits(root: Path) -> tuple[int, ...]:
+    """The splits that a run was not made for: without a folder of results, while others have theirs."""
+    absent = tuple(split for split in SPLITS if not (root / f"split{split}_results").is_dir())
+    return absent if len(absent) < len(SPLITS) else ()
 
 
 def describe_content(root: Path) -> str:

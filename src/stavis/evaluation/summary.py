@@ -70,6 +70,7 @@ class Summary:
         splits: Method -> database -> split -> mean scores.
         missing_videos: Lines that were left out for want of maps.
         skipped_databases: Databases without any predictions.
+        absent_splits: Splits without any, which were left out too.
     """
 
     run: dict[str, Any]
@@ -78,6 +79,7 @@ class Summary:
     splits: dict[str, dict[str, dict[int, GroupScores]]]
     missing_videos: list[ListedVideo]
     skipped_databases: list[str]
+    absent_splits: tuple[int, ...]
 
     @property
     def methods(self) -> list[str]:
@@ -111,7 +113,7 @@ def summarise(plan: Plan, run: dict[str, Any]) -> Summary:
                 means = {m: float(np.mean([group.means[m] for group in splits.values()])) for m in METRICS}
                 whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
-    return Summary(run, listed, of_databases, of_splits, plan.missing, plan.skipped)
+    return Summary(run, listed, of_databases, of_splits, plan.missing, plan.skipped, plan.absent_splits)
 
 
 def average(lines: Sequence[ListedScores]) -> GroupScores:
@@ -235,6 +237,7 @@ def to_json(summary: Summary) -> dict[str, Any]:
             {"database": v.database, "split": v.split, "video": v.entry.video} for v in summary.missing_videos
         ],
         "skipped_databases": summary.skipped_databases,
+        "absent_splits": list(summary.absent_splits),
         "run": summary.run,
     }
 

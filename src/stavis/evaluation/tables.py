@@ -68,6 +68,10 @@ def score_rows(summary: Summary) -> list[Row]:
                 remarks.append(f"undefined frames: {names}")
             if group.num_missing:
                 remarks.append(f"{group.num_missing} frames without a map")
+            if summary.absent_splits:
+                remarks.append(
+                    f"without split {' and '.join(map(str, summary.absent_splits))}, not predicted"
+                )
             absent = sum(v.database == database for v in summary.missing_videos)
             if absent and method == PREDICTIONS:
                 remarks.append(f"{absent} videos without maps left out")
