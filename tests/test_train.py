@@ -21,7 +21,9 @@ from stavis.data.dataset import SaliencyDataset, Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.training.config import PUBLISHED, change_recipe, format_recipe, read_recipe
+from stavis.training.distributed import Processes
 from stavis.training.runlog import read_metrics
+from stavis.training.state import prepare_network
 from stavis.weights import load_model, load_model_with_report, save_model
 from training_setup import (
     assert_same_run,
@@ -168,6 +170,7 @@ def test_without_tensorboard_a_line_says_so(
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+@pytest.mark.slow
 def test_best_epoch_of_held_out_videos_is_kept_and_saved(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = tiny_recipe(
@@ -305,7 +308,7 @@ BEYOND = {
         "schedule.name=cosine",
         "schedule.warm_up_epochs=0.5",
     ],
-    "frozen stem, last channels, augmented": [
+    "frozen stem, channels last, augmented": [
         "optimizer.frozen=['stem', 'layer1']",
         "runtime.channels_last=true",
         "augmentation.colour=0.3",
@@ -314,7 +317,13 @@ BEYOND = {
 }
 
 
-@pytest.mark.parametrize("changes", BEYOND.values(), ids=BEYOND.keys())
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.slow] if "frozen" in name else [])
+        for name, changes in BEYOND.items()
+    ],
+)
 def test_beyond_the_recipe_and_resumed(
     data: Path, undisturbed: Path, tmp_path: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +369,29 @@ def test_compiled_network_learns_the_same(data: Path, undisturbed: Path, tmp_pat
 def test_half_precision_needs_a_gpu(data: Path, tmp_path: Path) -> None:
     with pytest.raises(StavisError, match=r"runtime\.precision = 'bfloat16' needs a GPU"):
         run_here(tiny_recipe(data, "runtime.precision=bfloat16"), tmp_path / "run")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_on_a_gpu(data: Path, undisturbed: Path, tmp_path: Path, precision: str) -> None:
+    run_here(tiny_recipe(data, "runtime.device=cuda", f"runtime.precision={precision}"), tmp_path / "run")
+    first, expected = numbers(tmp_path / "run")[0], numbers(undisturbed)[0]
+    assert first["loss"] == pytest.approx(expected["loss"], rel=0.05)
+    assert all(value.isfinite().all() for value in final_weights(tmp_path / "run").values())
+
+
+def test_logits_keep_full_precision_under_autocast(data: Path) -> None:
+    """A fresh network's logits lie near -6, where bfloat16 knows nothing finer than 1/32."""
+    recipe = tiny_recipe(data, "runtime.precision=bfloat16")
+    torch.manual_seed(0)
+    model = STAViS(recipe.model)
+    clips = 50 * torch.randn(1, 3, 8, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model(clips).logits.float().std() == 0
+        prediction = prepare_network(model, recipe, Processes())(clips)
+    for logits in (prediction.logits, *prediction.side_logits):
+        assert logits.dtype == torch.float32
+        assert logits.std() > 0
 
 
 def test_frozen_parts_stay(data: Path, tmp_path: Path) -> None:
@@ -475,6 +507,7 @@ def test_skipping_has_a_limit(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
         run_here(tiny_recipe(data, "runtime.on_nan=skip", "runtime.max_skipped=0"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_divergence_is_noticed(data: Path, tmp_path: Path) -> None:
     with pytest.raises(StavisError, match="not finite"):
         run_here(tiny_recipe(data, "optimizer.base_rate=1e30"), tmp_path / "run")

@@ -1,7 +1,9 @@
 """Recipes: TOML in, dataclasses out, and one clear line for whatever is wrong with them."""
 
 import dataclasses
+import itertools
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,19 @@ def flatten(table: dict[str, Any], prefix: str = "") -> list[str]:
     for key, value in table.items():
         keys += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
     return keys
+
+
+def test_every_setting_in_the_documentation_is_accepted() -> None:
+    text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    tried = 0
+    for line in re.findall(r"^    (.*--set.*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        changes = [value for word, value in itertools.pairwise(words) if word == "--set"]
+        tried += len(changes)
+        # Two of them need a third that stands in the line beside.
+        extra = ["schedule.name=cosine"] if any("warm_up" in change for change in changes) else []
+        change_recipe(PUBLISHED["audiovisual"], [*extra, *changes])
+    for change in re.findall(r"`(?:stavis train [a-z]+ )?--set\s+([a-z_.]+=[^`\s]+)`", text):
+        tried += 1
+        change_recipe(PUBLISHED["audiovisual"], shlex.split(change))
+    assert tried > 25

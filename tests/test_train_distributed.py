@@ -164,6 +164,7 @@ def test_the_death_of_one_process_ends_all(data: Path, tmp_path: Path) -> None:
         assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_torchrun_ends_in_a_checkpoint(data: Path, tmp_path: Path) -> None:
     process = start_two([], data, tmp_path)
     wait_until(lambda: num_steps(tmp_path / "run") >= 1, process)
