@@ -13,27 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import av
-
-
-def loop_video(source: Path, target: Path, seconds: float) -> None:
-    """Repeats a video's packets, pictures and sound, until it lasts `seconds`; nothing is encoded anew."""
-    with av.open(str(target), "w") as output:
-        with av.open(str(source)) as container:
-            chosen = [container.streams.video[0], *container.streams.audio[:1]]
-            streams = {stream.index: output.add_stream_from_template(stream) for stream in chosen}
-            length = container.duration / av.time_base
-        begin = 0.0
-        while begin < seconds:
-            with av.open(str(source)) as container:
-                for packet in container.demux([container.streams[index] for index in streams]):
-                    if packet.dts is None:
-                        continue
-                    shift = round(begin / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[packet.stream.index]
-                    output.mux(packet)
-            begin += length
+from media_memory import loop_video
 
 
 def peak_megabytes(arguments: list[str]) -> float:
