@@ -113,7 +113,7 @@ def compare(console: Console, recipe: Recipe, arguments: argparse.Namespace) -> 
         title=f"{recipe.model.modality} ResNet-{recipe.model.depth}, batches of {recipe.batch.size}, "
         f"{torch.get_num_threads()} threads and {recipe.data.workers} workers on the CPU"
     )
-    for heading in ("loop", "clips/s", "waiting for clips", "published / this"):
+    for heading in ("loop", "clips/s", "waiting for clips", "times the published"):
         table.add_column(heading, justify="left" if heading == "loop" else "right")
     for name, measured in speeds.items():
         pairs = zip(measured, speeds["published"], strict=True)
