@@ -7,10 +7,15 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib.util
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+# Nor do tests leave compiled networks among the user's.
+_CACHE = tempfile.TemporaryDirectory(prefix="stavis-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

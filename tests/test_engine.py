@@ -208,6 +208,35 @@ def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
                 np.testing.assert_allclose(logits, recorded[b], atol=2e-5 * largest, err_msg=path.name)
 
 
+@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+def test_a_compiled_network_is_kept_and_found_again(
+    networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from stavis.engine import openvino
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, windows = networks["visual"], [[repeat_window(9, 18)]]
+    factory = EngineFactory(model)
+    assert factory._choose(10) == "torch", "ten windows are not worth compiling"
+    assert factory._choose(1000) == "openvino"
+    assert not openvino.is_compiled(model)
+    first = run(EngineFactory(model, "openvino")(), frames(18), windows, False)
+    assert openvino.is_compiled(model)
+    assert EngineFactory(model)._choose(10) == "openvino"
+
+    def compile_again(model: stavis.STAViS) -> None:
+        raise AssertionError("the kept network was not used")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "convert_network", compile_again)
+        again = run(EngineFactory(model, "openvino")(), frames(18), windows, False)
+    np.testing.assert_array_equal(first, again)
+    # Other weights are another network, and a damaged file is made anew.
+    assert not openvino.is_compiled(networks["shortcut A"])
+    openvino.compiled_path(model, "f32").write_bytes(b"damaged")
+    np.testing.assert_array_equal(run(EngineFactory(model, "openvino")(), frames(18), windows, False), first)
+
+
 def test_names_and_devices() -> None:
     model = stavis.STAViS(stavis.ModelConfig(modality="visual", depth=10)).eval()
     assert isinstance(EngineFactory(model, "plain")(), PlainEngine)

@@ -5,6 +5,7 @@ Converting and compiling a network takes seconds. The result is kept on disk, so
 
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -43,13 +44,13 @@ class OpenVINOBackend:
         compiled = None
         if path.exists():
             try:
-                compiled = core.import_model(path.read_bytes(), "CPU", settings)
+                compiled = core.import_model(io.BytesIO(path.read_bytes()), "CPU", settings)
             except (RuntimeError, OSError):  # of another processor, say, or cut off: compiled anew
                 compiled = None
         if compiled is None:
             compiled = core.compile_model(convert_network(model), "CPU", settings)
             try:
-                write_bytes(path, compiled.export_model())
+                write_bytes(path, compiled.export_model().getvalue())
             except OSError as error:
                 _log.info("%s: the compiled network cannot be kept: %s", path, error)
         self._request = compiled.create_infer_request()
