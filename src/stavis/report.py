@@ -71,7 +71,10 @@ def _title(summary: Summary) -> str:
 def _subtitle(summary: Summary) -> str:
     num = len({(x.listed.database, x.listed.entry.video) for x in next(iter(summary.listed.values()), [])})
     names = ", ".join(next(iter(summary.databases.values()), {}))
-    return f"{num} videos of {names}; protocol {summary.run['settings']['protocol']}; stavis {summary.run['stavis']}"
+    videos = "1 video" if num == 1 else f"{num} videos"
+    return (
+        f"{videos} of {names}; protocol {summary.run['settings']['protocol']}; stavis {summary.run['stavis']}"
+    )
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

@@ -203,9 +203,15 @@ def make_plan(
     if predictions is not None and databases is None:
         skipped = [name for name, videos in listed.items() if not any(v in found for v in videos)]
     listed = {name: videos for name, videos in listed.items() if name not in skipped}
-    videos = [video for videos in listed.values() for video in videos]
+    one_list = frozenset(name for name in listed if _has_one_list(layout, name, "test"))
+    for name in one_list:
+        # The same maps on the same list in every split: once is enough.
+        of_split = any(found[video][1] for video in listed[name] if video in found)
+        if not of_split and ("train-mean" not in baselines or _has_one_list(layout, name, "train")):
+            listed[name] = [video for video in listed[name] if video.split == listed[name][0].split]
     for name in (name for name, of_database in listed.items() if not of_database):
         raise StavisError(f"{predictions}: no split of {name}'s test lists has predictions")
+    videos = [video for videos in listed.values() for video in videos]
     missing = [video for video in videos if predictions is not None and video not in found]
     if missing and not allow_missing:
         assert predictions is not None
@@ -223,9 +229,6 @@ def make_plan(
             own_split = video.split if baseline == "train-mean" else None
             scored[video, baseline] = ScoredMaps(baseline, own_split, None)
     tasks = _group(data, output, videos, scored, settings)
-    one_list = frozenset(
-        name for name in listed if layout.fold_list(name, "test", 1) == layout.fold_list(name, "test", 2)
-    )
     return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list)
 
 
@@ -240,6 +243,10 @@ def _read_test_lists(layout: Layout, database: str, split: int | None) -> list[L
             raise StavisError(f"{path}: no video in it")
         videos += [ListedVideo(database, number, entry) for entry in entries]
     return videos
+
+
+def _has_one_list(layout: Layout, database: str, subset: str) -> bool:
+    return layout.fold_list(database, subset, 1) == layout.fold_list(database, subset, 2)
 
 
 def _describe_missing(
