@@ -30,7 +30,7 @@ def evaluate(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="With --compare: folders of evaluations, the one to compare with first.", metavar="[A B...]"
+            help="With --compare: folders of evaluations, the one to compare with first.", metavar="FOLDER"
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data folder in the published layout.")] = None,
