@@ -14,8 +14,24 @@ FORBIDDEN = {
     "clips": {"*"},
     "errors": {"*"},
     "preprocess": {"*"},
-    "metrics": {"torch", "stavis.data", "stavis.training", "stavis.predict", "stavis.evaluate", "stavis.cli"},
-    "maps": {"torch", "stavis.data", "stavis.training", "stavis.predict", "stavis.evaluate", "stavis.cli"},
+    "metrics": {
+        "torch",
+        "stavis.data",
+        "stavis.training",
+        "stavis.predict",
+        "stavis.evaluation",
+        "stavis.report",
+        "stavis.cli",
+    },
+    "maps": {
+        "torch",
+        "stavis.data",
+        "stavis.training",
+        "stavis.predict",
+        "stavis.evaluation",
+        "stavis.report",
+        "stavis.cli",
+    },
     "media": {"torch", "stavis.data", "stavis.training", "stavis.predict", "stavis.cli", "stavis.model"},
     "model": {
         "stavis.data",
@@ -26,10 +42,11 @@ FORBIDDEN = {
         "stavis.engine",
     },
     "engine": {"stavis.data", "stavis.training", "stavis.predict", "stavis.media"},
-    "predict": {"stavis.evaluate", "stavis.training", "stavis.cli", "stavis.data"},
-    "evaluate": {"stavis.predict", "stavis.training", "stavis.cli", "torch"},
-    "training": {"stavis.predict", "stavis.evaluate", "stavis.cli"},
-    "data": {"stavis.predict", "stavis.evaluate", "stavis.training", "stavis.cli"},
+    "predict": {"stavis.evaluation", "stavis.report", "stavis.training", "stavis.data"},
+    "evaluation": {"stavis.predict", "stavis.training", "torch"},
+    "report": {"stavis.predict", "stavis.training", "torch"},
+    "training": {"stavis.predict", "stavis.evaluation", "stavis.report", "stavis.cli"},
+    "data": {"stavis.predict", "stavis.evaluation", "stavis.report", "stavis.training", "stavis.cli"},
 }
 
 
