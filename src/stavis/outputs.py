@@ -58,7 +58,21 @@ class Output(Protocol):
     def write(self, frame: PredictedFrame) -> None: ...
 
 
-class MapFolder:
+class _PictureFolder:
+    """What the two kinds of folders have in common: there is nothing to finish."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class MapFolder(_PictureFolder):
     """PNGs `map_%06d.png`, numbered by frame from 0.
 
     Args:
@@ -68,16 +82,9 @@ class MapFolder:
     """
 
     def __init__(self, folder: Path, video_size: tuple[int, int], map_format: MapFormat) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.video_size = video_size
         self.format = map_format
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def write(self, frame: PredictedFrame) -> None:
         values = frame.saliency.saliency
@@ -91,18 +98,8 @@ class MapFolder:
         Image.fromarray(grey).save(path, compress_level=3)
 
 
-class PublishedMaps:
+class PublishedMaps(_PictureFolder):
     """The published test run's files: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def write(self, frame: PredictedFrame) -> None:
         path = self.folder / f"pred_sal_{frame.saliency.index + 1:06d}.jpg"

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-
-class ModalityName(StrEnum):
-    AUDIOVISUAL = "audiovisual"
-    VISUAL = "visual"
+from stavis.cli.network import ModalityName
 
 
 class ResizeFilterName(StrEnum):

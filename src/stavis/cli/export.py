@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.predict import ModalityName
+from stavis.cli.network import ModalityName
 
 
 class FormatChoice(StrEnum):

@@ -1,11 +1,17 @@
 """How the commands that run a network get one from their --weights option."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from stavis.model import Modality, STAViS
 
 UNTRAINED = "untrained"
+
+
+class ModalityName(StrEnum):
+    AUDIOVISUAL = "audiovisual"
+    VISUAL = "visual"
 
 
 class LoadedNetwork(NamedTuple):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stavis.cli.network import ModalityName
+
 if TYPE_CHECKING:
     from stavis.model import Modality
     from stavis.prediction_folder import FolderResult, FolderSettings
@@ -42,11 +44,6 @@ class MapSize(StrEnum):
 class MapValues(StrEnum):
     STRETCHED = "stretched"
     PROBABILITY = "probability"
-
-
-class ModalityName(StrEnum):
-    AUDIOVISUAL = "audiovisual"
-    VISUAL = "visual"
 
 
 def predict(

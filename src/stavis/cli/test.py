@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.predict import ENGINE_HELP, EdgeRule, EngineChoice, ModalityName, QuirkRule
+from stavis.cli.network import ModalityName
+from stavis.cli.predict import ENGINE_HELP, EdgeRule, EngineChoice, QuirkRule
 
 
 class SplitChoice(StrEnum):
