@@ -54,7 +54,8 @@ def runs(
             *_format_scores(last.get("training")),
             *_format_scores(measured),
         )
-    Console().print(table)
+    # A table cut to a narrow terminal or pipe would lose digits.
+    Console(width=max(Console().width, 140)).print(table)
     if any_epochs:
         path = plot or (folders[0] / "curves.png" if len(folders) == 1 else Path("curves.png"))
         draw_curves(folders, path)

@@ -9,7 +9,6 @@ from stavis.progress import console
 from stavis.training.checkpoint import Position
 from stavis.training.config import Recipe
 from stavis.training.distributed import BatchPlan
-from stavis.training.samples import Clips
 
 
 def show(text: str) -> None:
@@ -20,8 +19,8 @@ def show(text: str) -> None:
 def describe_start(
     run: Path,
     plan: BatchPlan,
-    training: Clips,
-    validation: Clips | None,
+    num_training: int,
+    num_validation: int,
     position: Position,
     recipe: Recipe,
     device: torch.device,
@@ -33,12 +32,12 @@ def describe_start(
     if plan.world_size > 1:
         shares += f", in {plan.world_size} processes"
     measured = ""
-    if validation is not None:
+    if num_validation:
         what = "of the test lists" if recipe.validation.on == "test" else "held out"
-        measured = f", {len(validation)} {what} to validate on"
+        measured = f", {num_validation} {what} to validate on"
     begin = f"goes on after step {position.step}, in epoch {position.epoch}" if position.step else "starts"
     batches = f"batches of {plan.batch_size} ({shares}) on {device}"
-    return f"{run}: {begin}; {len(training)} training clips{measured}; {batches}"
+    return f"{run}: {begin}; {num_training} training clips{measured}; {batches}"
 
 
 def describe_progress(

@@ -134,7 +134,8 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
         if processes.is_first:
             log = stack.enter_context(open_log(run, recipe, state.position, processes))
         if not quiet:
-            show(describe_start(run, plan, training, validation, state.position, recipe, processes.device))
+            num_clips = len(training), len(validation) if validation else 0
+            show(describe_start(run, plan, *num_clips, state.position, recipe, processes.device))
         stop = stack.enter_context(heed_signals())  # up to here a signal ends the program at once
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         loader = BatchLoader(training, recipe, processes.device, augment=True)

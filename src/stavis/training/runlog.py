@@ -17,8 +17,8 @@ import torch
 from stavis import __version__
 from stavis.errors import StavisError
 from stavis.files import atomic_path, write_text
-from stavis.progress import console
 from stavis.render import OverlayStyle, draw_overlay
+from stavis.training.display import show
 
 RECIPE_FILE = "config.toml"
 ENVIRONMENT_FILE = "environment.json"
@@ -86,8 +86,8 @@ class RunLog:
         self._file = path.open("a", encoding="utf-8")
         self._writer: Any = None
         if tensorboard and importlib.util.find_spec("tensorboard") is None:
-            console.print(
-                "TensorBoard is not installed: no curves for it (pip install 'stavis\\[tensorboard]'); "
+            show(
+                "TensorBoard is not installed: no curves for it (pip install 'stavis[tensorboard]'); "
                 f"metrics are in {path}"
             )
         elif tensorboard:

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from stavis.data.dataset import MissingDataWarning, SaliencyDataset, Sample
 from stavis.data.layout import Subset
 from stavis.errors import StavisError
-from stavis.progress import console
 from stavis.training.augmentation import Augmentation, change_colour, change_sound, enlarge, random_state
 from stavis.training.config import Recipe
+from stavis.training.display import show
 from stavis.training.distributed import Processes
 
 Indices = npt.NDArray[np.int64]
@@ -222,7 +222,7 @@ def _open(recipe: Recipe, subset: Subset, mode: str, processes: Processes, quiet
         )
     if processes.is_first and not quiet:
         for warning in caught:
-            console.print(f"warning: {warning.message}", markup=False, highlight=False, soft_wrap=True)
+            show(f"warning: {warning.message}")
     return samples
 
 

@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.progress import console
 from stavis.training.checkpoint import Checkpoint, Position
 from stavis.training.config import Recipe, format_recipe
+from stavis.training.display import show
 from stavis.training.distributed import Processes
 from stavis.training.optim import build_optimizer, build_scheduler, freeze
 from stavis.weights import initialise
@@ -69,7 +69,7 @@ def build_state(
         for source in recipe.initial_weights:
             report = initialise(model, recipe.resolve(source, run))
             if not quiet:
-                console.print(report.summary(), markup=False, highlight=False, soft_wrap=True)
+                show(report.summary())
     if recipe.runtime.batch_norm == "synchronised" and processes.world_size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(processes.device)
