@@ -1,10 +1,11 @@
 """`stavis test`: whole runs over small data sets."""
 
+import contextlib
+import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -38,11 +39,26 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stavis", "test", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
+class Result(NamedTuple):
+    returncode: int
+    stderr: str
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    """Runs `stavis test` in this process, as starting one that imports torch costs seconds."""
+    from stavis.__main__ import main
+
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["stavis", "test", *map(str, arguments)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            main()
+            status = 0
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+    return Result(status, errors.getvalue())
 
 
 def maps_of(output: Path) -> dict[str, bytes]:
