@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,7 +121,7 @@ def predict_to_folder(
     partial.mkdir(parents=True)
     try:
         with collect_warnings() as warnings:
-            num_frames, info = _write_outputs(model, video, partial, settings, missing, quiet, make_engine)
+            rows, info = _write_outputs(model, video, partial, settings, missing, quiet, make_engine)
         seconds = time.monotonic() - began
         earlier: list[OutputKind] = finished["outputs"] if finished is not None else []
         summary = {
@@ -133,7 +133,7 @@ def predict_to_folder(
             "depth": model.config.depth,
             **settings.identity(),
             "outputs": [kind for kind in OUTPUT_NAMES if kind in {*earlier, *missing}],
-            "num_frames": num_frames,
+            "num_frames": len(rows),
             "width": info.width,
             "height": info.height,
             "frame_rate": float(info.frame_rate),
@@ -141,12 +141,12 @@ def predict_to_folder(
             "seconds": round(seconds, 3),
             "warnings": list(warnings),
         }
-        summary |= _overall(partial / "frames.csv")
+        summary |= _overall(rows)
         (partial / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         _move_in_place(partial, folder, keep=finished is not None)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return FolderResult(folder, num_frames, seconds, warnings=tuple(warnings))
+    return FolderResult(folder, len(rows), seconds, warnings=tuple(warnings))
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _write_outputs(
     kinds: tuple[OutputKind, ...],
     quiet: bool,
     make_engine: Callable[[int | None], Engine] | None,
-) -> tuple[int, media.VideoInfo]:
+) -> tuple[list[FrameStatistics], media.VideoInfo]:
     options = settings.options
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     rows: list[FrameStatistics] = []
@@ -207,8 +207,8 @@ def _write_outputs(
                 f"{video}: none of its frames can have a map with --edges reference: the first 8 never do; "
                 "use --edges repeat"
             )
-    lines = [FrameStatistics.header(), *(row.row() for row in rows)]
-    (partial / "frames.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with (partial / "frames.csv").open("w", encoding="utf-8") as table:
+        table.writelines(line + "\n" for line in (FrameStatistics.header(), *(row.row() for row in rows)))
     draw_timeline(
         partial / "timeline.png",
         title=video.name,
@@ -217,7 +217,7 @@ def _write_outputs(
         entropy_bits=[row.entropy_bits for row in rows],
         thumbnails=thumbnails.kept,
     )
-    return len(rows), info
+    return rows, info
 
 
 def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: FolderSettings) -> Output:
@@ -335,12 +335,14 @@ def _audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[fl
     return levels
 
 
-def _overall(frames_csv: Path) -> dict[str, Any]:
-    table = np.genfromtxt(frames_csv, delimiter=",", names=True)
+def _overall(rows: Sequence[FrameStatistics]) -> dict[str, Any]:
+    def mean(values: Iterator[float], num_digits: int) -> float:
+        return round(sum(values) / len(rows), num_digits)
+
     return {
-        "mean_entropy_bits": round(float(np.mean(table["entropy_bits"])), 4),
-        "mean_spread_pixels": round(float(np.mean(table["spread_pixels"])), 2),
-        "mean_centre": [round(float(np.mean(table[name])), 2) for name in ("centre_x", "centre_y")],
+        "mean_entropy_bits": mean((row.entropy_bits for row in rows), 4),
+        "mean_spread_pixels": mean((row.spread_pixels for row in rows), 2),
+        "mean_centre": [mean((row.centre_x for row in rows), 2), mean((row.centre_y for row in rows), 2)],
     }
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 TOP_SHARE = 0.2  # of the picture's area
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameStatistics:
     """One row of `frames.csv`. Positions are in pixels of the video as displayed, from its top left corner.
 
