@@ -38,6 +38,9 @@ class StemCache:
         self.bias = (norm.bias - norm.running_mean * scale).detach()[:, None, None]
         # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
         self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).detach().contiguous()
+        self._frames: dict[int, Tensor] = {}
+        # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
+        # are a hundred times as large as the frame.
         self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
         self._sums: dict[Neighbourhood, Tensor] = {}  # not yet biased and rectified
         self._outputs: dict[Neighbourhood, Tensor] = {}
@@ -45,11 +48,15 @@ class StemCache:
 
     def add_frame(self, index: int, frame: Tensor) -> None:
         """Takes a (3, H, W) frame minus the mean."""
-        responses = F.conv2d(frame[None], self.taps, stride=2, padding=HALF)[0]
-        self._responses[index] = responses.view(NUM_TAPS, -1, *responses.shape[1:])
+        self._frames[index] = frame
 
     def drop_frames_before(self, index: int) -> None:
-        """Forgets everything that holds a frame before `index`."""
+        """Forgets the frames before `index`, and all that was made of them."""
+        for old in [i for i in self._frames if i < index]:
+            del self._frames[old]
+        self._give_up_before(index)
+
+    def _give_up_before(self, index: int) -> None:
         for old in [i for i in self._responses if i < index]:
             del self._responses[old]
         for kept in (self._sums, self._outputs):
@@ -62,12 +69,14 @@ class StemCache:
         """What the network behind the stem needs of a window.
 
         Args:
-            frames: T frames, all added and not dropped, in any order and with repetitions.
+            frames: T frames, all added and not dropped, in any order and with repetitions. Least is computed where
+                each window's first frame is not before the last window's.
 
         Returns:
             The stem's output after ReLU, its maximum over 3 time steps at every second (64, T/2, h, w), and its mean
             over time (64, h, w).
         """
+        self._give_up_before(min(frames))
         padded = (None,) * HALF + frames + (None,) * HALF
         keys: list[Neighbourhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
         outputs = [self._output(key) for key in keys]
@@ -129,7 +138,11 @@ class StemCache:
     def _response(self, key: Neighbourhood, tap: int) -> Tensor:
         frame = key[tap]
         assert frame is not None
-        return self._responses[frame][tap]
+        responses = self._responses.get(frame)
+        if responses is None:
+            convolved = F.conv2d(self._frames[frame][None], self.taps, stride=2, padding=HALF)[0]
+            responses = self._responses[frame] = convolved.view(NUM_TAPS, -1, *convolved.shape[1:])
+        return responses[tap]
 
 
 def _without(key: Neighbourhood, tap: int) -> Neighbourhood:
