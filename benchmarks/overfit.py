@@ -48,7 +48,9 @@ def main() -> None:
             "log.tensorboard=false",
         ],
     )
-    train(recipe, arguments.output, Processes(), quiet=True)
+    outcome = train(recipe, arguments.output, Processes(), quiet=True)
+    if outcome.weights is None:
+        raise SystemExit("interrupted; the same command goes on from there")
     measured = [record for record in read_metrics(arguments.output) if record.get("validation")]
     for record in measured[:: max(1, len(measured) // 10)] + measured[-1:]:
         scores = record["validation"]
