@@ -1,6 +1,6 @@
 """Trains a small network on a few real clips until it has learnt them by heart: the loop learns what it is shown.
 
-    python benchmarks/overfit.py --data ../shared/goldens/dataset/data --output /tmp/overfit
+    python benchmarks/overfit.py --data ../shared/goldens/dataset/data --output runs/overfit
 
 The data folder's training and test lists should name the same videos, so that the validation CC is that of the frames
 trained on. Prints it after every tenth of the run, plots the curves, and ends with status 1 if the last one is not
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--modality", default="visual", choices=PUBLISHED)
     parser.add_argument("--depth", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--base-rate", type=float, default=0.02)
+    parser.add_argument("--base-rate", type=float, default=0.001)
     arguments = parser.parse_args()
     recipe = change_recipe(
         PUBLISHED[arguments.modality],
@@ -40,6 +40,7 @@ def main() -> None:
             "batch.size=3",
             # Steps of a few clips from scratch: the published rates are for whole batches and trained weights.
             "optimizer.name=adamw",
+            "optimizer.rates=uniform",
             f"optimizer.base_rate={arguments.base_rate}",
             "schedule.name=cosine",
             f"validation.every={max(1, arguments.epochs // 30)}",

@@ -212,6 +212,14 @@ def small_model(modality: str = "visual") -> STAViS:
     return STAViS(ModelConfig(modality, 10))  # type: ignore[arg-type]
 
 
+def test_uniform_rates() -> None:
+    model = small_model("audiovisual")
+    optimizer = build_optimizer(model, OptimizerSettings(rates="uniform", base_rate=0.003))
+    assert {group["lr"] for group in optimizer.param_groups} == {0.003}
+    counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert counted == sum(p.numel() for p in model.parameters())
+
+
 def test_groups_are_named_and_complete() -> None:
     model = small_model("audiovisual")
     optimizer = build_optimizer(model, OptimizerSettings())

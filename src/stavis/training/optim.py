@@ -21,8 +21,9 @@ class OptimizerSettings:
     Attributes:
         name: "sgd", or beyond the paper "adamw" (momentum is then its first beta, dampening is not used, and
             the decay is decoupled from the gradient).
-        base_rate: The rate of the fusion's parameters. All other rates are fixed parts of it: see
-            `parameter_rate`.
+        base_rate: The rate of the fusion's parameters. What the others' are by it, `rates` says.
+        rates: "published": fixed parts of the base rate, see `parameter_rate`: for weights that come from
+            elsewhere. Beyond the paper "uniform": the base rate for all, for training from scratch.
         momentum: Share of the last step's direction that is kept.
         dampening: Share of the gradient that does *not* enter the direction. Published: as much as the
             momentum.
@@ -36,6 +37,7 @@ class OptimizerSettings:
 
     name: Literal["sgd", "adamw"] = "sgd"
     base_rate: Annotated[float, Gt(0)] = 0.01
+    rates: Literal["published", "uniform"] = "published"
     momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     dampening: Annotated[float, Ge(0), Le(1)] = 0.9
     weight_decay: Annotated[float, Ge(0)] = 1e-5
@@ -105,13 +107,17 @@ def parameter_rate(name: str, modality: str, base_rate: float) -> tuple[str, flo
     return f"{group}.weight", rate
 
 
-def parameter_groups(model: STAViS, base_rate: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: STAViS, base_rate: float, rates: Literal["published", "uniform"] = "published"
+) -> list[dict[str, Any]]:
     """The parameters that learn, in groups of one rate: `name`, `params`, `lr`, `parameter_names`."""
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         group, rate = parameter_rate(name, model.config.modality, base_rate)
+        if rates == "uniform":
+            rate = base_rate
         entry = groups.setdefault(group, {"name": group, "params": [], "lr": rate, "parameter_names": []})
         entry["params"].append(parameter)
         entry["parameter_names"].append(name)
@@ -124,7 +130,7 @@ def build_optimizer(model: STAViS, settings: OptimizerSettings) -> torch.optim.O
     Raises:
         StavisError: Everything is frozen.
     """
-    groups = parameter_groups(model, settings.base_rate)
+    groups = parameter_groups(model, settings.base_rate, settings.rates)
     if not groups:
         raise StavisError(f"optimizer.frozen = {list(settings.frozen)} leaves nothing to train")
     if settings.name == "adamw":
