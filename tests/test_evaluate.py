@@ -446,6 +446,22 @@ def test_missing_and_surplus_maps_are_counted(data: Path, published: Path, tmp_p
     assert frames == [9, *range(11, num_frames + 1)]
 
 
+def test_a_stride_scores_the_same_frames_but_fewer(data: Path, published: Path, tmp_path: Path) -> None:
+    options = ("--data", data, "--predictions", published, "--baseline", "center", "--jobs", 1, "--quiet")
+    evaluate(*options, "--output", tmp_path / "all")
+    evaluate(*options, "--output", tmp_path / "some", "--stride", 3)
+    for method in ("predictions", "center"):
+        every, some = (frame_scores(tmp_path / name, method) for name in ("all", "some"))
+        assert every.keys() == some.keys()
+        for video, scores in some.items():
+            for column, values in scores.items():
+                assert values == every[video][column][::3], (video, column)
+    assert load(tmp_path / "some" / "evaluation.json")["settings"]["stride"] == 3
+    assert "every 3 frames" in (tmp_path / "some" / "report.html").read_text()
+    with pytest.raises(StavisError, match="other settings"):
+        evaluate(*options, "--output", tmp_path / "some")
+
+
 def test_missing_videos(data: Path, published: Path, tmp_path: Path) -> None:
     shutil.rmtree(video_folder(published, data))
     arguments = ("--data", data, "--predictions", published, "--output", tmp_path / "out")

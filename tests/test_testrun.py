@@ -89,6 +89,24 @@ def test_a_whole_run_is_in_the_published_layout(whole: Path) -> None:
     assert one.read_bytes() != two.read_bytes(), "each split has its own weights"
 
 
+def test_a_stride_computes_the_same_maps_but_fewer(
+    whole: Path, data: Path, weights: Path, tmp_path: Path
+) -> None:
+    options = ("--data", data, "--weights", weights / "split{split}", "--output", tmp_path, "--split", 2)
+    assert run(*options, "--stride", 5).returncode == 0
+    strided, every = maps_of(tmp_path), maps_of(whole)
+    for number, frames in enumerate([(9, 14, 19, 20), (9, 12)]):
+        names = [f"split2_results/diem/test_{number}/pred_sal_{i:06d}.jpg" for i in frames]
+        assert [name for name in strided if f"diem/test_{number}" in name] == names
+        for name in names:
+            ours, theirs = (np.asarray(Image.open(root / name)).astype(int) for root in (tmp_path, whole))
+            assert np.abs(ours - theirs).max() <= 2, "batches of other windows differ by rounding only"
+    assert len(strided) < len(every)
+    refused = run(*options)
+    assert refused.returncode == 1
+    assert "holds maps of other weights or settings" in refused.stderr
+
+
 def test_two_processes_share_the_videos_and_a_third_run_has_nothing_to_do(
     whole: Path, data: Path, weights: Path, tmp_path: Path
 ) -> None:

@@ -107,12 +107,13 @@ def _remarks(summary: Summary) -> str:
 def _run_section(summary: Summary) -> str:
     run = summary.run
     settings = run["settings"]
+    every = f", every {settings['stride']} frames" if settings["stride"] > 1 else ""
     entries = [
         ("Data", run["data"]),
         ("Predictions", run["predictions"] or "none"),
         (
             "Protocol",
-            f"{settings['protocol']}, quirks {settings['quirks']}, from frame {settings['first_frame'] + 1}",
+            f"{settings['protocol']}, quirks {settings['quirks']}, from frame {settings['first_frame'] + 1}{every}",
         ),
         ("stavis", run["stavis"]),
         ("Versions", ", ".join(f"{name} {number}" for name, number in run["versions"].items())),

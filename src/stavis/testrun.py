@@ -66,6 +66,7 @@ class RunSettings:
         batch_size: Windows that go through the network at once.
         engine: What runs the network: see `stavis.engine.EngineFactory`.
         seed: Of the draw which video gets whose sound.
+        stride: Every `stride`-th of these maps, and the last, is computed and written; the others are not.
     """
 
     sound: SoundTest = "normal"
@@ -74,14 +75,18 @@ class RunSettings:
     batch_size: int = DEFAULT_BATCH_SIZE
     engine: EngineName = "auto"
     seed: int = 0
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.sound not in get_args(SoundTest):
             raise ValueError(f"sound is {self.sound!r}; allowed: {', '.join(get_args(SoundTest))}")
+        if self.stride < 1:
+            raise ValueError(f"stride is {self.stride}; it must be 1 or more")
 
     def identity(self) -> dict[str, Any]:
         """What decides the maps."""
-        return {"audio": self.sound, "edges": self.edges, "quirks": self.quirks, "seed": self.seed}
+        names = ("edges", "quirks", "seed", "stride")
+        return {"audio": self.sound, **{name: getattr(self, name) for name in names}}
 
 
 class SplitNetwork(NamedTuple):
@@ -279,6 +284,7 @@ def _predict_video(
     try:
         with _choose_sound(layout, video, settings) as wave:
             options = PredictOptions(
+                stride=settings.stride,
                 edges=settings.edges,
                 quirks=settings.quirks,
                 batch_size=settings.batch_size,
@@ -294,7 +300,8 @@ def _predict_video(
                 predict_frames(model, frames_folder, options, keep_images=False, make_engine=make_engine)
             ) as frames:
                 for frame in frames:
-                    maps.write(frame)
+                    if frame.computed:
+                        maps.write(frame)
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)

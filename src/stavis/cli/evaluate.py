@@ -68,6 +68,10 @@ def evaluate(
         int,
         typer.Option(min=1, help="The first frame that is scored, from 1. The published ones begin with 9."),
     ] = 9,
+    stride: Annotated[
+        int,
+        typer.Option(min=1, help="Score every N-th frame only, from the first on; also of the baselines."),
+    ] = 1,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,7 +125,7 @@ def evaluate(
     from stavis.evaluation.summary import summarise, write_summary
     from stavis.evaluation.tables import write_tables
 
-    settings = EvaluationSettings(protocol.value, quirks.value, first_frame - 1)
+    settings = EvaluationSettings(protocol.value, quirks.value, first_frame - 1, stride)
     share = _parse_shard(shard)
     if merge and shard:
         raise StavisError("--shard and --merge are two steps; give one of them")

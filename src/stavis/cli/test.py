@@ -58,6 +58,12 @@ def predict_test_videos(
         typer.Option(help="'reference' repeats the published run's oddities (docs/reproduction.md)."),
     ] = QuirkRule.FIXED,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw for --audio shuffled.")] = 0,
+    stride: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Maps of every N-th frame only: quicker. Score them with stavis evaluate --stride N."
+        ),
+    ] = 1,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; torchrun gives each process its GPU.")
     ] = "auto",
@@ -98,7 +104,7 @@ def predict_test_videos(
 
     videos = find_test_videos(data, None if split is SplitChoice.ALL else int(split.value), names, seed=seed)
     settings = RunSettings(
-        audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, engine.value, seed
+        audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, engine.value, seed, stride
     )
     num_done = run_test(
         data,

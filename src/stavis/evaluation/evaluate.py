@@ -63,11 +63,13 @@ class EvaluationSettings:
         quirks: "reference" takes only pixels that equal 1 out of a frame's negatives, as published; "fixed" all that
             are fixated. Where fixation maps hold 0 and 1, both are the same.
         first_frame: The first frame that is scored, from 0.
+        stride: From there on every `stride`-th frame is scored.
     """
 
     protocol: Protocol = "stavis"
     quirks: Quirks = "reference"
     first_frame: int = FIRST_FRAME
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -514,7 +516,7 @@ def _score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     scores: list[list[FrameScores]] = [[] for _ in scorers]
     missing: list[list[int]] = [[] for _ in scorers]
     advance(settings.first_frame * len(scorers))
-    for frame in range(settings.first_frame, num_frames):
+    for frame in range(settings.first_frame, num_frames, settings.stride):
         fixated = truth.fixations.frames[frame]
         for i, scorer in enumerate(scorers):
             result = scorer.score(frame, truth, fixated, settings.protocol)
@@ -523,7 +525,7 @@ def _score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
             else:
                 frames[i].append(frame)
                 scores[i].append(result)
-            advance(1)
+            advance(min(settings.stride, num_frames - frame))
     for i, (scored, scorer) in enumerate(zip(task.scored, scorers, strict=True)):
         video = VideoScores(
             method=scored.method,
