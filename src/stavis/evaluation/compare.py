@@ -25,7 +25,7 @@ from stavis.files import write_text
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation's scores of its predictions.
+    """An evaluation's scores of its predictions, or of one of its baselines.
 
     Attributes:
         name: What it is called in tables.
@@ -81,22 +81,26 @@ class Comparison:
     only_in_one: list[tuple[str, str]]
 
 
-def read_evaluation(folder: Path) -> Evaluation:
+def read_evaluation(folder: Path, method: str = PREDICTIONS) -> Evaluation:
     """Reads what `stavis evaluate` left in a folder.
 
+    Args:
+        folder: Of the evaluation.
+        method: Whose scores: those of the predictions, or of a baseline that was scored with them.
+
     Raises:
-        StavisError: It is no evaluation, or one without predictions.
+        StavisError: It is no evaluation, or one without predictions or without that baseline.
     """
     run = read_run(folder)
     videos: dict[tuple[str, str], dict[int | None, VideoScores]] = {}
-    for path in sorted((folder / "videos").glob(f"*/*/{PREDICTIONS}*.json")):
+    for path in sorted((folder / "videos").glob(f"*/*/{method}*.json")):
         found = read_scores(path)
         if found is not None:
             scores, _ = found
             videos.setdefault((scores.database, scores.video), {})[scores.split] = scores
     if not videos:
-        raise StavisError(f"{folder}: an evaluation without predictions; there is nothing to compare")
-    return Evaluation(_name(folder, run), folder, run, videos)
+        raise StavisError(f"{folder}: an evaluation without {method}; there is nothing to compare")
+    return Evaluation(_name(folder, run) if method == PREDICTIONS else method, folder, run, videos)
 
 
 def _name(folder: Path, run: dict[str, Any]) -> str:
