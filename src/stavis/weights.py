@@ -39,6 +39,11 @@ from stavis.preprocess import Preprocessing, ResizeFilter
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
+DEFAULT = "default"
+"""The name of the weights that come with the package."""
+
+DEFAULT_FOLDER = Path(__file__).with_name("default_weights")
+
 Kind = Literal["weights folder", "published checkpoint", "Kinetics initialiser", "SoundNet initialiser"]
 
 _BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
@@ -91,7 +96,7 @@ class LoadReport:
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] = DEFAULT,
     *,
     modality: Modality | None = None,
     device: str | torch.device = "cpu",
@@ -101,7 +106,7 @@ def load_model(
     Args:
         source: A weights folder (`save_model`, `stavis convert`), a published checkpoint (`*_save_60.pth`), or a
             published initialiser (`resnet-50-kinetics.pth`, `soundnet8.pth`): the rest of the network is then freshly
-            initialised, with a warning.
+            initialised, with a warning. "default": the weights that come with the package, which are not the paper's.
         modality: "audiovisual" or "visual", for files that hold both. If not given, what the file's name says, else
             "audiovisual".
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or a torch.device.
@@ -136,7 +141,7 @@ def load_model_with_report(
             does not say: "nearest" if with Pillow before version 7, "bicubic" (assumed by default) since.
     """
     target = resolve_device(device)
-    stored = _read(Path(source))
+    stored = _read(_locate(source))
     if stored.config is not None:
         config = stored.config
         if modality is not None and modality != config.modality:
@@ -183,19 +188,25 @@ def initialise(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
         StavisError: If the file cannot be read, does not hold all of the part that it is recognised as, is of another
             depth or shortcut, or has nothing for this network.
     """
-    return _fill(model, _read(Path(source)), partly=True)
+    return _fill(model, _read(_locate(source)), partly=True)
 
 
 def save_model(
-    model: STAViS, folder: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None
+    model: STAViS,
+    folder: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    half_precision: bool = False,
 ) -> None:
-    """Saves a network as `model.safetensors` (float32) and a readable `config.json`; both appear, or none does.
+    """Saves a network as `model.safetensors` and a readable `config.json`; both appear, or none does.
 
     Args:
         model: The network itself, not a wrapper around it.
         folder: Made if need be. One that holds weights is replaced as a whole; one that holds anything else is
             refused.
         metadata: Kept in the config and given back in the load report. Must be expressible in JSON.
+        half_precision: Store kernels and matrices as float16, half as large; `load_model` makes them float32 again.
+            Biases and BatchNorm's entries, which are few and reach far, stay float32.
 
     Raises:
         StavisError: If the folder cannot be written, or holds other files.
@@ -209,6 +220,8 @@ def save_model(
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     tensors = {name: _plain(value).cpu() for name, value in model.state_dict().items()}
+    if half_precision:
+        tensors = {name: _halve(value) for name, value in tensors.items()}
     with _atomic_folder(Path(folder), may_replace=(WEIGHTS_FILE, CONFIG_FILE)) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -267,6 +280,18 @@ class _Stored:
     @property
     def is_initialiser(self) -> bool:
         return self.kind in ("Kinetics initialiser", "SoundNet initialiser")
+
+
+def _locate(source: str | os.PathLike[str]) -> Path:
+    """The path that a source stands for."""
+    if source != DEFAULT:
+        return Path(source)
+    if not (DEFAULT_FOLDER / WEIGHTS_FILE).is_file():
+        raise StavisError(
+            "this installation of stavis comes without default weights; name some: a weights folder or a published "
+            ".pth file"
+        )
+    return DEFAULT_FOLDER
 
 
 def _read(source: Path) -> _Stored:
@@ -568,6 +593,12 @@ def _shapes(modality: Modality, depth: int, shortcut: Shortcut) -> dict[str, tor
 def _plain(value: Tensor) -> Tensor:
     """Floats of any precision as float32, counters as they are, each with its values in a row."""
     return (value.detach().float() if value.is_floating_point() else value.detach()).contiguous()
+
+
+def _halve(value: Tensor) -> Tensor:
+    """Kernels and matrices as float16, unless a value is too large for it; all else as it is."""
+    halved = value.half() if value.ndim > 1 else value
+    return halved if bool(halved.isfinite().all()) else value
 
 
 # Words and files ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
-"""`stavis convert`: a published .pth file to a weights folder."""
+"""`stavis convert`: a published .pth file to a weights folder; weights to 16 bits."""
 
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stavis.cli.network import ModalityName
+
+if TYPE_CHECKING:
+    from stavis.model import STAViS
 
 
 class ResizeFilterName(StrEnum):
@@ -20,7 +23,7 @@ def convert(
         Path,
         typer.Argument(
             help="A published checkpoint (visual_split1_save_60.pth) or initialiser (resnet-50-kinetics.pth, "
-            "soundnet8.pth).",
+            "soundnet8.pth); with --half also a weights folder.",
             metavar="FILE.pth",
         ),
     ],
@@ -41,18 +44,25 @@ def convert(
             "default was nearest before version 7 and has been bicubic since. By default bicubic."
         ),
     ] = None,
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Store 16 bits a parameter, half the size, and say what that changes."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the weights in DIR.")] = False,
 ) -> None:
     """Convert a published .pth file to a weights folder, and say what of it is used.
 
-    Nothing in the file is executed. DIR gets what the chosen network has, in float32.
+    Nothing in the file is executed. DIR gets what the chosen network has, in float32, or with --half in float16;
+    commands that load it compute in float32 either way.
     """
     from stavis.errors import StavisError
 
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise StavisError(f"{folder}: exists and is not empty; --overwrite replaces the weights in it")
-    if file.is_dir():
-        raise StavisError(f"{file}: is a folder; expected a published .pth file")
+    if file.is_dir() and not half:
+        raise StavisError(f"{file}: is a folder; expected a published .pth file, or --half")
+    if file.resolve() == folder.resolve():
+        raise StavisError(f"{folder}: is what is to be converted; name another folder")
 
     import torch
 
@@ -65,33 +75,52 @@ def convert(
         resize_filter=resize_filter.value if resize_filter else None,
     )
     origin = {"file": file.name, "sha256": report.sha256, "kind": report.kind, "epoch": report.epoch}
-    save_model(model, folder, metadata={"converted_from": origin, "warnings": list(report.warnings)})
+    metadata = {**report.metadata, "converted_from": origin, "warnings": list(report.warnings)}
+    save_model(model, folder, metadata=metadata, half_precision=half)
 
     saved, _ = load_model_with_report(folder)
     original, read_back = model.state_dict(), saved.state_dict()
+    # Half precision keeps 11 significant bits, and from 2**-14 down multiples of 2**-24.
+    rtol, atol = (2**-11, 2**-25) if half else (0.0, 0.0)
     if saved.config != model.config or not all(
-        torch.equal(original[name], read_back[name]) for name in original
+        torch.allclose(original[name], read_back[name], rtol, atol) for name in original
     ):
         raise StavisError(f"{folder}: what was written does not read back the same; is the disk at fault?")
 
+    same = f"maps change by up to {_largest_change(model, saved):.1g}" if half else "read back the same"
+    is_assumed = resize_filter is None and report.kind != "weights folder"
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
         ("file", f"{file}: {report.kind}" + (f", epoch {report.epoch}" if report.epoch is not None else "")),
         ("sha256", report.sha256),
         ("network", f"{report.modality} ResNet-{report.depth}, shortcut {report.shortcut}"),
-        ("resizing", model.config.preprocessing.resize_filter + ("" if resize_filter else ", assumed")),
+        ("resizing", model.config.preprocessing.resize_filter + (", assumed" if is_assumed else "")),
         ("used", _count_by_part(report.used)),
         ("dropped", _count_by_part(report.dropped)),
         ("initialised", _count_by_part(report.initialised)),
         (
             "written",
-            f"{folder}: {num_parameters:,} parameters, {_megabytes(folder / WEIGHTS_FILE)}, read back the same",
+            f"{folder}: {num_parameters:,} parameters, {_megabytes(folder / WEIGHTS_FILE)}, {same}",
         ),
     ]
     for label, text in lines:
         typer.echo(f"{label:<12} {text}")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def _largest_change(model: "STAViS", other: "STAViS") -> float:
+    """The largest difference of two networks' probabilities on four clips of noise with noise for sound."""
+    import torch
+
+    p = model.config.preprocessing
+    rng = torch.Generator().manual_seed(0)
+    clips = torch.rand((4, 3, p.clip_length, *p.input_size), generator=rng) * 255
+    clips -= torch.tensor(p.mean)[:, None, None, None]
+    audio = torch.randn((4, p.num_audio_samples), generator=rng) * 40
+    with torch.inference_mode():
+        one, two = (network(clips, audio).logits.sigmoid() for network in (model, other))
+    return float((one - two).abs().max())
 
 
 def _count_by_part(names: tuple[str, ...]) -> str:

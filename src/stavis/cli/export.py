@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.network import ModalityName
+from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
 
 
 class FormatChoice(StrEnum):
@@ -17,9 +17,7 @@ class FormatChoice(StrEnum):
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
-    weights: Annotated[
-        str, typer.Option("--weights", "-w", help="A weights folder, a published .pth file, or 'untrained'.")
-    ],
+    weights: Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)] = DEFAULT,
     format_: Annotated[FormatChoice, typer.Option("--format", help="For which runtime.")] = FormatChoice.ONNX,
     modality: Annotated[
         ModalityName | None, typer.Option(help="Which network to take from a published .pth.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.network import ModalityName
+from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
 
 if TYPE_CHECKING:
     from stavis.model import Modality
@@ -55,19 +55,16 @@ def predict(
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results, one folder a video.")
-    ],
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            "-w",
-            help="A weights folder, a published .pth file, or 'untrained' (random: to try things out only).",
-        ),
-    ],
+    ] = Path("stavis-output"),
+    weights: Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)] = DEFAULT,
     modality: Annotated[
         ModalityName | None,
         typer.Option(help="Which network to take from a published .pth; found from its name by default."),
     ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option("--fetch", help="Download weights published-1, -2 or -3 first, if they are not there."),
+    ] = False,
     outputs: Annotated[
         str,
         typer.Option(
@@ -188,6 +185,7 @@ def predict(
     Every video gets a folder below --output with summary.json, frames.csv, timeline.png and the chosen outputs.
     Run again, it skips what is finished.
     """
+    from stavis.cli.network import fetch_published
     from stavis.errors import StavisError
     from stavis.inputs import find_videos, name_folders
     from stavis.outputs import MapFormat, parse_output_kinds
@@ -226,6 +224,8 @@ def predict(
         style=OverlayStyle(colour_bar, contour, peak),
     )
     names = name_folders(find_videos(inputs))
+    if fetch:
+        fetch_published(weights, modality.value if modality else None, quiet=quiet)
     run_predictions(
         [(video, output / name) for video, name in names.items()],
         settings,
@@ -316,6 +316,8 @@ class _Worker:
 
 def _run_one_by_one(plan: _Plan, tasks: list[tuple[Path, Path]], quiet: bool) -> list[str]:
     worker = _Worker(plan)
+    if not quiet:
+        _say(f"weights: {worker.network.name}")
     for warning in worker.network.warnings:
         _say(f"warning: {warning}")
     failures = []
@@ -332,8 +334,11 @@ def _run_in_parallel(plan: _Plan, tasks: list[tuple[Path, Path]], jobs: int, qui
     import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
+    from stavis.cli.network import describe_weights
     from stavis.progress import track
 
+    if not quiet:
+        _say(f"weights: {describe_weights(plan.weights)}")
     jobs = min(jobs, len(tasks))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     failures = []

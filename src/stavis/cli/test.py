@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.network import ModalityName
+from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
 from stavis.cli.predict import ENGINE_HELP, EdgeRule, EngineChoice, QuirkRule
 
 
@@ -26,15 +26,13 @@ class SoundChoice(StrEnum):
 
 def predict_test_videos(
     data: Annotated[Path, typer.Option("--data", help="Data folder in the published layout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run, experiments/NAME say.")],
     weights: Annotated[
         str,
         typer.Option(
-            "--weights",
-            "-w",
-            help="A weights folder or published .pth file; {split} in it stands for the split's number.",
+            "--weights", "-w", help=f"{WEIGHTS_HELP} {{split}} in it stands for the split's number."
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run, experiments/NAME say.")],
+    ] = DEFAULT,
     split: Annotated[SplitChoice, typer.Option(help="Which split's test videos.")] = SplitChoice.ALL,
     databases: Annotated[
         list[str] | None,
@@ -96,9 +94,11 @@ def predict_test_videos(
         if device == "auto" and torch.cuda.is_available():
             own = f"cuda:{local_rank % torch.cuda.device_count()}"
         name = weights.replace("{split}", str(number))
-        network = load_network(name, modality=modality.value if modality else None, device=own)
-        for warning in network.warnings:
-            if rank == 0:
+        network = load_network(name, modality=modality.value if modality else None, device=own, data=data)
+        if rank == 0:
+            if not quiet:
+                typer.echo(f"weights: {network.name}", err=True)
+            for warning in network.warnings:
                 typer.echo(f"warning: {warning}", err=True)
         return SplitNetwork(network.model, network.name, network.sha256)
 

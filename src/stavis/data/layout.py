@@ -93,6 +93,11 @@ class Layout:
         usual, other = kinds
         return other if not usual.exists() and other.exists() else usual
 
+    def published_weights(self, modality: str, split: int) -> Path:
+        """The published checkpoint of "visual" or "audiovisual" that was trained on `split`."""
+        folder = {"visual": "stavis_visual_only", "audiovisual": "stavis_audiovisual"}[modality]
+        return self.root / "pretrained_models" / folder / f"{modality}_split{split}_save_60.pth"
+
     def splits(self, database: str) -> tuple[int, ...]:
         """The splits that `database` has lists for, in order; none where its lists are for all splits."""
         folder = self.root / "fold_lists"
