@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,10 +16,12 @@ from hypothesis import strategies as st
 
 import stavis
 from stavis.clips import Window, reference_window, repeat_window
-from stavis.engine import Engine, EngineFactory, PlainEngine, StreamingEngine
+from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine
 from stavis.engine.folded import fused_operators_work
+from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
+from stavis.metrics import cc
 from stavis.preprocess import Preprocessing, make_clip
 from stavis.schedule import WindowSchedule
 
@@ -233,7 +238,7 @@ def test_a_compiled_network_is_kept_and_found_again(
     np.testing.assert_array_equal(first, again)
     # Other weights are another network, and a damaged file is made anew.
     assert not openvino.is_compiled(networks["shortcut A"])
-    openvino.compiled_path(model, "f32").write_bytes(b"damaged")
+    openvino.compiled_path(model, "float32").write_bytes(b"damaged")
     np.testing.assert_array_equal(run(EngineFactory(model, "openvino")(), frames(18), windows, False), first)
 
 
@@ -255,3 +260,114 @@ def test_without_fused_operators_results_are_the_same(
     plain = run(EngineFactory(model, "torch")(), frames(18), windows, True)
     np.testing.assert_allclose(fused, plain, atol=TOLERANCE)
     assert isinstance(fused_operators_work(), bool)
+
+
+def examples(model: stavis.STAViS, clip: np.ndarray) -> list[Example]:
+    audio = sound(1)[0] if model.config.modality == "audiovisual" else None
+    return [Example(clip[start : start + 16], audio) for start in (0, len(clip) - 16)]
+
+
+def mean_cc(found: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.mean([cc(a, b) for a, b in zip(found, exact, strict=True)]))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize(
+    "network",
+    ["audiovisual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bottleneck", "visual"))],
+)
+def test_approximate_maps_are_near(
+    networks: dict[str, stavis.STAViS],
+    network: str,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    openvino = pytest.importorskip("stavis.engine.openvino")
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    if not openvino.can_compute(precision.upper()):
+        pytest.skip(f"this processor does not compute in {precision}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, clip = networks[network], frames(24)
+    windows = [[repeat_window(t, 24) for t in (0, 9, 15, 23)]]
+    audio = model.config.modality == "audiovisual"
+    exact = run(EngineFactory(model, "torch")(), clip, windows, audio)
+    factory = EngineFactory(model, precision=precision)  # type: ignore[arg-type]
+    found = run(factory(examples=lambda: examples(model, clip)), clip, windows, audio)
+    assert mean_cc(found, exact) > 0.99
+    assert np.abs(found - exact).max() > TOLERANCE, "float32 was computed under another name"
+    # The same network over the same windows is found again, not made again.
+    monkeypatch.delattr(openvino, "convert_network")
+    again = run(factory(examples=lambda: examples(model, clip)), clip, windows, audio)
+    np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_through_pytorch(networks: dict[str, stavis.STAViS], dtype: torch.dtype) -> None:
+    """What GPUs run; here on the CPU."""
+    model, windows = networks["audiovisual"], [[repeat_window(t, 18) for t in (3, 9)]]
+    exact = run(EngineFactory(model, "torch")(), frames(18), windows, True)
+    found = run(StreamingEngine(model, AutocastBackend(model, dtype)), frames(18), windows, True)
+    assert mean_cc(found, exact) > 0.99
+    assert np.abs(found - exact).max() > TOLERANCE
+
+
+def test_precision_that_is_not_to_be_had(
+    networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = networks["visual"]
+    for engine, precision, message in (
+        ("auto", "float64", "float32, bf16, fp16, int8"),
+        ("plain", "bf16", "'plain' computes in float32 only"),
+        ("torch", "bf16", "needs --engine openvino"),
+        ("torch", "int8", "needs --engine openvino"),
+        ("auto", "fp16", "is for GPUs"),
+    ):
+        with pytest.raises(StavisError, match=message):
+            EngineFactory(model, engine, precision)  # type: ignore[arg-type]
+    find_spec = importlib.util.find_spec
+    for package, precision, message in (
+        ("openvino", "bf16", r"stavis\[openvino\]"),
+        ("nncf", "int8", r"stavis\[int8\]"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.util, "find_spec", lambda n, p=package: None if n == p else find_spec(n))
+            with pytest.raises(StavisError, match=message):
+                EngineFactory(model, precision=precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+def test_a_processor_without_bf16(
+    networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stavis.engine.openvino.can_compute", lambda capability: capability != "BF16")
+    with pytest.raises(StavisError, match="this processor has no instructions for bf16"):
+        EngineFactory(networks["visual"], precision="bf16")
+
+
+@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+def test_only_so_many_compiled_networks_are_kept(tmp_path: Path) -> None:
+    from stavis.engine.openvino import MOST_KEPT, _keep
+
+    for number in range(MOST_KEPT + 3):
+        path = tmp_path / f"{number:03d}.blob"
+        _keep(path, b"network")
+        os.utime(path, (number, number))
+    os.utime(tmp_path / "003.blob")  # used just now
+    _keep(tmp_path / "new.blob", b"network")
+    kept = sorted(path.stem for path in tmp_path.glob("*.blob"))
+    assert len(kept) == MOST_KEPT
+    assert kept[0] == "003"
+    assert kept[-1] == "new"
+
+
+def test_nobody_is_told_that_we_run() -> None:
+    """OpenVINO and NNCF report each conversion to their makers, if the package for it is there."""
+    program = """
+import sys, stavis.engine.openvino
+from openvino.tools.ovc import telemetry_utils
+assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry_utils.tm
+"""
+    if has_openvino:
+        subprocess.run([sys.executable, "-c", program], check=True)

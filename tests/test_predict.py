@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import stavis
 from stavis import media
 from stavis.clips import repeat_window
 from stavis.data.layout import Layout, read_fold_list
+from stavis.engine import Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.outputs import PublishedMaps
 from stavis.predict import PredictOptions, predict_frames, prefetch
@@ -259,7 +261,7 @@ def test_memory_of_the_pipeline_is_bounded(small: stavis.STAViS, tmp_path: Path)
         Image.new("RGB", (32, 32), (i % 256, 0, 0)).save(folder / f"img_{i + 1:05d}.png")
     engines = []
 
-    def make_engine(num_windows: int | None) -> Counting:
+    def make_engine(num_windows: int | None, examples: object) -> Counting:
         assert num_windows == 300
         engines.append(Counting())
         return engines[-1]
@@ -267,3 +269,40 @@ def test_memory_of_the_pipeline_is_bounded(small: stavis.STAViS, tmp_path: Path)
     options = PredictOptions(frame_rate=25, batch_size=4)
     assert len(list(predict_frames(small, folder, options, keep_images=True, make_engine=make_engine))) == 300
     assert engines[0].most <= 16 + 2 * options.batch_size
+
+
+@pytest.mark.parametrize(("start", "end", "first"), [(None, None, 0), (0.3, 0.8, 6)])
+def test_an_engine_is_shown_examples_of_the_video(
+    small: stavis.STAViS, clip: Path, start: float | None, end: float | None, first: int
+) -> None:
+    """Windows that lie in the excerpt, spread over it, with the sound that is heard there."""
+    seen: list[Example] = []
+
+    def make_engine(
+        num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
+    ) -> PlainEngine:
+        assert examples is not None
+        seen.extend(examples())
+        return PlainEngine(small)
+
+    options = PredictOptions(frame_rate=RATE, start_seconds=start, end_seconds=end)
+    frames = predict_frames(small, clip, options, keep_images=False, make_engine=make_engine)
+    assert sum(1 for _ in frames) == (21 if end is None else 10)
+    p = small.config.preprocessing
+    last = 20 if end is None else 15
+    pictures = [
+        resize_frame(np.asarray(Image.open(path)), p) for path in sorted(clip.glob("*.png"))[: last + 1]
+    ]
+    starts = []
+    for example in seen:
+        at = [i for i, one in enumerate(pictures) if np.array_equal(one, example.frames[0])]
+        assert len(at) == 1
+        starts += at
+        expected = [pictures[min(at[0] + i, last)] for i in range(p.clip_length)]
+        np.testing.assert_array_equal(example.frames, expected)
+        assert example.audio is not None
+        assert example.audio.shape == (p.num_audio_samples,)
+        assert np.abs(example.audio).max() > 1
+    assert starts[0] == first
+    assert starts == sorted(starts)
+    assert starts[-1] > (first + last) / 2

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -14,7 +15,8 @@ import numpy.typing as npt
 
 from stavis import media
 from stavis.clips import Edges, Window
-from stavis.engine import Engine, EngineFactory, EngineName
+from stavis.engine import EngineFactory, EngineName, Example, MakeEngine, Precision
+from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.preprocess import audio_excerpt, resize_frame
 from stavis.schedule import WindowSchedule
@@ -23,6 +25,7 @@ Quirks = Literal["fixed", "reference"]
 
 DEFAULT_BATCH_SIZE = 4  # windows; more hardly helps a CPU and holds more pictures in memory
 DECODED_AHEAD = 4  # frames decoded before they are asked for, so that decoding and the network overlap
+NUM_EXAMPLES = 8  # windows that an engine which fits itself to the video gets to see beforehand
 
 T = TypeVar("T")
 
@@ -67,6 +70,8 @@ class PredictOptions:
             maps whose target lies behind the last frame.
         batch_size: Windows that go through the network at once.
         engine: What runs the network: see `stavis.engine.EngineFactory`. All give the same maps to 1e-4.
+        precision: "float32"; or an approximation, faster where the processor has instructions for it: "bf16", "int8",
+            on GPUs "bf16", "fp16". See `stavis.engine.EngineFactory`.
         frame_rate: Frames per second, for image folders.
         audio_path: A file whose sound is used instead of the input's own.
         audio_stream: Which of the input's sound streams, from 0; its default one if None.
@@ -80,6 +85,7 @@ class PredictOptions:
     quirks: Quirks = "fixed"
     batch_size: int = DEFAULT_BATCH_SIZE
     engine: EngineName = "auto"
+    precision: Precision = "float32"
     frame_rate: float | None = None
     audio_path: Path | None = None
     audio_stream: int | None = None
@@ -135,12 +141,12 @@ def predict_frames(
     options: PredictOptions,
     *,
     keep_images: bool,
-    make_engine: Callable[[int | None], Engine] | None = None,
+    make_engine: MakeEngine | None = None,
 ) -> Generator[PredictedFrame, None, None]:
     """Like `predict_video`, and gives each frame's picture with its map if `keep_images`.
 
     `make_engine` makes the engine when the number of windows is known, if it is; an `EngineFactory` that is kept for
-    several videos saves its set-up. By default one is made for this video, by `options.engine`.
+    several videos saves its set-up. By default one is made for this video, by `options.engine` and `options.precision`.
     """
     if options.quirks == "reference":
         options = replace(options, edges="reference")
@@ -154,7 +160,8 @@ def predict_frames(
     )
     sound = _Sound(model, info, options)
     num_windows = None if info.num_frames is None else info.num_frames // options.stride
-    engine = (make_engine or EngineFactory(model, options.engine))(num_windows)
+    make_engine = make_engine or EngineFactory(model, options.engine, options.precision)
+    engine = make_engine(num_windows, lambda: _find_examples(model, path, info, options))
     schedule = WindowSchedule(
         stride=options.stride,
         edges=options.edges,
@@ -189,6 +196,35 @@ def predict_frames(
         waiting.extend(schedule.finish(num_frames))
         while waiting:
             yield from compute(min(options.batch_size, len(waiting)))
+
+
+def _find_examples(
+    model: STAViS, path: str | Path, info: media.VideoInfo, options: PredictOptions
+) -> list[Example]:
+    """Windows spread over the video; at its beginning only, if its length is not known."""
+    p = model.config.preprocessing
+    begin = options.start_seconds or 0.0
+    ends = [one for one in (options.end_seconds, info.duration_seconds) if one is not None]
+    length = max(0.0, min(ends) - begin) if ends else 0.0
+    starts = dict.fromkeys(begin + length * number / NUM_EXAMPLES for number in range(NUM_EXAMPLES))
+    examples = []
+    with _Sound(model, info, options) as sound:
+        for start in starts:
+            frames = media.read_frames(
+                path, frame_rate=options.frame_rate, start_seconds=start, end_seconds=options.end_seconds
+            )
+            try:
+                taken = list(islice(frames, p.clip_length))
+            except StavisError:
+                if start == begin:
+                    raise
+                break  # the video is shorter than its header tells
+            window = [taken[min(index, len(taken) - 1)] for index in range(p.clip_length)]
+            times = [frame.time_seconds for frame in window]
+            audio = sound.excerpts([Window(tuple(range(p.clip_length)), target=0)], times.__getitem__)
+            pictures = np.stack([resize_frame(frame.image, p) for frame in window])
+            examples.append(Example(pictures, None if audio is None else audio[0]))
+    return examples
 
 
 class _Gallery:

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 import stavis
 from stavis import media
-from stavis.engine import Engine
+from stavis.engine import MakeEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.outputs import (
@@ -99,7 +99,7 @@ def predict_to_folder(
     *,
     overwrite: bool = False,
     quiet: bool = False,
-    make_engine: Callable[[int | None], Engine] | None = None,
+    make_engine: MakeEngine | None = None,
 ) -> FolderResult:
     """Predicts one video and writes its result folder.
 
@@ -177,7 +177,7 @@ def _write_outputs(
     settings: FolderSettings,
     kinds: tuple[OutputKind, ...],
     quiet: bool,
-    make_engine: Callable[[int | None], Engine] | None,
+    make_engine: MakeEngine | None,
 ) -> tuple[list[FrameStatistics], media.VideoInfo]:
     options = settings.options
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)

@@ -18,7 +18,7 @@ from stavis import media
 from stavis.clips import Edges
 from stavis.data.check import choose_databases, find_missing
 from stavis.data.layout import SPLITS, FoldEntry, Layout, find_files, read_fold_list, result_folder
-from stavis.engine import Engine, EngineFactory, EngineName
+from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.files import write_text
 from stavis.model import STAViS
@@ -65,6 +65,7 @@ class RunSettings:
             last video of every list, and maps named behind the last frame, which nobody scores.
         batch_size: Windows that go through the network at once.
         engine: What runs the network: see `stavis.engine.EngineFactory`.
+        precision: "float32" is exact; for the others see there, too.
         seed: Of the draw which video gets whose sound.
         stride: Every `stride`-th of these maps, and the last, is computed and written; the others are not.
     """
@@ -74,6 +75,7 @@ class RunSettings:
     quirks: Quirks = "fixed"
     batch_size: int = DEFAULT_BATCH_SIZE
     engine: EngineName = "auto"
+    precision: Precision = "float32"
     seed: int = 0
     stride: int = 1
 
@@ -85,7 +87,7 @@ class RunSettings:
 
     def identity(self) -> dict[str, Any]:
         """What decides the maps."""
-        names = ("edges", "quirks", "seed", "stride")
+        names = ("edges", "quirks", "precision", "seed", "stride")
         return {"audio": self.sound, **{name: getattr(self, name) for name in names}}
 
 
@@ -182,7 +184,7 @@ def run_test(
         for number, video in enumerate(todo):
             if network is None or video.split != todo[number - 1].split:
                 network = load_network(video.split)
-                make_engine = EngineFactory(network.model, settings.engine)
+                make_engine = EngineFactory(network.model, settings.engine, settings.precision)
             _predict_video(layout, video, folders[video], network.model, settings, make_engine)
             advance(video.entry.num_frames)
     return len(todo)
@@ -275,7 +277,7 @@ def _predict_video(
     folder: Path,
     model: STAViS,
     settings: RunSettings,
-    make_engine: Callable[[int | None], Engine],
+    make_engine: MakeEngine,
 ) -> None:
     entry = video.entry
     reference = settings.quirks == "reference"

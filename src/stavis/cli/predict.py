@@ -31,8 +31,19 @@ class EngineChoice(StrEnum):
     OPENVINO = "openvino"
 
 
+class PrecisionChoice(StrEnum):
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
 ENGINE_HELP = (
     "What runs the network; all give the same maps. auto takes OpenVINO where it is there and worth it."
+)
+PRECISION_HELP = (
+    "float32: exact. Faster approximations: bf16 and int8 on CPUs that have them, bf16 and fp16 on GPUs; how near they "
+    "come is in docs/performance.md."
 )
 
 
@@ -163,6 +174,9 @@ def predict(
     engine: Annotated[
         EngineChoice, typer.Option(help=ENGINE_HELP, rich_help_panel="Running")
     ] = EngineChoice.AUTO,
+    precision: Annotated[
+        PrecisionChoice, typer.Option(help=PRECISION_HELP, rich_help_panel="Running")
+    ] = PrecisionChoice.FLOAT32,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Clips that go through the network at once.", rich_help_panel="Running"),
@@ -212,6 +226,7 @@ def predict(
             quirks=quirks.value,
             batch_size=batch_size or DEFAULT_BATCH_SIZE,
             engine=engine.value,
+            precision=precision.value,
             frame_rate=frame_rate,
             audio_path=audio,
             audio_stream=audio_stream,
@@ -291,7 +306,8 @@ class _Worker:
         self.plan = plan
         self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
         self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
-        self.make_engine = EngineFactory(self.network.model, plan.settings.options.engine)
+        options = plan.settings.options
+        self.make_engine = EngineFactory(self.network.model, options.engine, options.precision)
 
     def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
         """One video's result, or in one line why there is none."""

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
-from stavis.cli.predict import ENGINE_HELP, EdgeRule, EngineChoice, QuirkRule
+from stavis.cli.predict import (
+    ENGINE_HELP,
+    PRECISION_HELP,
+    EdgeRule,
+    EngineChoice,
+    PrecisionChoice,
+    QuirkRule,
+)
 
 
 class SplitChoice(StrEnum):
@@ -66,6 +73,7 @@ def predict_test_videos(
         str, typer.Option(help="auto, cpu, cuda or cuda:N; torchrun gives each process its GPU.")
     ] = "auto",
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE_HELP)] = EngineChoice.AUTO,
+    precision: Annotated[PrecisionChoice, typer.Option(help=PRECISION_HELP)] = PrecisionChoice.FLOAT32,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips that go through the network at once.")
     ] = None,
@@ -104,7 +112,14 @@ def predict_test_videos(
 
     videos = find_test_videos(data, None if split is SplitChoice.ALL else int(split.value), names, seed=seed)
     settings = RunSettings(
-        audio.value, edges.value, quirks.value, batch_size or DEFAULT_BATCH_SIZE, engine.value, seed, stride
+        sound=audio.value,
+        edges=edges.value,
+        quirks=quirks.value,
+        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        engine=engine.value,
+        precision=precision.value,
+        seed=seed,
+        stride=stride,
     )
     num_done = run_test(
         data,

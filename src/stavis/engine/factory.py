@@ -1,11 +1,17 @@
 """Which engine runs a network."""
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+import torch
+
+from stavis.clips import Window
+from stavis.engine import quantisation
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.plain import PlainEngine
-from stavis.engine.protocol import Engine
+from stavis.engine.precision import AutocastBackend, Precision
+from stavis.engine.protocol import Engine, Example
 from stavis.engine.streaming import Backend, StreamingEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
@@ -13,6 +19,7 @@ from stavis.model import STAViS
 EngineName = Literal["auto", "plain", "torch", "openvino"]
 
 WORTH_COMPILING = 300  # windows: about where OpenVINO's gain makes up for its first compilation
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class EngineFactory:
@@ -23,29 +30,45 @@ class EngineFactory:
         name: "plain": the whole forward pass a window, the reference for the others. "torch": what windows share is
             computed once, the rest rearranged. "openvino": the same, the rest through OpenVINO, on CPUs. "auto": on a
             CPU "openvino" where it is installed and has compiled this network before or has enough to do; else "torch".
+        precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
+            "bf16" and "int8" on CPUs through "openvino". "int8" is fitted to each video by examples of it.
 
     Raises:
-        StavisError: The name is unknown, "openvino" is not installed, or the network is not on a CPU.
+        StavisError: The name or the precision is unknown, not installed, or not for this engine or processor.
     """
 
-    def __init__(self, model: STAViS, name: EngineName = "auto") -> None:
+    def __init__(self, model: STAViS, name: EngineName = "auto", precision: Precision = "float32") -> None:
         if name not in get_args(EngineName):
             raise StavisError(f"engine {name!r} is not known; allowed: {', '.join(get_args(EngineName))}")
+        if precision not in get_args(Precision):
+            raise StavisError(
+                f"precision {precision!r} is unknown; allowed: {', '.join(get_args(Precision))}"
+            )
         on_cpu = next(model.parameters()).device.type == "cpu"
         installed = importlib.util.find_spec("openvino") is not None
         if name == "openvino" and not on_cpu:
             raise StavisError("engine 'openvino' is for CPUs; on a GPU use 'torch' or 'auto'")
         if name == "openvino" and not installed:
             raise StavisError("engine 'openvino' is not installed: pip install 'stavis[openvino]'")
+        if precision != "float32":
+            _check_precision(name, precision, on_cpu=on_cpu)
+            name = "openvino" if on_cpu else "torch"
         self.model = model
         self.name = name
+        self.precision = precision
         self._may_compile = on_cpu and installed
         self._backends: dict[str, Backend] = {}
 
-    def __call__(self, num_windows: int | None = None) -> Engine:
-        """An engine for a video of about `num_windows`, if that is known."""
+    def __call__(
+        self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
+    ) -> Engine:
+        """An engine for a video of about `num_windows`, if that is known; "int8" needs `examples` of its windows."""
         if self.name == "plain":
             return PlainEngine(self.model)
+        if self.precision == "int8":
+            if examples is None:
+                raise ValueError("precision int8 needs examples of the windows to come")
+            return StreamingEngine(self.model, self._fit(examples()))
         return StreamingEngine(self.model, self._backend(self._choose(num_windows)))
 
     def _choose(self, num_windows: int | None) -> str:
@@ -65,7 +88,58 @@ class EngineFactory:
             if name == "openvino":
                 from stavis.engine.openvino import OpenVINOBackend
 
-                self._backends[name] = OpenVINOBackend(self.model)
+                self._backends[name] = OpenVINOBackend(self.model, self.precision)
+            elif self.precision in HALVES:
+                self._backends[name] = AutocastBackend(self.model, HALVES[self.precision])
             else:
                 self._backends[name] = FoldedNetwork(self.model)
         return self._backends[name]
+
+    def _fit(self, examples: Sequence[Example]) -> Backend:
+        from stavis.engine.openvino import OpenVINOBackend
+
+        windows = []
+        with torch.inference_mode():
+            for example in examples:
+                engine = StreamingEngine(self.model, _no_backend)
+                for index, frame in enumerate(example.frames):
+                    engine.add_frame(index, frame)
+                window = Window(tuple(range(len(example.frames))), target=0)
+                audio = None if example.audio is None else example.audio[None]
+                inputs = engine.begin([window], audio)
+                windows.append([one.numpy() for one in inputs if one is not None])
+        return OpenVINOBackend(self.model, "int8", windows)
+
+
+def _no_backend(pooled: torch.Tensor, mean: torch.Tensor, sound: torch.Tensor | None) -> torch.Tensor:
+    raise AssertionError("only the stem is wanted")
+
+
+def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) -> None:
+    """Whether an approximation is to be had from this engine on this machine.
+
+    Raises:
+        StavisError: It is not; with what to do instead.
+    """
+    if name == "plain":
+        raise StavisError(
+            "engine 'plain' computes in float32 only; give another --engine or --precision float32"
+        )
+    if not on_cpu:
+        if precision == "int8":
+            raise StavisError("precision 'int8' is for CPUs; on a GPU use 'bf16' or 'fp16'")
+        if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise StavisError("this GPU does not compute in bf16; use --precision fp16 or float32")
+        return
+    if precision == "fp16":
+        raise StavisError("precision 'fp16' is for GPUs; on a CPU use 'bf16' or 'int8'")
+    if name == "torch":
+        raise StavisError(f"on a CPU precision {precision!r} needs --engine openvino (or auto), not torch")
+    if importlib.util.find_spec("openvino") is None:
+        raise StavisError(f"on a CPU precision {precision!r} needs OpenVINO: pip install 'stavis[openvino]'")
+    if precision == "int8" and not quantisation.is_installed():
+        raise StavisError("precision 'int8' needs NNCF: pip install 'stavis[int8]'")
+    from stavis.engine import openvino
+
+    if not openvino.can_compute(precision.upper()):
+        raise StavisError(f"this processor has no instructions for {precision}; use --precision float32")

@@ -5,22 +5,30 @@ Converting and compiling a network takes seconds. The result is kept on disk, so
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import io
 import json
 import logging
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor, nn
 
 from stavis.engine.folded import FoldedNetwork
+from stavis.engine.quantisation import Inputs, quantise
 from stavis.files import write_bytes
 from stavis.model import STAViS
+from stavis.telemetry import switch_off_telemetry
+
+switch_off_telemetry()
+import openvino  # noqa: E402
+
+MOST_KEPT = 16  # compiled networks on disk; of an audiovisual one of depth 50 each takes 60 MB
 
 _log = logging.getLogger("stavis")
 
@@ -30,29 +38,31 @@ class OpenVINOBackend:
 
     Args:
         model: A network in eval mode, on the CPU.
-        precision: "f32", or "bf16" on processors that compute in it.
+        precision: "float32"; "bf16" on processors that compute in it; "int8".
+        windows: For "int8": what some of the windows to come give the network, to find the range of its integers.
     """
 
-    def __init__(self, model: STAViS, precision: str = "f32") -> None:
+    def __init__(self, model: STAViS, precision: str = "float32", windows: Sequence[Inputs] = ()) -> None:
         core = openvino.Core()
         settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
-        path = compiled_path(model, precision)
+        path = compiled_path(model, precision, windows)
         compiled = None
         if path.exists():
             try:
+                path.touch()  # the one used longest ago goes first
                 compiled = core.import_model(io.BytesIO(path.read_bytes()), "CPU", settings)
             except (RuntimeError, OSError):  # of another processor, say, or cut off: compiled anew
                 compiled = None
         if compiled is None:
-            compiled = core.compile_model(convert_network(model), "CPU", settings)
-            try:
-                write_bytes(path, compiled.export_model().getvalue())
-            except OSError as error:
-                _log.info("%s: the compiled network cannot be kept: %s", path, error)
+            network = convert_network(model)
+            if precision == "int8":
+                network = quantise(network, windows)
+            compiled = core.compile_model(network, "CPU", settings)
+            _keep(path, compiled.export_model().getvalue())
         self._request = compiled.create_infer_request()
 
     def __call__(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
@@ -64,12 +74,17 @@ class OpenVINOBackend:
         return torch.from_numpy(np.concatenate(logits))
 
 
-def is_compiled(model: STAViS, precision: str = "f32") -> bool:
+def can_compute(capability: str) -> bool:
+    """Whether this processor has instructions for "BF16" or "INT8"."""
+    return capability in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def is_compiled(model: STAViS, precision: str = "float32") -> bool:
     """Whether this network was compiled on this machine before."""
     return compiled_path(model, precision).exists()
 
 
-def compiled_path(model: STAViS, precision: str) -> Path:
+def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ()) -> Path:
     """Where this network's compiled form is kept: below `$XDG_CACHE_HOME/stavis`, by default `~/.cache/stavis`."""
     digest = hashlib.blake2b(digest_size=12)
     description = [
@@ -78,6 +93,7 @@ def compiled_path(model: STAViS, precision: str) -> Path:
         torch.get_num_threads(),
         openvino.__version__,
         torch.__version__,
+        importlib.metadata.version("nncf") if precision == "int8" else None,
         platform.machine(),
         platform.processor(),
     ]
@@ -85,9 +101,23 @@ def compiled_path(model: STAViS, precision: str) -> Path:
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    for window in windows:
+        for one in window:
+            digest.update(one.tobytes())
     base = os.environ.get("XDG_CACHE_HOME")
     folder = Path(base) if base else Path.home() / ".cache"
     return folder / "stavis" / "openvino" / f"{digest.hexdigest()}.blob"
+
+
+def _keep(path: Path, compiled: bytes) -> None:
+    """Writes a compiled network, and removes those that were used longest ago where there are too many."""
+    try:
+        write_bytes(path, compiled)
+        kept = sorted(path.parent.glob("*.blob"), key=lambda one: one.stat().st_mtime)
+        for old in kept[:-MOST_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        _log.info("%s: the compiled network cannot be kept: %s", path, error)
 
 
 def convert_network(model: STAViS) -> Any:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from stavis.clips import Window
+from stavis.engine.precision import without_tf32
 from stavis.model import STAViS
 from stavis.preprocess import make_clip
 
@@ -38,7 +39,7 @@ class PlainEngine:
             [torch.from_numpy(make_clip([self._frames[i] for i in w.frames], preprocessing)) for w in windows]
         )
         excerpts = None if audio is None else torch.from_numpy(audio).to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             logits = self.model(clips.to(self.device), excerpts).logits
             maps: npt.NDArray[np.float32] = torch.sigmoid(logits)[:, 0].float().cpu().numpy()
         return maps

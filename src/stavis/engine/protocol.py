@@ -1,7 +1,7 @@
 """What every engine offers."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,5 +29,32 @@ class Engine(Protocol):
 
         Returns:
             (B, h, w) probabilities.
+        """
+        ...
+
+
+class Example(NamedTuple):
+    """A window of the video that an engine is going to see.
+
+    Attributes:
+        frames: (T, h, w, 3) RGB at the network's size.
+        audio: (S,) excerpt in -256..256; None for a visual network.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    audio: npt.NDArray[np.float32] | None
+
+
+class MakeEngine(Protocol):
+    """Makes an engine for a video."""
+
+    def __call__(
+        self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
+    ) -> Engine:
+        """An engine.
+
+        Args:
+            num_windows: About how many windows are to come, if that is known.
+            examples: Gives some of them, spread over the video; called by engines that fit themselves to it.
         """
         ...

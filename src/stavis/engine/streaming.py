@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stavis.clips import Window
+from stavis.engine.precision import without_tf32
 from stavis.engine.stem import StemCache
 from stavis.model import STAViS
 
@@ -44,9 +45,15 @@ class StreamingEngine:
     def predict(
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            sound = None if audio is None else self.model.listen(torch.from_numpy(audio).to(self.device))
-            pooled, means = zip(*(self._stem.window(window.frames) for window in windows), strict=True)
-            logits = self.backend(torch.stack(pooled), torch.stack(means), sound)
+        with torch.inference_mode(), without_tf32():
+            logits = self.backend(*self.begin(windows, audio))
             maps: npt.NDArray[np.float32] = torch.sigmoid(logits)[:, 0].float().cpu().numpy()
         return maps
+
+    def begin(
+        self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the backend gets of a batch of windows."""
+        sound = None if audio is None else self.model.listen(torch.from_numpy(audio).to(self.device))
+        pooled, means = zip(*(self._stem.window(window.frames) for window in windows), strict=True)
+        return torch.stack(pooled), torch.stack(means), sound

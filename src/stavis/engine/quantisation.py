@@ -1,0 +1,51 @@
+"""The network behind the stem in 8-bit integers: post-training quantisation with NNCF, on windows of the video itself.
+
+The ranges of the integers are those of the values that the windows cause, so they fit this network and this video.
+What is quantised is the convolutions of the residual stages, nine tenths of the arithmetic. The side branches, the
+fusion with the sound and the read-out stay in floats: they cost little, and the maps depend on them most directly.
+"""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FLOAT_PARTS = (".*score_dsn.*", ".*fuse.*", ".*fusion3.*")
+
+Inputs = Sequence[npt.NDArray[np.float32]]
+"""What the network behind the stem gets of one window: pooled (1, 64, T/2, h, w), mean (1, 64, h, w), and sound (1,
+1024) in the audiovisual variant."""
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("nncf") is not None
+
+
+def quantise(network: Any, windows: Sequence[Inputs]) -> Any:
+    """An OpenVINO model in 8-bit integers.
+
+    Args:
+        network: The same in floats; it is left as it is.
+        windows: What the ranges are found on.
+    """
+    # It tells of its progress on standard output, and of versions that it would rather see.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        import nncf
+
+        return nncf.quantize(
+            network,
+            nncf.Dataset([list(window) for window in windows]),
+            subset_size=len(windows),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(patterns=list(FLOAT_PARTS), validate=False),
+            # It doubles the time and changes nothing here.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+        )
