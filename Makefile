@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint benchmark-synthetic clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stavis needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
@@ -21,6 +21,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n auto
+
+# Hours on a CPU; what is finished is not done again. QUICK=--quick takes minutes and only shows that it works.
+benchmark-synthetic: $(READY)
+	$(BIN)/python benchmarks/synthetic_experiment.py --output experiment $(QUICK)
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks

@@ -95,6 +95,11 @@ class LoadReport:
         )
 
 
+def has_default_weights() -> bool:
+    """Whether this installation comes with weights, so that the name "default" stands for some."""
+    return (DEFAULT_FOLDER / WEIGHTS_FILE).is_file()
+
+
 def load_model(
     source: str | os.PathLike[str] = DEFAULT,
     *,
@@ -286,7 +291,7 @@ def _locate(source: str | os.PathLike[str]) -> Path:
     """The path that a source stands for."""
     if source != DEFAULT:
         return Path(source)
-    if not (DEFAULT_FOLDER / WEIGHTS_FILE).is_file():
+    if not has_default_weights():
         raise StavisError(
             "this installation of stavis comes without default weights; name some: a weights folder or a published "
             ".pth file"
