@@ -278,7 +278,9 @@ def _sound_table(columns: Mapping[str, Comparison], presets: list[str], metric: 
     lines = [["preset", "videos", *columns], ["---", "---:", *["---:"] * len(columns)]]
     for preset in presets:
         num = str(sum(database == preset for database, _ in next(iter(columns.values())).videos))
-        lines.append([preset, num, *(_with_interval(c.databases[preset][metric]) for c in columns.values())])
+        lines.append(
+            [preset, num, *(format_difference(c.databases[preset][metric]) for c in columns.values())]
+        )
     return "\n".join(map(markdown_line, lines)) + "\n"
 
 
@@ -291,12 +293,13 @@ def _score_table(to_control: Mapping[str, Comparison], presets: list[str]) -> st
             for metric in SHOWN:
                 difference = to_control["normal" if name == CONTROL else name].databases[preset][metric]
                 own = difference.before if name == CONTROL else difference.after
-                cells += [f"{own:.3f}", "" if name == CONTROL else _with_interval(difference)]
+                cells += [f"{own:.3f}", "" if name == CONTROL else format_difference(difference)]
             lines.append([preset if number == 0 else "", title, *cells])
     return "\n".join(map(markdown_line, lines)) + "\n"
 
 
-def _with_interval(difference: Difference) -> str:
+def format_difference(difference: Difference) -> str:
+    """The mean difference with its interval, starred where that leaves out 0."""
     low, high = difference.interval
     star = "\\*" if difference.is_clear else ""
     return f"{difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]{star}"

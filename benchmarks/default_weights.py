@@ -1,0 +1,177 @@
+"""Scores weights on generated test videos and on two real clips with real gaze: the table of the model card.
+
+    python benchmarks/default_weights.py --output scores [--weights W] [--data experiment/data] [--shared ../shared]
+
+--data is a folder of generated databases (benchmarks/synthetic_experiment.py makes one); of their test videos every
+fifth frame is scored. --shared is where the two clips and their gaze are (media/, gaze/); every frame of them is. They
+are for reporting, and nothing was chosen by them. Either is left out where it is not there. What is finished is not
+done again. Overlays of the two clips are in OUTPUT/overlays, to be looked at.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from stavis.cli.evaluate import evaluate
+from stavis.cli.network import DEFAULT
+from stavis.cli.predict import predict
+from stavis.cli.prepare import prepare
+from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
+from stavis.data.synthetic import PRESETS
+from stavis.data.workers import default_jobs
+from stavis.evaluation.compare import compare, read_evaluation
+from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
+from stavis.files import write_text
+from synthetic_experiment import format_difference
+
+SOUNDS = (SoundChoice.NORMAL, SoundChoice.SILENT)
+
+
+class Clip(NamedTuple):
+    """A real clip with real gaze.
+
+    Attributes:
+        database: What it is called.
+        video: Below `shared/media`.
+        gaze: Below `shared/gaze`.
+        sigma_pixels: Of its density maps: a thirty-second of the picture's width.
+        screen_resolution: Of the screen that its gaze is in pixels of; None if they are the video's.
+    """
+
+    database: str
+    video: str
+    gaze: str
+    sigma_pixels: float
+    screen_resolution: str | None
+
+
+CLIPS = (
+    Clip("find_012", "find_012_talk.mp4", "find_012", 40.0, None),
+    Clip("dhf1k_002", "dhf1k_002.avi", "dhf1k_002", 20.0, "1440x900"),
+)
+
+
+class Group(NamedTuple):
+    """Databases that are scored alike.
+
+    Attributes:
+        name: Of its folders.
+        data: The data folder.
+        databases: In it.
+        stride: Every so many frames are scored.
+        baselines: Scored besides.
+    """
+
+    name: str
+    data: Path
+    databases: list[str]
+    stride: int
+    baselines: list[str]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--weights", default=DEFAULT)
+    parser.add_argument("--data", type=Path, default=Path("experiment/data"))
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--jobs", type=int, default=default_jobs())
+    arguments = parser.parse_args()
+    output, weights, jobs = arguments.output, arguments.weights, arguments.jobs
+    groups = []
+    if arguments.data.is_dir():
+        groups.append(Group("generated", arguments.data, list(PRESETS), 5, ["center"]))
+    if (arguments.shared / "media").is_dir():
+        prepare_clips(arguments.shared, output / "data")
+        databases = [clip.database for clip in CLIPS]
+        groups.append(Group("real", output / "data", databases, 1, ["center", "inter-observer"]))
+        predict(
+            [str(arguments.shared / "media" / clip.video) for clip in CLIPS],
+            output=output / "overlays",
+            weights=weights,
+            outputs="overlay",
+            contour=0.2,
+            peak=True,
+        )
+    for group in groups:
+        score(group, weights, output, jobs)
+    text = make_table(groups, output)
+    write_text(output / "table.md", text)
+    print(text, end="")
+
+
+def prepare_clips(shared: Path, data: Path) -> None:
+    """Makes a database of each real clip."""
+    for clip in CLIPS:
+        prepare(
+            [str(shared / "media" / clip.video)],
+            output=data,
+            database=clip.database,
+            gaze=[str(shared / "gaze" / clip.gaze)],
+            sigma_pixels=clip.sigma_pixels,
+            screen_resolution=clip.screen_resolution,
+        )
+
+
+def score(group: Group, weights: str, output: Path, jobs: int) -> None:
+    """Predicts and scores the test videos of a group, with their sound and without."""
+    for sound in SOUNDS:
+        name = f"{group.name}_{sound.value}"
+        predict_test_videos(
+            data=group.data,
+            weights=weights,
+            output=output / "maps" / name,
+            split=SplitChoice.ONE,
+            databases=group.databases,
+            audio=sound,
+            stride=group.stride,
+        )
+        evaluate(
+            data=group.data,
+            predictions=output / "maps" / name,
+            output=output / "scores" / name,
+            databases=group.databases,
+            split=SplitChoice.ONE,
+            stride=group.stride,
+            baseline=group.baselines if sound is SoundChoice.NORMAL else None,
+            jobs=jobs,
+            quiet=True,
+        )
+
+
+def make_table(groups: list[Group], output: Path) -> str:
+    """The scores of every database: the weights' with sound and without, the center prior's, other observers'."""
+    head = ["videos", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "NSS - center prior"]
+    lines = [head, ["---", "---", *["---:"] * (len(METRIC_ORDER) + 1)]]
+    for group in groups:
+        own = output / "scores" / f"{group.name}_normal"
+        center = read_evaluation(own, "center")
+        rows = {
+            "these weights": read_evaluation(own),
+            "- without sound": read_evaluation(output / "scores" / f"{group.name}_silent"),
+        }
+        if "inter-observer" in group.baselines:
+            rows["one observer by the others"] = read_evaluation(own, "inter-observer")
+        comparisons = {name: compare(center, evaluation) for name, evaluation in rows.items()}
+        for database in group.databases:
+            with_sound = comparisons["these weights"]
+            videos = [video for name, video in with_sound.videos if name == database]
+            title = database if len(videos) == 1 else f"{database} ({len(videos)})"
+            # One video's interval is over its seconds, several videos' over the videos.
+            found = {
+                name: one.videos[database, videos[0]] if len(videos) == 1 else one.databases[database]
+                for name, one in comparisons.items()
+            }
+            before = found["these weights"]
+            lines.append([title, "center prior", *(format_score(before[m].before) for m in METRIC_ORDER), ""])
+            for name, differences in found.items():
+                cells = [format_score(differences[m].after) for m in METRIC_ORDER]
+                lines.append(["", name, *cells, format_difference(differences["nss"])])
+    return "\n".join(map(markdown_line, lines)) + "\n"
+
+
+if __name__ == "__main__":
+    main()
