@@ -14,6 +14,8 @@ from PIL import Image
 
 import stavis
 from stavis import media
+from stavis.outputs import PublishedMaps
+from stavis.predict import FrameSaliency, PredictedFrame
 from stavis.preprocess import Preprocessing
 from stavis.weights import save_model
 
@@ -192,7 +194,19 @@ def test_reference_quirks_write_the_published_files(
     names = sorted(path.name for path in (tmp_path / "loud" / "pred_sal").iterdir())
     assert names == [f"pred_sal_{i:06d}.jpg" for i in range(9, NUM_FRAMES + 8)]
     first = Image.open(tmp_path / "loud" / "pred_sal" / names[0])
-    assert (first.size, first.mode) == ((64, 64), "L")
+    assert (first.size, first.mode) == ((112, 112), "L"), "whatever the network's size"
+
+
+def test_published_maps_are_stretched_enlarged_and_cut_to_8_bits(tmp_path: Path) -> None:
+    y, x = np.mgrid[:64, :64]
+    saliency = (0.2 + 0.5 * np.exp(-((y - 20) ** 2 + (x - 40) ** 2) / 200)).astype(np.float32)
+    PublishedMaps(tmp_path).write(PredictedFrame(FrameSaliency(4, 0.2, saliency), None, True))
+    with Image.open(tmp_path / "pred_sal_000005.jpg") as picture:
+        written = np.asarray(picture).astype(float)
+    assert written.shape == (112, 112)
+    # A Gaussian again, at the same place of the picture and as wide in it.
+    y, x = (np.mgrid[:112, :112] + 0.5) / 112 * 64 - 0.5
+    np.testing.assert_allclose(written, 255 * np.exp(-((y - 20) ** 2 + (x - 40) ** 2) / 200), atol=6)
 
 
 def test_a_folder_of_pictures_with_another_sound(run: Run, weights: Path, tmp_path: Path) -> None:

