@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import json
 import wave
 from pathlib import Path
 
@@ -138,6 +139,18 @@ def test_density_map_peaks_where_observers_agree(small: Path) -> None:
     # sigma is width / 36; Gaussians of a standard deviation s fall to half at 1.18 s.
     half_width = np.flatnonzero(density[row] >= 127).size / 2
     assert half_width == pytest.approx(1.18 * 64 / 36, abs=1.0)
+
+
+def test_evaluation_scores_the_observers_by_one_another(small: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(small), "--output", str(tmp_path), "--databases", "DIEM", "--jobs", "1"]
+    options = ["--baseline", "inter-observer,uniform", "--first-frame", "2", "--stride", "3", "--no-report"]
+    result = CliRunner().invoke(app, ["evaluate", *arguments, *options])
+    assert result.exit_code == 0, result.output
+    nss_of = {
+        name: of_databases["DIEM"]["nss"]
+        for name, of_databases in json.loads((tmp_path / "scores.json").read_text())["baselines"].items()
+    }
+    assert nss_of["inter-observer"] > nss_of["uniform"] + 0.5
 
 
 def test_interrupted_work_goes_on_and_more_videos_can_be_added(small: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from stavis import maps
 from stavis.data.gaze.observers import Observers, read_observers
 from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.records import OBSERVERS_NAME, read_record
+from stavis.data.synthetic import read_truth
+from stavis.data.synthetic.databases import truth_path
 from stavis.data.workers import run_parallel
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
@@ -184,7 +186,7 @@ class VideoGaze:
 
 
 def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
-    """Reads the gaze of each observer, which `stavis prepare` keeps beside the maps.
+    """Reads the gaze of each observer, which `stavis prepare` and `stavis synth` keep beside the maps.
 
     Raises:
         StavisError: It is not there, or observers are not told apart, or there are fewer than two.
@@ -198,6 +200,9 @@ def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
         )
     record = read_record(layout, database, video)
     sigma = (record or {}).get("gaze", {}).get("sigma_pixels")
+    truth = truth_path(layout.root, database, video)
+    if record is None and truth.with_suffix(".json").exists():
+        sigma = read_truth(truth).sigma_pixels
     if not isinstance(sigma, int | float) or not sigma > 0:
         raise StavisError(f"{folder}: prepare.json does not give the sigma of the density maps")
     return VideoGaze(observers, float(sigma))
