@@ -23,8 +23,8 @@ from stavis.schedule import WindowSchedule
 
 Quirks = Literal["fixed", "reference"]
 
-DEFAULT_BATCH_SIZE = 4  # windows; more hardly helps a CPU and holds more pictures in memory
-DECODED_AHEAD = 4  # frames decoded before they are asked for, so that decoding and the network overlap
+DEFAULT_BATCH_SIZE = 2  # windows; more hardly helps a CPU and holds more pictures in memory
+DECODED_AHEAD = 2  # frames decoded before they are asked for, so that decoding and the network overlap
 NUM_EXAMPLES = 8  # windows that an engine which fits itself to the video gets to see beforehand
 
 T = TypeVar("T")

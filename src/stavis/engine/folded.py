@@ -29,11 +29,15 @@ class FoldedNetwork(nn.Module):
 
     def __init__(self, model: STAViS, *, fuse: bool = True) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        # A copy with a list of modules of its own: what is not replaced below is shared, not held twice.
+        self.model = copy.copy(model)
+        self.model._modules = dict(model._modules)
         for name in ("layer1", "layer2", "layer3"):
-            stage = getattr(self.model, name)
+            stage = getattr(model, name)
             setattr(self.model, name, nn.Sequential(*(FoldedBlock(block, fuse) for block in stage)))
         del self.model.conv1, self.model.bn1
+        if model.config.modality == "audiovisual":
+            del self.model.soundnet8
 
     def forward(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
         """Computes what the network makes of windows.
@@ -93,10 +97,12 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         assert isinstance(conv, nn.Conv3d)
         assert isinstance(norm, nn.BatchNorm3d)
-        folded = nn.utils.fuse_conv_bn_eval(conv, norm)
-        assert folded.bias is not None
-        self.weight = folded.weight.detach().contiguous(memory_format=CHANNELS_LAST)
-        self.bias = folded.bias.detach()
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
+        weight = conv.weight.detach() * scale[:, None, None, None, None]
+        self.weight: Tensor | None = weight.contiguous(memory_format=CHANNELS_LAST)
+        self.bias = norm.bias.detach() - norm.running_mean * scale
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self._packed: Tensor | None = None
         self._run: Callable[[Tensor, Tensor | None, bool], Tensor] = self._choose() if fuse else self._plain
@@ -105,21 +111,20 @@ class FoldedConvolution(nn.Module):
         return self._run(x, add, rectify)
 
     def _choose(self) -> Callable[[Tensor, Tensor | None, bool], Tensor]:
-        if (
-            self.weight.device.type != "cpu"
-            or self.weight.dtype != torch.float32
-            or not fused_operators_work()
-        ):
+        if self.bias.device.type != "cpu" or self.bias.dtype != torch.float32 or not fused_operators_work():
             return self._plain
         self._pack()
+        self.weight = None  # it is held once, packed
         return self._fused
 
     def _pack(self) -> None:
+        assert self.weight is not None
         self._packed = torch.ops.mkldnn._reorder_convolution_weight(
             self.weight, self.padding, self.stride, [1, 1, 1], 1, [1, self.weight.shape[1], 8, 14, 14]
         )
 
     def _plain(self, x: Tensor, add: Tensor | None, rectify: bool) -> Tensor:
+        assert self.weight is not None
         out = F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
         if add is not None:
             out += add

@@ -6,7 +6,6 @@ Converting and compiling a network takes seconds. The result is kept on disk, so
 import dataclasses
 import hashlib
 import importlib.metadata
-import io
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from stavis.telemetry import switch_off_telemetry
 switch_off_telemetry()
 import openvino  # noqa: E402
 
-MOST_KEPT = 16  # compiled networks on disk; of an audiovisual one of depth 50 each takes 60 MB
+MOST_KEPT = 16  # compiled networks on disk; of an audiovisual one of depth 50 each takes 75 MB
 
 _log = logging.getLogger("stavis")
 
@@ -54,8 +53,14 @@ class OpenVINOBackend:
         if path.exists():
             try:
                 path.touch()  # the one used longest ago goes first
-                compiled = core.import_model(io.BytesIO(path.read_bytes()), "CPU", settings)
-            except (RuntimeError, OSError):  # of another processor, say, or cut off: compiled anew
+                # Mapped, not read: what OpenVINO copies need not be held once more.
+                file = np.memmap(path, np.uint8, "r")
+                compiled = core.import_model(openvino.Tensor(file), "CPU", settings)
+            except (
+                RuntimeError,
+                OSError,
+                ValueError,
+            ):  # of another processor, say, or cut off: compiled anew
                 compiled = None
         if compiled is None:
             network = convert_network(model)

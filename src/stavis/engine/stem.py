@@ -88,7 +88,15 @@ class StemCache:
             self._maximum(tuple(keys[max(0, t - 1) : t + 2]), outputs[max(0, t - 1) : t + 2])
             for t in range(0, len(frames), 2)
         ]
+        self._give_up_behind(max(frames), set(keys))
         return torch.stack(maxima, dim=1), mean
+
+    def _give_up_behind(self, newest: int, keys: set[Neighbourhood]) -> None:
+        """Gives up what later windows ask for only if they go back; then it is made again."""
+        for old in [i for i in self._responses if i <= newest - NUM_TAPS]:
+            del self._responses[old]
+        for key in [key for key in self._sums if key[-1] is None and key not in keys]:
+            del self._sums[key]
 
     def _output(self, key: Neighbourhood) -> Tensor:
         output = self._outputs.get(key)
@@ -109,28 +117,24 @@ class StemCache:
         return maximum
 
     def _sum(self, key: Neighbourhood) -> Tensor:
-        """The sum of a neighbourhood's responses, from one that lacks a frame if that is at hand.
+        """The sum of a neighbourhood's responses, from the sum of one frame fewer if it is of any use to others.
 
         From window to window an output moves towards the window's beginning: first it lacks the frames behind the
-        window's end, one fewer each time, later those before its beginning, one more each time.
+        window's end, one fewer each time, later those before its beginning, one more each time. The latter sums are
+        made on the way to the whole one and wait for their windows, so that responses need not wait.
         """
         found = self._sums.get(key)
         if found is not None:
             return found
         present = [tap for tap, frame in enumerate(key) if frame is not None]
-        for tap in (present[-1], present[0]):
-            shorter = self._sums.get(_without(key, tap))
-            if shorter is not None:
-                total = shorter + self._response(key, tap)
-                break
+        if key[-1] is not None and len(present) > HALF + 1:
+            total = self._sum(_without(key, present[0])) + self._response(key, present[0])
+        elif (shorter := self._sums.get(_without(key, present[-1]))) is not None:
+            total = shorter + self._response(key, present[-1])
         else:
-            if key[0] is None and len(present) > HALF + 1:
-                # The next windows ask for the sums without the first frames, so they are made on the way.
-                total = self._sum(_without(key, present[0])) + self._response(key, present[0])
-            else:
-                total = self._response(key, present[0]).clone()
-                for tap in present[1:]:
-                    total += self._response(key, tap)
+            total = self._response(key, present[0]).clone()
+            for tap in present[1:]:
+                total += self._response(key, tap)
         if None in key:  # whole ones are kept as outputs
             self._sums[key] = total
         return total

@@ -256,7 +256,8 @@ class VideoWriter:
 
 def _encoder_options(codec: str, crf: int) -> dict[str, str]:
     if codec == "libx264":
-        return {"crf": str(crf), "preset": "veryfast"}
+        # Its look ahead of ten pictures would hold 45 MB of a 1080p video, for files that are no smaller.
+        return {"crf": str(crf), "preset": "veryfast", "rc-lookahead": "2"}
     # VP9's scale ends at 63; a bit rate of 0 makes the quality constant.
     return {"crf": str(crf * 63 // 51), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 
