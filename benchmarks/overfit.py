@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="for the curves; curves.png in the run's folder by default")
     parser.add_argument("--modality", default="visual", choices=PUBLISHED)
     parser.add_argument("--depth", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--base-rate", type=float, default=0.001)
     arguments = parser.parse_args()
     recipe = change_recipe(

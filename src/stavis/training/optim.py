@@ -14,6 +14,9 @@ from stavis.errors import StavisError
 from stavis.model import STAViS
 
 
+Rates = Literal["published", "uniform", "fine-tuning"]
+
+
 @dataclass(frozen=True)
 class OptimizerSettings:
     """The optimizer. The defaults are the published ones.
@@ -23,7 +26,9 @@ class OptimizerSettings:
             the decay is decoupled from the gradient).
         base_rate: The rate of the fusion's parameters. What the others' are by it, `rates` says.
         rates: "published": fixed parts of the base rate, see `parameter_rate`: for weights that come from
-            elsewhere. Beyond the paper "uniform": the base rate for all, for training from scratch.
+            elsewhere. Beyond the paper "uniform": the base rate for all, for training from scratch;
+            "fine-tuning": the base rate for fusion and read-out, which no initial weights bring along, and a
+            tenth of it for the rest.
         momentum: Share of the last step's direction that is kept.
         dampening: Share of the gradient that does *not* enter the direction. Published: as much as the
             momentum.
@@ -37,7 +42,7 @@ class OptimizerSettings:
 
     name: Literal["sgd", "adamw"] = "sgd"
     base_rate: Annotated[float, Gt(0)] = 0.01
-    rates: Literal["published", "uniform"] = "published"
+    rates: Rates = "published"
     momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     dampening: Annotated[float, Ge(0), Le(1)] = 0.9
     weight_decay: Annotated[float, Ge(0)] = 1e-5
@@ -108,7 +113,7 @@ def parameter_rate(name: str, modality: str, base_rate: float) -> tuple[str, flo
 
 
 def parameter_groups(
-    model: STAViS, base_rate: float, rates: Literal["published", "uniform"] = "published"
+    model: STAViS, base_rate: float, rates: Rates = "published"
 ) -> list[dict[str, Any]]:
     """The parameters that learn, in groups of one rate: `name`, `params`, `lr`, `parameter_names`."""
     groups: dict[str, dict[str, Any]] = {}
@@ -118,6 +123,9 @@ def parameter_groups(
         group, rate = parameter_rate(name, model.config.modality, base_rate)
         if rates == "uniform":
             rate = base_rate
+        elif rates == "fine-tuning":
+            is_new = name.startswith(("fusion3.", "fuse.", "fuseav."))
+            group, rate = ("new", base_rate) if is_new else ("given", base_rate / 10)
         entry = groups.setdefault(group, {"name": group, "params": [], "lr": rate, "parameter_names": []})
         entry["params"].append(parameter)
         entry["parameter_names"].append(name)
