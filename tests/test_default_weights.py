@@ -236,7 +236,9 @@ def test_published_weights_are_fetched_if_asked(
     command = ("predict", clip, "-w", "published-1", "-o", tmp_path / "out", *PREDICT)
     with pytest.raises(StavisError, match="stavis fetch weights"):
         run(*command)
-    assert server == []
+    with pytest.raises(StavisError, match="published-1, published-2, published-3"):
+        run("predict", clip, "-w", "published-12", "--fetch")
+    assert server == [], "nothing is fetched for a name that there is not"
     run(*command, "--fetch")
     assert (tmp_path / "out" / "talk" / "saliency.npz").is_file()
     assert any("pretrained_models" in request for request in server)

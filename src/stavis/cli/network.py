@@ -87,16 +87,10 @@ def find_published(weights: str, modality: "Modality | None", data: Path) -> Pat
     Raises:
         StavisError: The name's number is no split's, or the file has not been fetched.
     """
-    from stavis.data.layout import SPLITS, Layout
     from stavis.errors import StavisError
 
-    if not weights.startswith(PUBLISHED_PREFIX):
-        return None
-    names = {f"{PUBLISHED_PREFIX}{split}": split for split in SPLITS}
-    if weights not in names:
-        raise StavisError(f"weights {weights}: there are {', '.join(names)}")
-    path = Layout(data).published_weights(modality or "audiovisual", names[weights])
-    if not path.is_file():
+    path = _published_path(weights, modality, data)
+    if path is not None and not path.is_file():
         raise StavisError(
             f"{path}: the published weights are not there; `stavis fetch weights --data {data}` gets them and nothing "
             f"else (if they are in another data folder, set {DATA_VARIABLE} to it)"
@@ -114,11 +108,22 @@ def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -
     from stavis.data.fetch import fetch
     from stavis.errors import StavisError
 
-    if not weights.startswith(PUBLISHED_PREFIX):
+    path = _published_path(weights, modality, data_folder())
+    if path is None:
         raise StavisError(
             f"--fetch is for weights published-1, published-2 and published-3, not for {weights}"
         )
-    try:
-        find_published(weights, modality, data_folder())
-    except StavisError:
+    if not path.is_file():
         fetch(["weights"], [], data_folder(), base_url=site.SITE, quiet=quiet)
+
+
+def _published_path(weights: str, modality: "Modality | None", data: Path) -> Path | None:
+    from stavis.data.layout import SPLITS, Layout
+    from stavis.errors import StavisError
+
+    if not weights.startswith(PUBLISHED_PREFIX):
+        return None
+    names = {f"{PUBLISHED_PREFIX}{split}": split for split in SPLITS}
+    if weights not in names:
+        raise StavisError(f"weights {weights}: there are {', '.join(names)}")
+    return Layout(data).published_weights(modality or "audiovisual", names[weights])
