@@ -3,9 +3,10 @@
     python benchmarks/synthetic_experiment.py --output experiment [--quick]
 
 1. generates four databases, one a preset (docs/synthetic.md), as `stavis synth` does;
-2. trains three networks as `stavis train` does: a visual one (configs/synthetic_visual.toml); from it an audiovisual
-   one (configs/synthetic_audiovisual.toml); and from it, on as many clips as the audiovisual one, the control: the
-   same recipe without the sound;
+2. trains three networks as `stavis train` does: a visual one (configs/synthetic_visual.toml); from it, and from a
+   SoundNet that has learnt to tell kinds of sounds apart (benchmarks/synthetic_soundnet.py), an audiovisual one
+   (configs/synthetic_audiovisual.toml); and from it, on as many clips as the audiovisual one, the control: the same
+   recipe without the sound;
 3. predicts the test videos as `stavis test` does: with the control, and with the audiovisual network given the videos'
    own sound, none, other videos', their own shifted in time;
 4. scores the maps as `stavis evaluate` does, beside what can be known with the sound and without it (the truth's own
@@ -39,6 +40,7 @@ from stavis.evaluation.tables import markdown_line
 from stavis.files import atomic_path, write_text
 from stavis.maps import density_from_fixations
 from stavis.training.runlog import draw_curves
+from synthetic_soundnet import train_soundnet
 
 Array = npt.NDArray[np.float64]
 
@@ -83,6 +85,7 @@ class Scale:
         size: (width, height) of its pictures in pixels.
         stride: Every so many frames are scored.
         num_observers: That make the ceiling.
+        num_sound_steps: Of SoundNet's first training.
         settings: Of the recipes, changed in all stages.
     """
 
@@ -92,11 +95,18 @@ class Scale:
     size: tuple[int, int]
     stride: int
     num_observers: int
+    num_sound_steps: int
     settings: tuple[str, ...] = ()
 
 
 FULL = Scale(
-    {"sound-decides": 200, "mixed": 80, "sight-decides": 60, "unrelated": 60}, 0.2, 6.0, (256, 192), 5, 200
+    {"sound-decides": 200, "mixed": 80, "sight-decides": 60, "unrelated": 60},
+    0.2,
+    6.0,
+    (256, 192),
+    5,
+    200,
+    600,
 )
 QUICK = Scale(
     dict.fromkeys(PRESETS, 6),
@@ -105,6 +115,7 @@ QUICK = Scale(
     (96, 72),
     10,
     200,
+    5,
     (
         "epochs=1",
         "batch.size=4",
@@ -118,7 +129,10 @@ QUICK = Scale(
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "visual": ("synthetic_visual.toml", ()),
     "audiovisual": ("synthetic_audiovisual.toml", ()),
-    "control": ("synthetic_audiovisual.toml", ("model.modality=visual",)),
+    "control": (
+        "synthetic_audiovisual.toml",
+        ("model.modality=visual", "initial_weights={runs}/visual/weights"),
+    ),
 }
 """Run -> its recipe, and what is changed in it."""
 
@@ -155,6 +169,9 @@ def run_experiment(output: Path, scale: Scale, *, jobs: int, quiet: bool) -> Non
         write_databases(
             data, [preset], settings, num_videos=num, test_share=scale.test_share, jobs=jobs, quiet=quiet
         )
+    soundnet = runs / "soundnet.pth"
+    if not soundnet.exists():
+        train_soundnet(data, sorted(scale.num_videos), soundnet, num_steps=scale.num_sound_steps, quiet=quiet)
     for name, (config, changes) in RUNS.items():
         if not (runs / name / "weights").is_dir():
             settings_of_run = [f"data.root={data}", *changes, *scale.settings]
