@@ -1,6 +1,6 @@
 """Speed of `stavis predict` against a loop that works as the published test run does. Ratios in one run.
 
-    python benchmarks/inference.py [--frames 300] [--size 1280x720] [--engines plain,torch,openvino]
+    python benchmarks/inference.py [--frames 300] [--size 1280x720] [--engines plain,torch,openvino] [--device cuda]
 
 The yardstick decodes the 16 JPEGs of every window, resizes them, runs the whole forward pass and writes a JPEG, one
 window after the other; it is timed on a sample of the windows. Ours starts from the same JPEGs and wave, decodes each
@@ -21,6 +21,7 @@ from PIL import Image
 
 import stavis
 from stavis import media
+from stavis.bench import count_work, matrix_rate, moving_pictures, time_network
 from stavis.clips import clip_samples, reference_windows
 from stavis.engine import EngineFactory
 from stavis.outputs import PublishedMaps
@@ -28,21 +29,14 @@ from stavis.predict import PredictOptions, predict_frames
 from stavis.preprocess import audio_excerpt, make_clip, resize_frame
 
 FRAME_RATE = 25.0
-GFLOP_OF_A_WINDOW = 13.3  # behind the stem, as the design counts it: layer1 to layer3 and the rest
 
 
 def make_data(folder: Path, num_frames: int, size: tuple[int, int]) -> Path:
     """Textured JPEGs with a moving spot, and a wave."""
     frames = folder / "frames"
     frames.mkdir()
-    width, height = size
     rng = np.random.default_rng(0)
-    ys, xs = np.mgrid[0:height, 0:width]
-    texture = 110 + 50 * np.sin(xs / 23) * np.cos(ys / 17)
-    texture = (texture + rng.normal(0, 6, texture.shape))[..., None] + np.array([20, 0, -20])
-    for i in range(num_frames):
-        spot = 90 * np.exp(-((xs - 4 * i) ** 2 + (ys - height / 2) ** 2) / 5000)
-        picture = np.clip(np.roll(texture, 2 * i, axis=1) + spot[..., None], 0, 255).astype(np.uint8)
+    for i, picture in enumerate(moving_pictures(num_frames, size)):
         Image.fromarray(picture).save(frames / f"img_{i + 1:05d}.jpg", quality=90)
     samples = rng.normal(0, 0.1, int(num_frames / FRAME_RATE * 22050)).astype(np.float32)
     media.write_wave(frames / "frames.wav", samples, 22050)
@@ -52,6 +46,7 @@ def make_data(folder: Path, num_frames: int, size: tuple[int, int]) -> Path:
 def run_yardstick(model: stavis.STAViS, frames: Path, output: Path, num: int) -> tuple[float, float]:
     """Seconds a window of the published way of working: in all, and of the network."""
     p = model.config.preprocessing
+    device = next(model.parameters()).device
     paths = sorted(frames.glob("*.jpg"))
     samples, rate = media.read_wave(frames / "frames.wav")
     windows = list(reference_windows(len(paths)))
@@ -64,11 +59,11 @@ def run_yardstick(model: stavis.STAViS, frames: Path, output: Path, num: int) ->
             pictures = [
                 resize_frame(np.asarray(Image.open(paths[i]).convert("RGB")), p) for i in window.frames
             ]
-            clip = torch.from_numpy(make_clip(pictures, p))[None]
+            clip = torch.from_numpy(make_clip(pictures, p))[None].to(device)
             heard = clip_samples(window.frames, FRAME_RATE, rate, len(samples))
-            audio = torch.from_numpy(audio_excerpt(samples[heard.start : heard.stop], p))[None]
+            audio = torch.from_numpy(audio_excerpt(samples[heard.start : heard.stop], p))[None].to(device)
             start = time.perf_counter()
-            saliency = torch.sigmoid(model(clip, audio).logits)[0, 0].numpy()
+            saliency = torch.sigmoid(model(clip, audio).logits)[0, 0].cpu().numpy()
             in_network += time.perf_counter() - start
             stretched = (saliency - saliency.min()) / (saliency.max() - saliency.min())
             grey = (stretched * 255).astype(np.uint8)
@@ -88,38 +83,6 @@ def run_ours(frames: Path, output: Path, make_engine: EngineFactory, num_frames:
     return (time.perf_counter() - began) / (num_frames - 8)
 
 
-def time_network(make_engine: EngineFactory, num_frames: int = 40) -> float:
-    """Seconds a window of the network part: frames at network size in, maps out."""
-    rng = np.random.default_rng(0)
-    clip = rng.integers(0, 255, (num_frames, 112, 112, 3), dtype=np.uint8)
-    audio = rng.normal(0, 30, (1, 35280)).astype(np.float32)
-    engine = make_engine()
-    windows = iter(reference_windows(num_frames))
-    for i in range(16):
-        engine.add_frame(i, clip[i])
-    engine.predict([next(windows)], audio)
-    seconds = []
-    for i in range(16, num_frames):
-        began = time.perf_counter()
-        engine.add_frame(i, clip[i])
-        window = next(windows)
-        engine.predict([window], audio)
-        engine.drop_frames_before(window.frames[0] + 1)
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds))
-
-
-def matrix_rate(size: int = 2048, rounds: int = 8) -> float:
-    """GFLOP/s of a large float32 matrix product, the best of some rounds."""
-    a, b = torch.rand(size, size), torch.rand(size, size)
-    best = 0.0
-    for _ in range(rounds):
-        began = time.perf_counter()
-        a @ b
-        best = max(best, 2 * size**3 / (time.perf_counter() - began) / 1e9)
-    return best
-
-
 def measure(function: Callable[[], float], rounds: int) -> float:
     return min(function() for _ in range(rounds))
 
@@ -131,13 +94,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--engines", default="plain,torch,openvino")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--window-sample", type=int, default=40)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     torch.manual_seed(0)
-    model = stavis.STAViS().eval()
-    peak = matrix_rate()
+    model = stavis.STAViS().to(options.device).eval()
+    peak = matrix_rate(options.device)
+    gflop = {shared: count_work(model, shared_stem=shared).flop / 1e9 for shared in (False, True)}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -155,7 +120,7 @@ def main() -> None:
     )
     print(f"{'':16}{'network s':>10}{'ratio':>8}{'of peak':>9}{'in all s':>10}{'ratio':>8}")
     for row in rows:
-        flops = GFLOP_OF_A_WINDOW if row["what"] in ("torch", "openvino") else 19.5
+        flops = gflop[row["what"] in ("torch", "openvino")]
         print(
             f"{row['what']:16}{row['network']:10.3f}{network / row['network']:8.2f}"
             f"{flops / row['network'] / peak:9.0%}{row['whole']:10.3f}{whole / row['whole']:8.2f}"

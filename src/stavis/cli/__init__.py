@@ -82,3 +82,7 @@ app.command()(evaluate)
 from stavis.cli.export import export  # noqa: E402
 
 app.command()(export)
+
+from stavis.cli.bench import bench  # noqa: E402
+
+app.command()(bench)

@@ -1,0 +1,102 @@
+"""`stavis bench`: how fast this machine predicts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stavis.bench import BenchReport
+
+
+def bench(
+    video: Annotated[
+        Path | None, typer.Option(help="A video of your own; a generated one of 1280x720 if not given.")
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="A weights folder or a published .pth file; 'untrained', the published network with random weights, "
+            "is as fast.",
+        ),
+    ] = "untrained",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for bench.json and roofline.png.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=17, help="How many frames are predicted.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads; as many as there are cores if not given.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the table only.")] = False,
+) -> None:
+    """Measure decoding, the network with each engine, and writing on this machine.
+
+    Takes a minute or two. Close what else is running: it shares the processor.
+    """
+    import json
+
+    from stavis.bench import draw_roofline, run_bench
+    from stavis.errors import StavisError
+    from stavis.files import write_text
+
+    if video is not None and not video.exists():
+        raise StavisError(f"{video}: no such file (--video)")
+
+    def tell(step: str) -> None:
+        if not quiet:
+            typer.echo(f"measuring: {step}", err=True)
+
+    report = run_bench(
+        weights, device=device, video=video, num_frames=frames, num_threads=threads, advance=tell
+    )
+    _print(report)
+    if output is not None:
+        write_text(output / "bench.json", json.dumps(report.as_dict(), indent=2) + "\n")
+        draw_roofline(report, output / "roofline.png")
+        typer.echo(f"{output / 'bench.json'}, {output / 'roofline.png'}")
+
+
+def _print(report: "BenchReport") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    machine = report.machine
+    console = Console()
+    console.print(
+        f"{machine.name}, {machine.num_threads} threads ({machine.device}): matrix product "
+        f"{machine.matrix_gflops:.0f} GFLOP/s, memory {machine.bandwidth:.0f} GB/s",
+        highlight=False,
+    )
+    console.print(
+        f"{report.width}x{report.height}, {report.num_frames} frames, depth {report.depth}, {report.modality}: "
+        f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames a second",
+        highlight=False,
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("engine", "precision"):
+        table.add_column(name)
+    for name in (
+        "network\nframes/s",
+        "GFLOP/s",
+        "of the\nproduct",
+        "end to end\nframes/s",
+        "ready\nin s",
+        "peak\nMB",
+    ):
+        table.add_column(name, justify="right")
+    for one in report.engines:
+        table.add_row(
+            one.engine,
+            one.precision,
+            f"{one.network_fps:.1f}",
+            f"{one.gflops:.0f}",
+            f"{one.gflops / machine.matrix_gflops:.0%}",
+            f"{one.end_to_end_fps:.1f}",
+            f"{one.setup_seconds:.1f}",
+            f"{one.peak_megabytes:.0f}",
+        )
+    console.print(table)
