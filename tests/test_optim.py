@@ -222,9 +222,12 @@ def test_uniform_rates() -> None:
 
 @pytest.mark.parametrize("modality", ["visual", "audiovisual"])
 def test_fine_tuning_rates(modality: str) -> None:
-    optimizer = build_optimizer(small_model(modality), OptimizerSettings(rates="fine-tuning", base_rate=0.003))
+    optimizer = build_optimizer(
+        small_model(modality), OptimizerSettings(rates="fine-tuning", base_rate=0.003)
+    )
     groups = {group["name"]: group for group in optimizer.param_groups}
-    assert groups["new"]["lr"] == 0.003 and groups["given"]["lr"] == pytest.approx(0.0003)
+    assert groups["new"]["lr"] == 0.003
+    assert groups["given"]["lr"] == pytest.approx(0.0003)
     parts = {name.partition(".")[0] for name in groups["new"]["parameter_names"]}
     assert parts == ({"fuse"} if modality == "visual" else {"fusion3", "fuseav"})
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import stavis
 from stavis.errors import StavisError
 from stavis.model import STAViS
+from stavis.telemetry import switch_off_telemetry
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 FILES: dict[ExportFormat, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
@@ -139,6 +140,7 @@ def _write(network: _WithProbabilities, path: Path, export_format: ExportFormat)
         onnx_program.save(str(path))
         return _versions("torch", "onnx", "onnxscript", "onnxruntime")
     _require("openvino")
+    switch_off_telemetry()
     import openvino
 
     converted = openvino.convert_model(program)
@@ -160,6 +162,7 @@ def run_exported(
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         result = session.run(["saliency"], inputs)[0]
     elif export_format == "openvino":
+        switch_off_telemetry()
         import openvino
 
         compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

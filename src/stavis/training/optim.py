@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from stavis.errors import StavisError
 from stavis.model import STAViS
 
-
 Rates = Literal["published", "uniform", "fine-tuning"]
 
 
@@ -112,9 +111,7 @@ def parameter_rate(name: str, modality: str, base_rate: float) -> tuple[str, flo
     return f"{group}.weight", rate
 
 
-def parameter_groups(
-    model: STAViS, base_rate: float, rates: Rates = "published"
-) -> list[dict[str, Any]]:
+def parameter_groups(model: STAViS, base_rate: float, rates: Rates = "published") -> list[dict[str, Any]]:
     """The parameters that learn, in groups of one rate: `name`, `params`, `lr`, `parameter_names`."""
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
