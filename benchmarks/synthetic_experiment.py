@@ -31,14 +31,13 @@ from stavis.cli.evaluate import evaluate
 from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
 from stavis.cli.train import train
 from stavis.data.layout import FoldEntry, Layout, read_fold_list
-from stavis.data.synthetic import PRESETS, Gaze, Settings, Truth, read_truth, write_databases
+from stavis.data.synthetic import PRESETS, Settings, read_truth, write_databases
 from stavis.data.synthetic.databases import truth_path
 from stavis.data.synthetic.oracle import fresh_observers, oracle_density
 from stavis.data.workers import Advance, default_jobs, run_parallel
 from stavis.evaluation.compare import Comparison, Difference, compare, read_evaluation
 from stavis.evaluation.tables import markdown_line
 from stavis.files import atomic_path, write_text
-from stavis.maps import density_from_fixations
 from stavis.training.runlog import draw_curves
 from synthetic_soundnet import train_soundnet
 
@@ -242,20 +241,12 @@ def _write_bounds_of_video(task: tuple[Path, Path, str, FoldEntry, Scale], advan
     for frame in frames:
         found["sees"].append(oracle_density(truth, frame, hears=False))
         found["hears"].append(oracle_density(truth, frame, hears=True))
-        found["others"].append(density_map(others, frame, truth))
+        found["others"].append(others.density_map(frame, (truth.width, truth.height), truth.sigma_pixels))
         advance(scale.stride)
     for name, of_frames in found.items():  # "others" last: from now on the video counts as done
         saliency = np.stack([density / max(density.max(), 1e-12) for density in of_frames])
         with atomic_path(bound_path(maps, name, database, entry)) as path, path.open("wb") as file:
             np.savez_compressed(file, saliency=saliency.astype(np.float16), index=np.array(frames))
-
-
-def density_map(gaze: Gaze, frame: int, truth: Truth) -> Array:
-    """Where observers look at a frame, (H, W)."""
-    counts = np.zeros((truth.height, truth.width))
-    now = gaze.frame == frame
-    np.add.at(counts, (gaze.y[now].astype(int), gaze.x[now].astype(int)), 1)
-    return density_from_fixations(counts, truth.sigma_pixels)
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stavis.data.synthetic import DRIVES, PRESETS, ROUTES, Gaze, Settings, Truth, write_databases
+from stavis.data.synthetic import DRIVES, PRESETS, ROUTES, Settings, Truth, write_databases
 from stavis.data.synthetic.generator import ClipMaker, ClipSettings
 from stavis.data.synthetic.oracle import drive_densities, fresh_observers, oracle_density, settled_frames
 from stavis.maps import density_from_fixations
@@ -72,7 +72,9 @@ def measure(task: tuple[str, int, float, int]) -> Video:
     for frame in range(FRAME_STEP, num_frames, FRAME_STEP):
         drives = drive_densities(truth, frame)
         hearing, deaf = (oracle_density(truth, frame, hears=hears) for hears in (True, False))
-        rows["other observers"][frame] = nss(_density(fresh, frame, truth), fixations[frame])
+        rows["other observers"][frame] = nss(
+            fresh.density_map(frame, (truth.width, truth.height), truth.sigma_pixels), fixations[frame]
+        )
         rows["one of them left out"][frame] = _leave_one_out(truth, frame)
         rows["with sound"][frame] = nss(hearing, fixations[frame])
         rows["without sound"][frame] = nss(deaf, fixations[frame])
@@ -107,13 +109,6 @@ def measure(task: tuple[str, int, float, int]) -> Video:
 
 def _standardised(density: Array) -> Array:
     return np.asarray((density - density.mean()) / density.std(ddof=1))
-
-
-def _density(gaze: Gaze, frame: int, truth: Truth) -> Array:
-    counts = np.zeros((truth.height, truth.width))
-    now = gaze.frame == frame
-    np.add.at(counts, (gaze.y[now].astype(int), gaze.x[now].astype(int)), 1)
-    return density_from_fixations(counts, truth.sigma_pixels)
 
 
 def _leave_one_out(truth: Truth, frame: int) -> float:

@@ -14,7 +14,7 @@ from stavis.data.synthetic.oracle import oracle_density, settled_frames
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.files import atomic_path
-from stavis.maps import Array, density_from_fixations, to_8bit
+from stavis.maps import Array, to_8bit
 from stavis.outputs import PUBLISHED_SIZE
 from stavis.render import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.scores import FrameScores, pixels_of, score_frame
@@ -95,14 +95,9 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def observed_density(truth: Truth, frame: int) -> npt.NDArray[np.float64]:
+def observed_density(truth: Truth, frame: int) -> Array:
     """(H, W): where the observers look at a frame."""
-    counts = np.zeros((truth.height, truth.width))
-    now = truth.gaze.frame == frame
-    rows = np.clip(truth.gaze.y[now].astype(int), 0, truth.height - 1)
-    columns = np.clip(truth.gaze.x[now].astype(int), 0, truth.width - 1)
-    np.add.at(counts, (rows, columns), 1)
-    return density_from_fixations(counts, truth.sigma_pixels)
+    return truth.gaze.density_map(frame, (truth.width, truth.height), truth.sigma_pixels)
 
 
 def choose_moments(truth: Truth) -> list[int]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stavis.data.synthetic.presets import DRIVES
 from stavis.errors import StavisError
 from stavis.files import write_bytes, write_text
+from stavis.maps import density_from_fixations
 
 Array = npt.NDArray[np.float64]
 
@@ -52,6 +53,16 @@ class Gaze:
         rows = np.clip(np.floor(self.y), 0, height - 1).astype(int)
         maps[self.frame, rows, columns] = True
         return maps
+
+    def density_map(self, frame: int, size: tuple[int, int], sigma_pixels: float) -> Array:
+        """(H, W): where the observers look at a frame, each sample blurred by a Gaussian."""
+        width, height = size
+        now = self.frame == frame
+        columns = np.clip(np.floor(self.x[now]), 0, width - 1).astype(int)
+        rows = np.clip(np.floor(self.y[now]), 0, height - 1).astype(int)
+        counts = np.zeros((height, width))
+        np.add.at(counts, (rows, columns), 1)
+        return density_from_fixations(counts, sigma_pixels)
 
 
 @dataclass(frozen=True)
