@@ -1,6 +1,5 @@
 """How fast this machine predicts, where the time goes, and how near that is to what it can do."""
 
-import io
 import multiprocessing
 import os
 import platform
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from stavis.engine.factory import EngineFactory, EngineName
 from stavis.engine.precision import Precision
 from stavis.engine.protocol import Engine, Example
 from stavis.errors import StavisError
+from stavis.files import atomic_path
 
 CLIP_SIZE = (1280, 720)
 CLIP_RATE = 25
@@ -295,9 +295,8 @@ def count_work(model: Any, *, shared_stem: bool) -> Work:
     def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         part = share if layer is model.conv1 else 1.0
         places = inputs[0].numel() if isinstance(layer, nn.ConvTranspose2d) else output.numel()
-        size = layer.weight[
-            0
-        ].numel()  # each output place sums over this many products, or each input is spread
+        # Each output place sums over this many products; a transposed one's input place is spread over as many.
+        size = layer.weight[0].numel()
         total[0] += part * 2 * places * size
         total[1] += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
 
@@ -491,12 +490,10 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine() or f"{os.cpu_count()} cores"
 
 
-def draw_roofline(report: BenchReport, path: Path, kind: Literal["png"] = "png") -> None:
+def draw_roofline(report: BenchReport, path: Path) -> None:
     """Draws what the machine can do at each number of operations a byte, and where the engines are, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from stavis.files import write_bytes
 
     machine = report.machine
     figure = Figure(figsize=(8, 5.2), layout="constrained")
@@ -546,6 +543,5 @@ def draw_roofline(report: BenchReport, path: Path, kind: Literal["png"] = "png")
         f"Network part on {machine.name}, {machine.num_threads} threads (depth {report.depth}, {report.modality})",
         fontsize=10,
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=120)
-    write_bytes(path, buffer.getvalue())
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stavis.engine.batch_norm import fold_batch_norm
 from stavis.model import STAViS, VisualFeatures
 from stavis.model.dsam import DSAM, attend
 from stavis.model.resnet3d import BasicBlock, Bottleneck
@@ -97,12 +98,8 @@ class FoldedConvolution(nn.Module):
         super().__init__()
         assert isinstance(conv, nn.Conv3d)
         assert isinstance(norm, nn.BatchNorm3d)
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
-        weight = conv.weight.detach() * scale[:, None, None, None, None]
+        weight, self.bias = fold_batch_norm(conv, norm)
         self.weight: Tensor | None = weight.contiguous(memory_format=CHANNELS_LAST)
-        self.bias = norm.bias.detach() - norm.running_mean * scale
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self._packed: Tensor | None = None
         self._run: Callable[[Tensor, Tensor | None, bool], Tensor] = self._choose() if fuse else self._plain

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stavis.engine.batch_norm import fold_batch_norm
 from stavis.model import STAViS
 
 NUM_TAPS = 7
@@ -30,14 +31,10 @@ class StemCache:
     """
 
     def __init__(self, model: STAViS) -> None:
-        norm = model.bn1
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        weight = model.conv1.weight * scale[:, None, None, None, None]
-        self.bias = (norm.bias - norm.running_mean * scale).detach()[:, None, None]
+        weight, bias = fold_batch_norm(model.conv1, model.bn1)
+        self.bias = bias[:, None, None]
         # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
-        self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).detach().contiguous()
+        self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous()
         self._frames: dict[int, Tensor] = {}
         # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
         # are a hundred times as large as the frame.

@@ -1,0 +1,14 @@
+"""BatchNorm in the convolution before it."""
+
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
+
+
+def fold_batch_norm(conv: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals `conv` and `norm` in eval mode, without gradients."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return weight.detach(), bias.detach()
