@@ -324,15 +324,12 @@ def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 def _load(task: _Task) -> Any:
     import torch
 
-    from stavis.weights import load_model, resolve_device
+    from stavis.weights import load_model, untrained_model
 
     if task.num_threads is not None:
         torch.set_num_threads(task.num_threads)
     if task.weights == "untrained":
-        from stavis.model import STAViS
-
-        torch.manual_seed(0)
-        return STAViS().to(resolve_device(task.device)).eval()
+        return untrained_model(device=task.device)
     return load_model(task.weights, device=task.device)
 
 

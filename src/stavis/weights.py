@@ -100,6 +100,17 @@ def has_default_weights() -> bool:
     return (DEFAULT_FOLDER / WEIGHTS_FILE).is_file()
 
 
+def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.device = "cpu") -> STAViS:
+    """The published network with random weights, the same at every call, in eval mode.
+
+    Raises:
+        StavisError: There is no such device.
+    """
+    target = resolve_device(device)
+    torch.manual_seed(0)
+    return STAViS(ModelConfig(modality=modality)).to(target).eval()
+
+
 def load_model(
     source: str | os.PathLike[str] = DEFAULT,
     *,

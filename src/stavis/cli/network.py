@@ -54,16 +54,10 @@ def load_network(
     Raises:
         StavisError: There is no such file or device, or the file does not fit.
     """
-    from stavis.weights import load_model_with_report, resolve_device
+    from stavis.weights import load_model_with_report, untrained_model
 
     if weights == UNTRAINED:
-        import torch
-
-        from stavis.model import ModelConfig, STAViS
-
-        target = resolve_device(device)
-        torch.manual_seed(0)
-        model = STAViS(ModelConfig(modality=modality or "audiovisual")).to(target).eval()
+        model = untrained_model(modality or "audiovisual", device=device)
         return LoadedNetwork(model, UNTRAINED, None, ("the network is untrained: its maps mean nothing",))
     source = find_published(weights, modality, data or data_folder()) or weights
     model, report = load_model_with_report(source, modality=modality, device=device)
