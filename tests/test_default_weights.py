@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from typer.testing import CliRunner
 
 import stavis
+from commands import run_command
 from datasets import write_data_set
 from stavis import weights
-from stavis.cli import app
 from stavis.data import site
 from stavis.data.synthetic import render_clip
 from stavis.errors import StavisError
@@ -25,15 +24,6 @@ from stavis.preprocess import Preprocessing
 from stavis.weights import load_model, load_model_with_report, save_model
 
 SMALL = Preprocessing(input_size=(64, 64))
-
-
-def run(*arguments: object) -> str:
-    """Runs a command in this process; gives all that it prints. Errors of users are raised."""
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def small_network(seed: int = 0, modality: Any = "audiovisual") -> stavis.STAViS:
@@ -70,7 +60,7 @@ def test_a_video_needs_no_further_argument(
     default: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    printed = run("predict", clip)
+    printed = run_command("predict", clip)
     assert "default" in printed
     assert "not the paper's weights" in printed
     result = tmp_path / "stavis-output" / "talk"
@@ -86,7 +76,9 @@ def test_the_default_is_taken_wherever_weights_are(default: Path, tmp_path: Path
     for model in (stavis.load_model(), stavis.load_model("default")):
         assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
     data = write_data_set(tmp_path / "data", ("AVAD",), num_frames=(10,), annotations=False).root
-    assert "not the paper's weights" in run("test", "--data", data, "-o", tmp_path / "run", "--split", 1)
+    assert "not the paper's weights" in run_command(
+        "test", "--data", data, "-o", tmp_path / "run", "--split", 1
+    )
     record = json.loads((tmp_path / "run" / "testrun.json").read_text())
     assert "not the paper's weights" in record["weights"]["1"]["name"]
     started = small_network(4)
@@ -103,7 +95,7 @@ def test_a_package_without_default_weights_says_so(clip: Path, tmp_path: Path) -
         ["export", tmp_path / "exported"],
     ):
         with pytest.raises(StavisError, match="without default weights"):
-            run(*command)
+            run_command(*command)
     with pytest.raises(StavisError, match="without default weights"):
         stavis.load_model()
     assert not (tmp_path / "out").exists()
@@ -135,10 +127,10 @@ def test_convert_to_half_tells_what_it_changes(tmp_path: Path) -> None:
     network = small_network(5)
     save_model(network, tmp_path / "whole", metadata={"recipe": {"seed": 5}})
     with pytest.raises(StavisError, match="--half"):
-        run("convert", tmp_path / "whole", tmp_path / "copy")
+        run_command("convert", tmp_path / "whole", tmp_path / "copy")
     with pytest.raises(StavisError, match="another folder"):
-        run("convert", tmp_path / "whole", tmp_path / "whole", "--half", "--overwrite")
-    printed = run("convert", tmp_path / "whole", tmp_path / "half", "--half")
+        run_command("convert", tmp_path / "whole", tmp_path / "whole", "--half", "--overwrite")
+    printed = run_command("convert", tmp_path / "whole", tmp_path / "half", "--half")
     assert "maps change by up to" in printed
     assert float(printed.split("maps change by up to ")[1].split()[0]) < 1e-3
     report = load_model_with_report(tmp_path / "half")[1]
@@ -174,7 +166,7 @@ def test_published_weights_by_name(
 ) -> None:
     monkeypatch.setenv("STAVIS_DATA", str(published))
     options = () if modality == "audiovisual" else ("--modality", modality)
-    printed = run("predict", clip, "-w", "published-2", "-o", tmp_path, *options, *PREDICT)
+    printed = run_command("predict", clip, "-w", "published-2", "-o", tmp_path, *options, *PREDICT)
     assert f"{modality}_split2_save_60.pth" in printed
     summary = json.loads((tmp_path / "talk" / "summary.json").read_text())
     assert summary["weights"].endswith(f"{modality}_split2_save_60.pth")
@@ -185,21 +177,23 @@ def test_published_weights_that_are_not_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StavisError, match="stavis fetch weights --data data` gets them"):
-        run("predict", clip, "-w", "published-1")
+        run_command("predict", clip, "-w", "published-1")
     with pytest.raises(StavisError, match="published-1, published-2, published-3"):
-        run("predict", clip, "-w", "published-4")
+        run_command("predict", clip, "-w", "published-4")
     with pytest.raises(StavisError, match="--fetch is for weights published-1"):
-        run("predict", clip, "-w", "untrained", "--fetch")
+        run_command("predict", clip, "-w", "untrained", "--fetch")
     monkeypatch.setenv("STAVIS_DATA", str(published))
     with pytest.raises(StavisError, match="audiovisual_split3"):
-        run("predict", clip, "-w", "published-3")
+        run_command("predict", clip, "-w", "published-3")
 
 
 def test_test_runs_take_published_weights_from_their_data_folder(published: Path, tmp_path: Path) -> None:
     data = write_data_set(tmp_path / "data", ("AVAD",), num_frames=(10,), annotations=False).root
     (data / "pretrained_models").symlink_to(published / "pretrained_models")
     for split in (1, 2):
-        run("test", "--data", data, "-w", "published-{split}", "-o", tmp_path / "run", "--split", split)
+        run_command(
+            "test", "--data", data, "-w", "published-{split}", "-o", tmp_path / "run", "--split", split
+        )
     record = json.loads((tmp_path / "run" / "testrun.json").read_text())
     for split in ("1", "2"):
         assert record["weights"][split]["name"].endswith(f"audiovisual_split{split}_save_60.pth")
@@ -235,13 +229,13 @@ def test_published_weights_are_fetched_if_asked(
     monkeypatch.setenv("STAVIS_DATA", str(tmp_path / "data"))
     command = ("predict", clip, "-w", "published-1", "-o", tmp_path / "out", *PREDICT)
     with pytest.raises(StavisError, match="stavis fetch weights"):
-        run(*command)
+        run_command(*command)
     with pytest.raises(StavisError, match="published-1, published-2, published-3"):
-        run("predict", clip, "-w", "published-12", "--fetch")
+        run_command("predict", clip, "-w", "published-12", "--fetch")
     assert server == [], "nothing is fetched for a name that there is not"
-    run(*command, "--fetch")
+    run_command(*command, "--fetch")
     assert (tmp_path / "out" / "talk" / "saliency.npz").is_file()
     assert any("pretrained_models" in request for request in server)
     server.clear()
-    run(*command, "--fetch", "--overwrite")
+    run_command(*command, "--fetch", "--overwrite")
     assert server == [], "what is there is not asked for again"

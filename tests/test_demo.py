@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import stavis
+from commands import run_command
 from stavis import weights
-from stavis.cli import app
 from stavis.data.synthetic import render_clip
 from stavis.data.synthetic.oracle import SETTLED_SECONDS, oracle_density
 from stavis.demo import NUM_MOMENTS, choose_moments, score
@@ -27,14 +26,6 @@ MODULE = sys.modules["stavis.cli.demo"]  # its name in the package is the comman
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "CLIP_SECONDS", 2.0)
     monkeypatch.setattr(MODULE, "CLIP_SIZE", (96, 72))
-
-
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, ["demo", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def load(path: Path) -> Any:
@@ -58,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_demo_with_default_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "DEFAULT_FOLDER", folder)
-    printed = run("--output", tmp_path)
+    printed = run_command("demo", "--output", tmp_path)
     assert "default (not the paper's weights)" in printed
     assert "UNTRAINED" not in printed
     assert "stavis predict VIDEO\n" in printed
@@ -77,7 +68,7 @@ def test_the_demo_with_default_weights(folder: Path, tmp_path: Path, monkeypatch
         assert load(tmp_path / name / "summary.json")["options"]["silent"] == (name == "without-sound")
     with Image.open(tmp_path / "moments.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 20
-    again = run("--output", tmp_path)
+    again = run_command("demo", "--output", tmp_path)
     assert "Generating" not in again
     assert load(tmp_path / "scores.json") == record, "the same numbers every time"
 
@@ -87,7 +78,7 @@ def test_without_default_weights_it_runs_untrained_and_says_so(
 ) -> None:
     monkeypatch.setattr(weights, "DEFAULT_FOLDER", tmp_path / "nothing")
     monkeypatch.setattr(MODULE, "CLIP_SECONDS", 1.0)
-    printed = run("--output", tmp_path / "out", "--device", "cpu")
+    printed = run_command("demo", "--output", tmp_path / "out", "--device", "cpu")
     assert "UNTRAINED" in printed
     assert "nothing\ncan be concluded" in printed
     assert "--weights WEIGHTS" in printed

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from typer.testing import CliRunner
 
+from commands import run_command
 from datasets import write_data_set
 from stavis import maps, metrics
-from stavis.cli import app
 from stavis.data.layout import Layout, read_fold_list, result_folder
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
@@ -33,12 +32,7 @@ OCTAVE_NAMES = {
 
 
 def evaluate(*arguments: object) -> str:
-    """Runs the command in this process; gives what it prints. Errors of users are raised."""
-    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
+    return run_command("evaluate", *arguments)
 
 
 def load(path: Path) -> Any:
