@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import stavis
 from stavis.clips import Window, reference_window, repeat_window
 from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine
-from stavis.engine.folded import fused_operators_work
+from stavis.engine.convolution import fused_operators_work
 from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
@@ -256,7 +256,7 @@ def test_without_fused_operators_results_are_the_same(
     model = networks["bottleneck"]
     windows = [[repeat_window(9, 18)]]
     fused = run(EngineFactory(model, "torch")(), frames(18), windows, True)
-    monkeypatch.setattr("stavis.engine.folded.fused_operators_work", lambda: False)
+    monkeypatch.setattr("stavis.engine.convolution.fused_operators_work", lambda: False)
     plain = run(EngineFactory(model, "torch")(), frames(18), windows, True)
     np.testing.assert_allclose(fused, plain, atol=TOLERANCE)
     assert isinstance(fused_operators_work(), bool)

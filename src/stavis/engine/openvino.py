@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.quantisation import Inputs, quantise
 from stavis.files import write_bytes
-from stavis.model import STAViS
+from stavis.model import ModelConfig, STAViS
 from stavis.telemetry import switch_off_telemetry
 
 switch_off_telemetry()
@@ -95,6 +95,7 @@ def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ())
     description = [
         dataclasses.asdict(model.config),
         precision,
+        importlib.metadata.version("stavis"),  # which arranges the network before it is compiled
         torch.get_num_threads(),
         openvino.__version__,
         torch.__version__,
@@ -127,11 +128,12 @@ def _keep(path: Path, compiled: bytes) -> None:
 
 def convert_network(model: STAViS) -> Any:
     """The network behind the stem as an OpenVINO model for one window."""
-    network = _Traceable(FoldedNetwork(model, fuse=False))
-    examples = network.examples()
+    examples = _example_inputs(model.config)
     with torch.no_grad():
         return openvino.convert_model(
-            network, example_input=examples, input=[tuple(example.shape) for example in examples]
+            _Traceable(FoldedNetwork(model, fuse=False)),
+            example_input=examples,
+            input=[tuple(example.shape) for example in examples],
         )
 
 
@@ -145,13 +147,13 @@ class _Traceable(nn.Module):
     def forward(self, pooled: Tensor, mean: Tensor, *sound: Tensor) -> Tensor:
         return self.network(pooled, mean, sound[0] if sound else None)  # type: ignore[no-any-return]
 
-    def examples(self) -> tuple[Tensor, ...]:
-        config = self.network.model.config
-        height, width = (side // 2 for side in config.preprocessing.input_size)
-        inputs = [
-            torch.zeros(1, 64, config.preprocessing.clip_length // 2, height, width),
-            torch.zeros(1, 64, height, width),
-        ]
-        if config.modality == "audiovisual":
-            inputs.append(torch.zeros(1, 1024))
-        return tuple(inputs)
+
+def _example_inputs(config: ModelConfig) -> tuple[Tensor, ...]:
+    height, width = (side // 2 for side in config.preprocessing.input_size)
+    inputs = [
+        torch.zeros(1, 64, config.preprocessing.clip_length // 2, height, width),
+        torch.zeros(1, 64, height, width),
+    ]
+    if config.modality == "audiovisual":
+        inputs.append(torch.zeros(1, 1024))
+    return tuple(inputs)

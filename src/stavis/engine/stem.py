@@ -32,14 +32,17 @@ class StemCache:
 
     def __init__(self, model: STAViS) -> None:
         weight, bias = fold_batch_norm(model.conv1, model.bn1)
-        self.bias = bias[:, None, None]
         # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
         self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous()
+        # Every output has a frame under its middle tap, which adds the bias.
+        self.bias = bias.new_zeros(NUM_TAPS, len(bias))
+        self.bias[HALF] = bias
+        self.bias = self.bias.flatten()
         self._frames: dict[int, Tensor] = {}
         # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
         # are a hundred times as large as the frame.
         self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
-        self._sums: dict[Neighbourhood, Tensor] = {}  # not yet biased and rectified
+        self._sums: dict[Neighbourhood, Tensor] = {}  # not yet rectified
         self._outputs: dict[Neighbourhood, Tensor] = {}
         self._maxima: dict[tuple[Neighbourhood, ...], Tensor] = {}
 
@@ -86,7 +89,7 @@ class StemCache:
             for t in range(0, len(frames), 2)
         ]
         self._give_up_behind(max(frames), set(keys))
-        return torch.stack(maxima, dim=1), mean
+        return torch.stack(maxima).transpose(0, 1), mean
 
     def _give_up_behind(self, newest: int, keys: set[Neighbourhood]) -> None:
         """Gives up what later windows ask for only if they go back; then it is made again."""
@@ -98,7 +101,7 @@ class StemCache:
     def _output(self, key: Neighbourhood) -> Tensor:
         output = self._outputs.get(key)
         if output is None:
-            output = torch.relu(self._sum(key) + self.bias)
+            output = torch.relu(self._sum(key))
             if None not in key:
                 self._outputs[key] = output
         return output
@@ -141,7 +144,7 @@ class StemCache:
         assert frame is not None
         responses = self._responses.get(frame)
         if responses is None:
-            convolved = F.conv2d(self._frames[frame][None], self.taps, stride=2, padding=HALF)[0]
+            convolved = F.conv2d(self._frames[frame][None], self.taps, self.bias, stride=2, padding=HALF)[0]
             responses = self._responses[frame] = convolved.view(NUM_TAPS, -1, *convolved.shape[1:])
         return responses[tap]
 

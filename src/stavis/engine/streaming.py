@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stavis.clips import Window
+from stavis.engine.folded import FoldedSoundNet
 from stavis.engine.precision import without_tf32
 from stavis.engine.stem import StemCache
 from stavis.model import STAViS
@@ -29,6 +30,10 @@ class StreamingEngine:
         self.device = next(model.parameters()).device
         self.backend = backend
         self._stem = StemCache(model)
+        audiovisual = model.config.modality == "audiovisual"
+        self._listen = FoldedSoundNet(model.soundnet8) if audiovisual else None
+        # One window keeps a CPU's cores busy, and the tensors of several do not fit into its caches.
+        self._num_at_once = 1 if self.device.type == "cpu" else None
         mean = torch.tensor(model.config.preprocessing.mean, device=self.device)
         self._mean = mean[:, None, None]
 
@@ -45,15 +50,25 @@ class StreamingEngine:
     def predict(
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.float32]:
+        num = self._num_at_once or len(windows)
+        logits = []
         with torch.inference_mode(), without_tf32():
-            logits = self.backend(*self.begin(windows, audio))
-            maps: npt.NDArray[np.float32] = torch.sigmoid(logits)[:, 0].float().cpu().numpy()
+            for first in range(0, len(windows), num):
+                some = slice(first, first + num)
+                logits.append(self.backend(*self.begin(windows[some], None if audio is None else audio[some])))
+            maps: npt.NDArray[np.float32] = torch.sigmoid(torch.cat(logits))[:, 0].cpu().numpy()
         return maps
 
     def begin(
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the backend gets of a batch of windows."""
-        sound = None if audio is None else self.model.listen(torch.from_numpy(audio).to(self.device))
+        sound = None
+        if audio is not None and self._listen is not None:
+            sound = self._listen(torch.from_numpy(audio).to(self.device))
         pooled, means = zip(*(self._stem.window(window.frames) for window in windows), strict=True)
-        return torch.stack(pooled), torch.stack(means), sound
+        return _stack(pooled), _stack(means), sound
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tuple(tensors))
