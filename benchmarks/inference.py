@@ -102,7 +102,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = stavis.STAViS().to(options.device).eval()
     peak = matrix_rate(options.device)
-    gflop = {shared: count_work(model, shared_stem=shared).flop / 1e9 for shared in (False, True)}
+    gflop = {shared: count_work(model.config, shared_stem=shared).flop / 1e9 for shared in (False, True)}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

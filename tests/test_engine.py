@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import stavis
+from networks import frames, lively_network, sound
 from stavis.clips import Window, reference_window, repeat_window
 from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine
 from stavis.engine.convolution import fused_operators_work
@@ -30,32 +31,6 @@ has_openvino = importlib.util.find_spec("openvino") is not None
 FAST = [name for name in ("torch", "openvino") if name != "openvino" or has_openvino]
 
 
-def lively_network(**config: object) -> stavis.STAViS:
-    """A random network whose maps use the whole range from 0 to 1, whose statistics are not the identity."""
-    torch.manual_seed(1)
-    config = {"depth": 10, "preprocessing": Preprocessing(input_size=(64, 64)), **config}
-    model = stavis.STAViS(stavis.ModelConfig(**config)).eval()  # type: ignore[arg-type]
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm3d | torch.nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.uniform_(0.3, 0.7)
-                module.bias.normal_(std=0.1)
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 and "upscale" not in name:
-                torch.nn.init.kaiming_normal_(parameter)
-        model.conv1.weight /= 40
-        # The read-out is set so that the maps use the range of probabilities.
-        audiovisual = model.config.modality == "audiovisual"
-        readout = model.fuseav if audiovisual else model.fuse
-        clip = torch.from_numpy(make_clip(frames(16), model.config.preprocessing))[None]
-        logits = model(clip, torch.from_numpy(sound(1)) if audiovisual else None).logits
-        readout.weight *= 2 / logits.std()
-        readout.bias.copy_((readout.bias - logits.mean()) * 2 / logits.std())
-    return model
-
-
 NETWORKS = {
     "audiovisual": {},
     "visual": {"modality": "visual"},
@@ -67,20 +42,6 @@ NETWORKS = {
 @pytest.fixture(scope="module")
 def networks() -> dict[str, stavis.STAViS]:
     return {name: lively_network(**config) for name, config in NETWORKS.items()}
-
-
-def frames(num: int, size: int = 64) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    ys, xs = np.mgrid[0:size, 0:size]
-    clip = np.empty((num, size, size, 3), np.uint8)
-    for t in range(num):
-        spot = np.exp(-((xs - 2 * t) ** 2 + (ys - 20 - t) ** 2) / 100)
-        clip[t] = (200 * spot[..., None] + rng.integers(0, 55, (size, size, 3))).astype(np.uint8)
-    return clip
-
-
-def sound(num: int) -> np.ndarray:
-    return np.random.default_rng(4).normal(0, 30, (num, 35280)).astype(np.float32)
 
 
 def run(engine: Engine, clip: np.ndarray, batches: list[list[Window]], audio: bool) -> np.ndarray:
@@ -301,6 +262,53 @@ def test_approximate_maps_are_near(
     monkeypatch.delattr(openvino, "convert_network")
     again = run(factory(examples=lambda: examples(model, clip)), clip, windows, audio)
     np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs NNCF")
+@pytest.mark.parametrize("network", ["audiovisual", "shortcut A"])
+def test_only_the_stages_are_quantised(networks: dict[str, stavis.STAViS], network: str) -> None:
+    """By the definition: a convolution computes in integers if its input comes from a quantiser."""
+    from stavis.engine.openvino import convert_network
+    from stavis.engine.quantisation import quantise
+
+    model = networks[network]
+    rng = np.random.default_rng(0)
+    window = [rng.random(shape, dtype=np.float32) for shape in ((1, 64, 8, 32, 32), (1, 64, 32, 32))]
+    if model.config.modality == "audiovisual":
+        window.append(rng.random((1, 1024), dtype=np.float32))
+    quantised, other = set(), set()
+    for operation in quantise(convert_network(model), [window]).get_ops():
+        if operation.get_type_name() in ("Convolution", "ConvolutionBackpropData", "MatMul"):
+            source = operation.input_value(0).get_node()
+            if source.get_type_name() == "MaxPool":  # takes integers as they are
+                source = source.input_value(0).get_node()
+            found = quantised if source.get_type_name() == "FakeQuantize" else other
+            found.add(operation.get_friendly_name())
+    stages = [m for stage in (model.layer1, model.layer2, model.layer3) for m in stage.modules()]
+    assert len(quantised) == sum(isinstance(m, torch.nn.Conv3d) for m in stages)
+    assert all(".stages." in name for name in quantised)
+    assert other
+    assert not any(".stages." in name for name in other)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_model_that_is_given_up(name: str) -> None:
+    """Its stages take no memory any more, and later videos get the same engine."""
+    model, windows = lively_network(), [[repeat_window(9, 18)]]
+    exact = run(PlainEngine(model), frames(18), windows, True)
+    factory = EngineFactory(model, name, keep_model=False)  # type: ignore[arg-type]
+    for _ in range(2):
+        np.testing.assert_allclose(run(factory(), frames(18), windows, True), exact, atol=TOLERANCE)
+    assert all(parameter.is_meta for parameter in model.layer2.parameters())
+
+
+def test_a_first_choice_stays_when_the_model_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively_network(modality="visual")
+    factory = EngineFactory(model, "auto", keep_model=False)
+    monkeypatch.setattr(factory, "_may_compile", False)
+    factory(10)
+    monkeypatch.setattr(factory, "_may_compile", True)
+    assert factory._choose(1_000_000) == "torch"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

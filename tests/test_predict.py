@@ -15,7 +15,7 @@ import stavis
 from stavis import media
 from stavis.clips import repeat_window
 from stavis.data.layout import Layout, read_fold_list
-from stavis.engine import Example, PlainEngine
+from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.outputs import PublishedMaps
 from stavis.predict import PredictOptions, predict_frames, prefetch
@@ -197,11 +197,18 @@ def test_the_published_test_run(goldens: Path, recipe: ModuleType, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_published_test_run_on_all_videos(goldens: Path, recipe: ModuleType, tmp_path: Path) -> None:
-    check_runs(goldens, recipe, tmp_path, num_videos=None)
+@pytest.mark.parametrize("engine", ["plain", "torch", "openvino"])
+def test_the_published_test_run_on_all_videos(
+    goldens: Path, recipe: ModuleType, tmp_path: Path, engine: EngineName
+) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    check_runs(goldens, recipe, tmp_path, num_videos=None, engine=engine)
 
 
-def check_runs(goldens: Path, recipe: ModuleType, output: Path, num_videos: int | None) -> None:
+def check_runs(
+    goldens: Path, recipe: ModuleType, output: Path, num_videos: int | None, engine: EngineName = "auto"
+) -> None:
     layout = Layout(goldens / "dataset" / "data")
     shapes = json.loads((goldens / "model" / "state_dict_resnet50.json").read_text())
     entries = read_fold_list(layout.fold_list("DIEM", "test", 1))
@@ -211,15 +218,18 @@ def check_runs(goldens: Path, recipe: ModuleType, output: Path, num_videos: int 
         model = stavis.STAViS(stavis.ModelConfig(modality=modality)).eval()  # type: ignore[arg-type]
         state = {n: torch.from_numpy(recipe.tensor(n, shapes[n], 0)) for n in model.state_dict()}
         model.load_state_dict(state)
-        check_run(model, layout, entries[:num_videos], len(entries), goldens, output / modality)
+        check_run(model, layout, entries[:num_videos], len(entries), goldens, output / modality, engine)
 
 
-def check_run(model, layout, entries, list_length, goldens: Path, output: Path) -> None:  # type: ignore[no-untyped-def]
+def check_run(  # type: ignore[no-untyped-def]
+    model, layout, entries, list_length, goldens: Path, output: Path, engine: EngineName
+) -> None:
     for number, entry in enumerate(entries):
         frames = layout.frames_folder("DIEM", entry.video)
         recorded = goldens / "dataset" / "predictions" / model.config.modality / entry.video
         options = PredictOptions(
             quirks="reference",
+            engine=engine,
             frame_rate=entry.frame_rate,
             audio_path=layout.wave("DIEM", entry.video),
             silent=number == list_length - 1,  # quirk 1: the last video of a list was run without its sound

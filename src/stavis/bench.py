@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from stavis.engine.precision import Precision
 from stavis.engine.protocol import Engine, Example
 from stavis.errors import StavisError
 from stavis.files import atomic_path
+
+if TYPE_CHECKING:
+    from stavis.model import ModelConfig
 
 CLIP_SIZE = (1280, 720)
 CLIP_RATE = 25
@@ -284,13 +287,21 @@ def time_network(make_engine: EngineFactory, num_windows: int = NUM_TIMED_WINDOW
     return float(np.median(seconds[WARM_UP_WINDOWS:]))
 
 
-def count_work(model: Any, *, shared_stem: bool) -> Work:
-    """What a frame costs: the convolutions and linear layers of one window; of a shared stem one frame's part."""
+def count_work(config: "ModelConfig", *, shared_stem: bool) -> Work:
+    """What a frame costs: the convolutions and linear layers of one window; of a shared stem one frame's part.
+
+    Counted as the network is defined: engines that reach the same maps with fewer operations get no less.
+    """
     import torch
     from torch import Tensor, nn
 
+    from stavis.model import STAViS
+
+    with torch.device("meta"):  # sizes without contents
+        model = STAViS(config).eval()
     total = [0.0, 0.0]
-    share = 1 / model.config.preprocessing.clip_length if shared_stem else 1.0
+    p = config.preprocessing
+    share = 1 / p.clip_length if shared_stem else 1.0
 
     def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         part = share if layer is model.conv1 else 1.0
@@ -301,18 +312,11 @@ def count_work(model: Any, *, shared_stem: bool) -> Work:
         total[1] += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
 
     kinds = (nn.Conv3d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, kinds)]
-    p = model.config.preprocessing
-    device = next(model.parameters()).device
-    try:
-        with torch.inference_mode():
-            model(
-                torch.zeros(1, 3, p.clip_length, *p.input_size, device=device),
-                torch.zeros(1, p.num_audio_samples, device=device),
-            )
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for module in model.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(count)
+    with torch.inference_mode(), torch.device("meta"):
+        model(torch.zeros(1, 3, p.clip_length, *p.input_size), torch.zeros(1, p.num_audio_samples))
     return Work(*total)
 
 
@@ -324,8 +328,10 @@ def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 def _load(task: _Task) -> Any:
     import torch
 
+    from stavis.allocator import use_one_arena
     from stavis.weights import load_model, untrained_model
 
+    use_one_arena()  # as the command line does
     if task.num_threads is not None:
         torch.set_num_threads(task.num_threads)
     if task.weights == "untrained":
@@ -413,7 +419,7 @@ def _measure_engine(task: _Task, engine: EngineName, precision: Precision) -> En
 
     model = _load(task)
     try:
-        factory = EngineFactory(model, engine, precision)
+        factory = EngineFactory(model, engine, precision, keep_model=False)
     except StavisError:
         return None
     began = time.perf_counter()
@@ -441,9 +447,8 @@ def _measure_engine(task: _Task, engine: EngineName, precision: Precision) -> En
             make_engine=make_engine,
         )
         seconds = time.perf_counter() - made_after[0]
-    # Counted last, so that the whole forward pass is not part of another engine's peak.
     peak = peak_megabytes()
-    work = count_work(model, shared_stem=engine != "plain")
+    work = count_work(model.config, shared_stem=engine != "plain")
     size = {"float32": 1.0, "bf16": 0.5, "fp16": 0.5, "int8": 0.25}[precision]
     return EngineSpeed(
         engine=engine,

@@ -33,7 +33,7 @@ from stavis.progress import track
 from stavis.render import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
 from stavis.statistics import FrameStatistics, measure
 
-PREDICTED_AHEAD = 2  # frames predicted before they are written, so that the network and the encoders overlap
+PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
 MOST_THUMBNAILS = 8
 THUMBNAIL_HEIGHT = 180  # pixels
 QUIETEST_DB = -80.0

@@ -23,7 +23,7 @@ from stavis.errors import StavisError
 from stavis.files import write_text
 from stavis.model import STAViS
 from stavis.outputs import PublishedMaps
-from stavis.predict import DEFAULT_BATCH_SIZE, PredictOptions, Quirks, predict_frames
+from stavis.predict import PredictOptions, Quirks, predict_frames
 from stavis.progress import track
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
@@ -63,7 +63,7 @@ class RunSettings:
         edges: "reference": frames 9 to the last get a map, as published. "repeat": all do.
         quirks: "reference" repeats what the published test run does oddly: sound at the file's own rate, none for the
             last video of every list, and maps named behind the last frame, which nobody scores.
-        batch_size: Windows that go through the network at once.
+        batch_size: Windows that go through the network at once; None as in `PredictOptions`.
         engine: What runs the network: see `stavis.engine.EngineFactory`.
         precision: "float32" is exact; for the others see there, too.
         seed: Of the draw which video gets whose sound.
@@ -73,7 +73,7 @@ class RunSettings:
     sound: SoundTest = "normal"
     edges: Edges = "reference"
     quirks: Quirks = "fixed"
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int | None = None
     engine: EngineName = "auto"
     precision: Precision = "float32"
     seed: int = 0

@@ -46,6 +46,10 @@ PRECISION_HELP = (
     "come is in docs/performance.md."
 )
 
+BATCH_SIZE_HELP = (
+    "Clips that go through the network at once. By default 1 on a CPU, where more are slower; 8 on a GPU."
+)
+
 
 class MapSize(StrEnum):
     VIDEO = "video"
@@ -179,7 +183,7 @@ def predict(
     ] = PrecisionChoice.FLOAT32,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Clips that go through the network at once.", rich_help_panel="Running"),
+        typer.Option(min=1, help=BATCH_SIZE_HELP, rich_help_panel="Running"),
     ] = None,
     jobs: Annotated[
         int,
@@ -203,7 +207,7 @@ def predict(
     from stavis.errors import StavisError
     from stavis.inputs import find_videos, name_folders
     from stavis.outputs import MapFormat, parse_output_kinds
-    from stavis.predict import DEFAULT_BATCH_SIZE, PredictOptions
+    from stavis.predict import PredictOptions
     from stavis.prediction_folder import FolderSettings
     from stavis.render import OverlayStyle
 
@@ -224,7 +228,7 @@ def predict(
             stride=stride,
             edges=edges.value,
             quirks=quirks.value,
-            batch_size=batch_size or DEFAULT_BATCH_SIZE,
+            batch_size=batch_size,
             engine=engine.value,
             precision=precision.value,
             frame_rate=frame_rate,
@@ -307,7 +311,9 @@ class _Worker:
         self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
         self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
         options = plan.settings.options
-        self.make_engine = EngineFactory(self.network.model, options.engine, options.precision)
+        self.make_engine = EngineFactory(
+            self.network.model, options.engine, options.precision, keep_model=False
+        )
 
     def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
         """One video's result, or in one line why there is none."""

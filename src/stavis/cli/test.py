@@ -8,6 +8,7 @@ import typer
 
 from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
 from stavis.cli.predict import (
+    BATCH_SIZE_HELP,
     ENGINE_HELP,
     PRECISION_HELP,
     EdgeRule,
@@ -74,9 +75,7 @@ def predict_test_videos(
     ] = "auto",
     engine: Annotated[EngineChoice, typer.Option(help=ENGINE_HELP)] = EngineChoice.AUTO,
     precision: Annotated[PrecisionChoice, typer.Option(help=PRECISION_HELP)] = PrecisionChoice.FLOAT32,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips that go through the network at once.")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=BATCH_SIZE_HELP)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is finished.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
 ) -> None:
@@ -88,7 +87,6 @@ def predict_test_videos(
     from functools import lru_cache
 
     from stavis.cli.network import load_network
-    from stavis.predict import DEFAULT_BATCH_SIZE
     from stavis.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
 
     names = [name.strip() for text in databases for name in text.split(",")] if databases else None
@@ -115,7 +113,7 @@ def predict_test_videos(
         sound=audio.value,
         edges=edges.value,
         quirks=quirks.value,
-        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        batch_size=batch_size,
         engine=engine.value,
         precision=precision.value,
         seed=seed,

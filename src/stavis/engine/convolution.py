@@ -30,15 +30,16 @@ class FoldedConvolution(nn.Module):
         flat = isinstance(conv, nn.Conv2d)
         self._convolve = F.conv2d if flat else F.conv3d
         self.memory_format = torch.channels_last if flat else torch.channels_last_3d
-        weight, self.bias = fold_batch_norm(conv, norm)
-        self.weight: Tensor | None = weight.contiguous(memory_format=self.memory_format)
+        weight, bias = fold_batch_norm(conv, norm)
+        # Buffers, as PyTorch keeps what it has traced for good: with references to buffers, but with other tensors.
+        self.weight: Tensor | None
+        self.bias: Tensor
+        self.register_buffer("weight", weight.contiguous(memory_format=self.memory_format))
+        self.register_buffer("bias", bias)
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self._packed: Tensor | None = None
         fused = (
-            fuse
-            and weight.device.type == "cpu"
-            and weight.dtype == torch.float32
-            and fused_operators_work()
+            fuse and weight.device.type == "cpu" and weight.dtype == torch.float32 and fused_operators_work()
         )
         self._run: Callable[[Tensor, Tensor | None, bool], Tensor] = self._fused if fused else self._plain
 

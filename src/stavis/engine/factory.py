@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
+from stavis.allocator import return_free_memory
 from stavis.clips import Window
 from stavis.engine import quantisation
 from stavis.engine.folded import FoldedNetwork
@@ -32,12 +33,21 @@ class EngineFactory:
             CPU "openvino" where it is installed and has compiled this network before or has enough to do; else "torch".
         precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
             "bf16" and "int8" on CPUs through "openvino". "int8" is fitted to each video by examples of it.
+        keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages, of which engines
+            hold a form of their own, are given up with the first engine, to save memory, and "auto" stays with it.
 
     Raises:
         StavisError: The name or the precision is unknown, not installed, or not for this engine or processor.
     """
 
-    def __init__(self, model: STAViS, name: EngineName = "auto", precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        model: STAViS,
+        name: EngineName = "auto",
+        precision: Precision = "float32",
+        *,
+        keep_model: bool = True,
+    ) -> None:
         if name not in get_args(EngineName):
             raise StavisError(f"engine {name!r} is not known; allowed: {', '.join(get_args(EngineName))}")
         if precision not in get_args(Precision):
@@ -56,6 +66,7 @@ class EngineFactory:
         self.model = model
         self.name = name
         self.precision = precision
+        self.keep_model = keep_model
         self._may_compile = on_cpu and installed
         self._backends: dict[str, Backend] = {}
 
@@ -78,6 +89,8 @@ class EngineFactory:
             return "torch"
         if "openvino" in self._backends:
             return "openvino"
+        if self._backends and not self.keep_model:
+            return "torch"
         from stavis.engine import openvino
 
         worth_it = num_windows is not None and num_windows >= WORTH_COMPILING
@@ -93,6 +106,10 @@ class EngineFactory:
                 self._backends[name] = AutocastBackend(self.model, HALVES[self.precision])
             else:
                 self._backends[name] = FoldedNetwork(self.model)
+            if not self.keep_model:
+                for stage in (self.model.layer1, self.model.layer2, self.model.layer3):
+                    stage.to("meta")  # shapes without contents
+                return_free_memory()
         return self._backends[name]
 
     def _fit(self, examples: Sequence[Example]) -> Backend:

@@ -34,10 +34,10 @@ class FoldedNetwork(nn.Module):
         read_out = model.fuseav if audiovisual else model.fuse
         assert read_out.bias is not None
         self.bias = read_out.bias.detach()
-        weights = read_out.weight.detach().flatten().split(NUM_FEATURES)
+        weights = torch.split(read_out.weight.detach().flatten(), NUM_FEATURES)
         stages = (model.layer1, model.layer2, model.layer3)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(FoldedBlock(block, fuse) for block in stage)) for stage in stages
+            nn.Sequential(*(FoldedBlock(block, fuse) for block in stage.children())) for stage in stages
         )
         self.sides = nn.ModuleList(
             FoldedSide(dsam, weights[i], attention=i < len(stages)) for i, dsam in enumerate(model.score_dsn)
@@ -68,7 +68,8 @@ class FoldedNetwork(nn.Module):
                 logits = logits + self.fusion(x, sound)
             if attention is not None:
                 x = attend(x, attention)
-        return logits + self.bias
+        out: Tensor = logits + self.bias
+        return out
 
     def _max_pool(self, x: Tensor) -> Tensor:
         """The spatial half of the max-pooling, channels last."""
@@ -78,7 +79,7 @@ class FoldedNetwork(nn.Module):
         # PyTorch's is 5 times as fast on pictures whose channels lie last; a traced graph is better off without copies.
         pictures = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         pictures = F.max_pool2d(pictures, 3, 2, 1)
-        return pictures.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        return pictures.reshape(x.shape[0], x.shape[2], *pictures.shape[1:]).transpose(1, 2)
 
     def _mean(self, x: Tensor) -> Tensor:
         """The mean over time, (B, C, t, h, w) to (B, C, h, w)."""
@@ -103,7 +104,8 @@ class FoldedSide(nn.Module):
         self.side_prep = dsam.side_prep
         self.score_dsn = dsam.score_dsn if attention else None
         self.kernel = torch.einsum("ijhw,j->ihw", dsam.upscale.weight.detach(), read_out)[:, None]
-        self.stride, self.padding = dsam.upscale.stride, dsam.upscale.padding
+        self.stride = dsam.upscale.stride
+        self.padding = [int(one) for one in dsam.upscale.padding]
 
     def forward(self, mean: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, C, h, w) to a part of the logits (B, 1, H, W), and the attention's logits (B, 1, h, w)."""
@@ -139,8 +141,9 @@ class FoldedFusion(nn.Module):
 class FoldedBlock(nn.Module):
     """A residual block, basic or bottleneck. It may overwrite its input."""
 
-    def __init__(self, block: BasicBlock | Bottleneck, fuse: bool) -> None:
+    def __init__(self, block: nn.Module, fuse: bool) -> None:
         super().__init__()
+        assert isinstance(block, BasicBlock | Bottleneck)
         pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
         if isinstance(block, Bottleneck):
             pairs.append((block.conv3, block.bn3))

@@ -4,20 +4,24 @@ Converting and compiling a network takes seconds. The result is kept on disk, so
 """
 
 import dataclasses
+import gc
 import hashlib
 import importlib.metadata
 import json
 import logging
+import mmap
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stavis.allocator import return_free_memory
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.quantisation import Inputs, quantise
 from stavis.files import write_bytes
@@ -49,26 +53,24 @@ class OpenVINOBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         path = compiled_path(model, precision, windows)
-        compiled = None
-        if path.exists():
-            try:
-                path.touch()  # the one used longest ago goes first
-                # Mapped, not read: what OpenVINO copies need not be held once more.
-                file = np.memmap(path, np.uint8, "r")
-                compiled = core.import_model(openvino.Tensor(file), "CPU", settings)
-            except (
-                RuntimeError,
-                OSError,
-                ValueError,
-            ):  # of another processor, say, or cut off: compiled anew
-                compiled = None
-        if compiled is None:
+        kept = _KeptNetwork.open(core, path, settings)
+        if kept is None:
             network = convert_network(model)
             if precision == "int8":
                 network = quantise(network, windows)
+            gc.collect()  # tracing leaves cycles behind, with copies of the weights in them
             compiled = core.compile_model(network, "CPU", settings)
+            del network
             _keep(path, compiled.export_model().getvalue())
-        self._request = compiled.create_infer_request()
+            kept = _KeptNetwork.open(core, path, settings)
+            if kept is not None:
+                # Read from the file it takes much less memory than as it was compiled.
+                del compiled
+                return_free_memory()
+            else:
+                kept = _KeptNetwork(compiled)
+        self._kept = kept
+        self._request = kept.compiled.create_infer_request()
 
     def __call__(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
         inputs = [pooled, mean] if sound is None else [pooled, mean, sound]
@@ -77,6 +79,37 @@ class OpenVINOBackend:
             result = self._request.infer([one[None].numpy() for one in window], share_inputs=True)
             logits.append(np.array(result[0]))
         return torch.from_numpy(np.concatenate(logits))
+
+
+class _KeptNetwork(NamedTuple):
+    """A compiled network.
+
+    Attributes:
+        compiled: The network.
+        file: Where it looks for its weights; None if it has them itself.
+    """
+
+    compiled: Any
+    file: mmap.mmap | None = None
+
+    @classmethod
+    def open(cls, core: openvino.Core, path: Path, settings: dict[str, Any]) -> "_KeptNetwork | None":
+        """What was compiled into `path` before; None if there is nothing, or nothing for this processor."""
+        if not path.exists():
+            return None
+        try:
+            path.touch()  # the one used longest ago goes first
+            with path.open("rb") as file:
+                # OpenVINO shares memory that could be written only; what is written here never reaches the file.
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
+            compiled = core.import_model(blob, "CPU", settings)
+        except (RuntimeError, OSError, ValueError):  # of another processor, say, or cut off
+            return None
+        if hasattr(mmap, "MADV_DONTNEED"):
+            # It has rearranged the weights for itself; should it look again, the file is read again.
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return cls(compiled, mapped)
 
 
 def can_compute(capability: str) -> bool:
@@ -129,12 +162,12 @@ def _keep(path: Path, compiled: bytes) -> None:
 def convert_network(model: STAViS) -> Any:
     """The network behind the stem as an OpenVINO model for one window."""
     examples = _example_inputs(model.config)
-    with torch.no_grad():
-        return openvino.convert_model(
-            _Traceable(FoldedNetwork(model, fuse=False)),
-            example_input=examples,
-            input=[tuple(example.shape) for example in examples],
-        )
+    network = _Traceable(FoldedNetwork(model, fuse=False)).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that tracing is on its way out: it is OpenVINO's way in
+        # Not left to OpenVINO, as PyTorch would check the trace by running the network twice more.
+        traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        return openvino.convert_model(traced, input=[tuple(example.shape) for example in examples])
 
 
 class _Traceable(nn.Module):

@@ -57,8 +57,7 @@ class StemCache:
         self._give_up_before(index)
 
     def _give_up_before(self, index: int) -> None:
-        for old in [i for i in self._responses if i < index]:
-            del self._responses[old]
+        self._give_up_responses_before(index)
         for kept in (self._sums, self._outputs):
             for key in [key for key in kept if _first(key) < index]:
                 del kept[key]
@@ -79,7 +78,13 @@ class StemCache:
         self._give_up_before(min(frames))
         padded = (None,) * HALF + frames + (None,) * HALF
         keys: list[Neighbourhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
-        outputs = [self._output(key) for key in keys]
+        newest = max(frames)
+        outputs = []
+        for position, key in enumerate(keys):
+            outputs.append(self._output(key))
+            # What no later output needs goes at once: otherwise a first window would hold all its frames' responses.
+            later = keys[position + 1 :]
+            self._give_up_responses_before(min([newest - NUM_TAPS + 1, *map(_first, later)]))
         mean = outputs[0].clone()
         for output in outputs[1:]:
             mean += output
@@ -88,15 +93,14 @@ class StemCache:
             self._maximum(tuple(keys[max(0, t - 1) : t + 2]), outputs[max(0, t - 1) : t + 2])
             for t in range(0, len(frames), 2)
         ]
-        self._give_up_behind(max(frames), set(keys))
-        return torch.stack(maxima).transpose(0, 1), mean
-
-    def _give_up_behind(self, newest: int, keys: set[Neighbourhood]) -> None:
-        """Gives up what later windows ask for only if they go back; then it is made again."""
-        for old in [i for i in self._responses if i <= newest - NUM_TAPS]:
-            del self._responses[old]
+        # Windows that go on ask for sums of fewer frames at their end no more; if they go back, those are made again.
         for key in [key for key in self._sums if key[-1] is None and key not in keys]:
             del self._sums[key]
+        return torch.stack(maxima).transpose(0, 1), mean
+
+    def _give_up_responses_before(self, index: int) -> None:
+        for old in [i for i in self._responses if i < index]:
+            del self._responses[old]
 
     def _output(self, key: Neighbourhood) -> Tensor:
         output = self._outputs.get(key)

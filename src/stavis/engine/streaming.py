@@ -55,7 +55,9 @@ class StreamingEngine:
         with torch.inference_mode(), without_tf32():
             for first in range(0, len(windows), num):
                 some = slice(first, first + num)
-                logits.append(self.backend(*self.begin(windows[some], None if audio is None else audio[some])))
+                logits.append(
+                    self.backend(*self.begin(windows[some], None if audio is None else audio[some]))
+                )
             maps: npt.NDArray[np.float32] = torch.sigmoid(torch.cat(logits))[:, 0].cpu().numpy()
         return maps
 

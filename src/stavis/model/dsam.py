@@ -41,11 +41,7 @@ class DSAM(nn.Module):
 
     def forward(self, x: Tensor) -> DSAMOutput:
         """From a stage's output (B, C, t, h, w)."""
-        return self.from_mean(x.mean(dim=2))
-
-    def from_mean(self, mean: Tensor) -> DSAMOutput:
-        """From a stage's output averaged over time, (B, C, h, w), for callers that keep that mean."""
-        prepared = self.side_prep(mean)
+        prepared = self.side_prep(x.mean(dim=2))
         score = self.score_dsn(prepared) if self.score_dsn is not None else None
         side_logits = self.upscale_(score) if self.upscale_ is not None else None
         return DSAMOutput(self.upscale(prepared), score, side_logits)

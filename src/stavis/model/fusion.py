@@ -22,12 +22,8 @@ class AudiovisualFusion(nn.Module):
 
     def forward(self, layer2: Tensor, sound: Tensor) -> Tensor:
         """Fuses layer2's output before attention (B, C, T/4, H/8, W/8) with (B, 1024) to (B, 64, H, W)."""
-        time = layer2.shape[2]
-        return self.from_middle(layer2[:, :, time // 2 - 1 : time // 2 + 1].mean(dim=2), sound)
-
-    def from_middle(self, middle: Tensor, sound: Tensor) -> Tensor:
-        """Fuses layer2's middle two time steps' mean (B, C, h, w) with (B, 1024) to (B, 64, 8 h, 8 w)."""
-        batch, _, height, width = middle.shape
+        batch, _, time, height, width = layer2.shape
+        middle = layer2[:, :, time // 2 - 1 : time // 2 + 1].mean(dim=2)
         visual = F.relu(self.affine_rgb(middle.flatten(2).transpose(1, 2)))
         audio = F.relu(self.affine_audio(sound))
         # All positions of a clip share one sound, so `w_a_rgb` is first applied to that: it leaves a matrix.

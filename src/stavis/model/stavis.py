@@ -51,8 +51,7 @@ class STAViS(ResNet3D):
     Only what the variant trains exists: the audiovisual one has no side outputs and no attention behind
     layer3, the visual one no SoundNet and no fusion. Names in the state dict are the published ones.
 
-    `forward` is `listen`, `conv1`, `see` and `read_out` in turn; an engine that computes the stem's
-    convolution in another way begins with `from_stem`.
+    `forward` is `listen`, `conv1`, `see` and `read_out` in turn.
 
     Args:
         config: Modality, depth and shortcut. The weights are freshly initialised as published.
@@ -90,19 +89,10 @@ class STAViS(ResNet3D):
         """
         self._check_clips(clips)
         sound = self.listen(audio, batch=clips.shape[0]) if self.config.modality == "audiovisual" else None
-        return self.from_stem(self.conv1(clips), sound)
-
-    def from_stem(self, stem: Tensor, sound: Tensor | None) -> Prediction:
-        """The network behind the stem's convolution.
-
-        Args:
-            stem: (B, 64, T, H/2, W/2), what `conv1` makes of the clips.
-            sound: (B, 1024), what `listen` makes of their sound; None in the visual variant.
-        """
-        return self.read_out(self.see(stem), sound)
+        return self.read_out(self.see(self.conv1(clips)), sound)
 
     def see(self, stem: Tensor) -> VisualFeatures:
-        """The visual stages and the attention between them, from the stem's convolution on."""
+        """The visual stages and the attention between them, from what `conv1` makes of the clips on."""
         x = self.activate_stem(stem)
         dsam1 = self.score_dsn[0](x)
         x = self.layer1(self.max_pool(attend(x, dsam1.attention_logits)))
