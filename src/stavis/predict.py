@@ -162,7 +162,8 @@ def predict_frames(
         end_seconds=options.end_seconds,
     )
     sound = _Sound(model, info, options)
-    num_windows = None if info.num_frames is None else info.num_frames // options.stride
+    num_expected = expected_frames(info, options)
+    num_windows = None if num_expected is None else -(-num_expected // options.stride)
     make_engine = make_engine or EngineFactory(model, options.engine, options.precision)
     engine = make_engine(num_windows, lambda: _find_examples(model, path, info, options))
     schedule = WindowSchedule(
@@ -201,6 +202,18 @@ def predict_frames(
         waiting.extend(schedule.finish(num_frames))
         while waiting:
             yield from compute(min(batch_size, len(waiting)))
+
+
+def expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | None:
+    """About how many frames of a video are to be predicted, by its header; None if that does not tell."""
+    if options.start_seconds is None and options.end_seconds is None:
+        return info.num_frames
+    end = options.end_seconds if options.end_seconds is not None else info.duration_seconds
+    if end is None:
+        return None
+    if info.duration_seconds is not None:
+        end = min(end, info.duration_seconds)
+    return max(0, round((end - (options.start_seconds or 0.0)) * float(info.frame_rate)))
 
 
 def _find_examples(

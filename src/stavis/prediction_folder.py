@@ -28,7 +28,7 @@ from stavis.outputs import (
     PublishedMaps,
     SaliencyVideo,
 )
-from stavis.predict import PredictedFrame, PredictOptions, predict_frames, prefetch
+from stavis.predict import PredictedFrame, PredictOptions, expected_frames, predict_frames, prefetch
 from stavis.progress import track
 from stavis.render import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
 from stavis.statistics import FrameStatistics, measure
@@ -190,7 +190,7 @@ def _write_outputs(
             for kind in kinds
         ]
         advance = stack.enter_context(
-            track(video.name, _expected_frames(info, options), unit="frames", quiet=quiet)
+            track(video.name, expected_frames(info, options), unit="frames", quiet=quiet)
         )
         source = stack.enter_context(closing(prefetch(frames, PREDICTED_AHEAD)))
         for frame in source:
@@ -304,17 +304,6 @@ class _Thumbnails:
         )
         overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(colour_bar=False))
         return Thumbnail(frame.saliency.time_seconds, overlay)
-
-
-def _expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | None:
-    if options.start_seconds is None and options.end_seconds is None:
-        return info.num_frames
-    end = options.end_seconds if options.end_seconds is not None else info.duration_seconds
-    if end is None:
-        return None
-    if info.duration_seconds is not None:
-        end = min(end, info.duration_seconds)
-    return max(0, round((end - (options.start_seconds or 0.0)) * float(info.frame_rate)))
 
 
 def _audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:

@@ -70,11 +70,13 @@ def _print(report: "BenchReport") -> None:
         f"{machine.name}, {machine.num_threads} threads ({machine.device}): matrix product "
         f"{machine.matrix_gflops:.0f} GFLOP/s, memory {machine.bandwidth:.0f} GB/s",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(
         f"{report.width}x{report.height}, {report.num_frames} frames, depth {report.depth}, {report.modality}: "
         f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames a second",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("engine", "precision"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stavis.engine.convolution import FoldedConvolution
 from stavis.model import STAViS
-from stavis.model.dsam import DSAM, NUM_FEATURES, attend
+from stavis.model.dsam import DSAM, NUM_FEATURES, attention
 from stavis.model.fusion import SCALE, AudiovisualFusion
 from stavis.model.resnet3d import BasicBlock, Bottleneck
 from stavis.model.soundnet import SoundNet
@@ -50,26 +50,30 @@ class FoldedNetwork(nn.Module):
         """Computes what the network makes of windows.
 
         Args:
-            pooled: (B, 64, T/2, h, w), the stem's output after ReLU, its maximum over time.
+            pooled: (B, 64, T/2, h, w), the stem's output after ReLU, its maximum over time; may be overwritten.
             mean: (B, 64, h, w), its mean over time.
             sound: (B, 1024), None in the visual variant.
 
         Returns:
             (B, 1, H, W) logits.
         """
-        logits, attention = self.sides[0](mean)
+        logits, attention_logits = self.sides[0](mean)
         # The attention is positive and constant over time: the maximum over time was taken before it.
-        x = self._max_pool(attend(pooled, attention))
+        x = self._max_pool(self._attend(pooled, attention_logits))
         for side, stage in zip(self.sides[1:], self.stages, strict=True):
             x = stage(x)
-            part, attention = side(self._mean(x))
+            part, attention_logits = side(self._mean(x))
             logits = logits + part
             if self.fusion is not None and stage is self.stages[1]:
                 logits = logits + self.fusion(x, sound)
-            if attention is not None:
-                x = attend(x, attention)
+            if attention_logits is not None:
+                x = self._attend(x, attention_logits)
         out: Tensor = logits + self.bias
         return out
+
+    def _attend(self, x: Tensor, attention_logits: Tensor) -> Tensor:
+        # In place, as new memory costs more time than the product; a traced graph plans its memory itself.
+        return x.mul_(attention(attention_logits)) if self.fuse else x * attention(attention_logits)
 
     def _max_pool(self, x: Tensor) -> Tensor:
         """The spatial half of the max-pooling, channels last."""
@@ -110,8 +114,9 @@ class FoldedSide(nn.Module):
     def forward(self, mean: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, C, h, w) to a part of the logits (B, 1, H, W), and the attention's logits (B, 1, h, w)."""
         prepared = self.side_prep(mean)
-        attention = None if self.score_dsn is None else self.score_dsn(prepared)
-        return F.conv_transpose2d(prepared, self.kernel, None, self.stride, self.padding), attention
+        attention_logits = None if self.score_dsn is None else self.score_dsn(prepared)
+        part = F.conv_transpose2d(prepared, self.kernel, None, self.stride, self.padding)
+        return part, attention_logits
 
 
 class FoldedFusion(nn.Module):

@@ -48,9 +48,14 @@ class DSAM(nn.Module):
 
 
 def attend(x: Tensor, attention_logits: Tensor) -> Tensor:
-    """Raises (B, C, t, h, w) by the softmax of (B, 1, h, w) over all positions: x * (1 + attention)."""
-    attention = torch.softmax(attention_logits.flatten(2), dim=2).view_as(attention_logits)
-    return x * (1 + attention.unsqueeze(2))
+    """Raises a stage's output (B, C, t, h, w) by its attention."""
+    return x * attention(attention_logits)
+
+
+def attention(logits: Tensor) -> Tensor:
+    """The factor (B, 1, 1, h, w) of a stage's output: 1 plus the softmax of (B, 1, h, w) over all positions."""
+    share = torch.softmax(logits.flatten(2), dim=2).view_as(logits)
+    return (1 + share).unsqueeze(2)
 
 
 def bilinear_kernel(size: int) -> Tensor:
