@@ -1,9 +1,11 @@
-"""Peak memory of `stavis predict` on a video's first 30 seconds and on 10 minutes of it, looped.
+"""Peak memory of `stavis predict`: whether it grows with the length, and what each engine takes.
 
-    python benchmarks/predict_memory.py VIDEO [--minutes 10] [--stride 24] [--outputs overlay,npz]
+    python benchmarks/predict_memory.py VIDEO [--minutes 10] [--stride 24] [--outputs maps,overlay] [--engines torch]
 
-Every pipeline stage sees every frame; only the network is spared by the stride, as its memory does not depend on the
-length. Prints a table.
+For each engine three commands, a line each: the video's first 30 seconds with an empty cache (OpenVINO compiles the
+network), the same again, and the video repeated until it lasts so many minutes. With --minutes 0 the last one is
+left out. Every pipeline stage sees every frame; only the network is spared by the stride, as its memory does not depend
+on the length. A megabyte is 10^6 bytes.
 """
 
 import argparse
@@ -16,14 +18,16 @@ from pathlib import Path
 from media_memory import loop_video
 
 
-def peak_megabytes(arguments: list[str]) -> float:
+def peak_megabytes(arguments: list[str], cache: str) -> float:
     """Runs the command line in a process of its own; its peak resident memory."""
-    process = subprocess.Popen([sys.executable, "-m", "stavis", *arguments])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stavis", *arguments], env={**os.environ, "XDG_CACHE_HOME": cache}
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"stavis {' '.join(arguments)} failed")
-    return usage.ru_maxrss / 1024
+    return usage.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
@@ -33,23 +37,26 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--stride", type=int, default=24)
-    parser.add_argument("--outputs", default="overlay,npz")
-    parser.add_argument("--weights", default="untrained")
-    parser.add_argument(
-        "--engine", default="torch", help="OpenVINO's compilation alone takes more than all the rest"
-    )
+    parser.add_argument("--outputs", default="maps,overlay")
+    parser.add_argument("--weights", default="untrained", help="the published network's size by default")
+    parser.add_argument("--engines", default="torch")
     options = parser.parse_args()
+    print(f"{options.video.name}, {options.outputs}, stride {options.stride}")
     with tempfile.TemporaryDirectory() as folder:
-        long = Path(folder) / f"long{options.video.suffix}"
-        loop_video(options.video, long, options.minutes * 60)
-        common = ["predict", str(long), "--weights", options.weights, "--stride", str(options.stride)]
-        common += ["--outputs", options.outputs, "--quiet", "--engine", options.engine]
-        short_peak = peak_megabytes([*common, "--output", f"{folder}/short", "--end", "30"])
-        long_peak = peak_megabytes([*common, "--output", f"{folder}/long"])
-    print(f"{options.video.name}, {options.outputs}, stride {options.stride}, engine {options.engine}")
-    print(f"first 30 s  {short_peak:8.0f} MB")
-    print(f"{options.minutes:g} min      {long_peak:8.0f} MB")
-    print(f"difference  {long_peak - short_peak:8.0f} MB")
+        common = ["--weights", options.weights, "--stride", str(options.stride), "--outputs", options.outputs]
+        common += ["--quiet", "--overwrite", "--output", f"{folder}/output"]
+        commands = {
+            "30 s, first command": [str(options.video), "--end", "30"],
+            "30 s, later command": [str(options.video), "--end", "30"],
+        }
+        if options.minutes:
+            long = Path(folder) / f"long{options.video.suffix}"
+            loop_video(options.video, long, options.minutes * 60)
+            commands[f"{options.minutes:g} min"] = [str(long)]
+        for engine in options.engines.split(","):
+            for name, what in commands.items():
+                peak = peak_megabytes(["predict", *what, *common, "--engine", engine], f"{folder}/{engine}")
+                print(f"{engine:10}{name:20}{peak:8.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -316,3 +316,30 @@ def test_an_engine_is_shown_examples_of_the_video(
     assert starts[0] == first
     assert starts == sorted(starts)
     assert starts[-1] > (first + last) / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 21),
+        ({"stride": 4}, 6),
+        ({"end_seconds": 0.5}, 10),
+        ({"start_seconds": 0.25, "end_seconds": 0.75}, 10),
+        ({"start_seconds": 0.5, "end_seconds": 99.0, "stride": 2}, 6),
+    ],
+)
+def test_an_engine_is_told_how_much_is_to_come(
+    small: stavis.STAViS, clip: Path, options: dict[str, float], expected: int
+) -> None:
+    """About as many windows as the excerpt has, whatever the whole video has."""
+    told = []
+
+    def make_engine(
+        num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
+    ) -> PlainEngine:
+        told.append(num_windows)
+        return PlainEngine(small)
+
+    settings = PredictOptions(frame_rate=RATE, **options)  # type: ignore[arg-type]
+    next(predict_frames(small, clip, settings, keep_images=False, make_engine=make_engine))
+    assert told == [expected]

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from stavis.render import (
@@ -45,6 +46,14 @@ def test_any_size_and_a_flat_map() -> None:
         picture = np.full((height, width, 3), 50, dtype=np.uint8)
         style = OverlayStyle(contour=0.2, peak=True)
         assert draw_overlay(picture, np.full((112, 112), 0.3, np.float32), style).shape == picture.shape
+
+
+@pytest.mark.parametrize("size", [(641, 359), (1280, 720), (112, 112), (50, 40), (1, 1), (300, 2)])
+@pytest.mark.parametrize("shape", [(112, 112), (64, 80)])
+def test_resize_is_bicubic(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    saliency = np.random.default_rng(0).uniform(-0.1, 1.1, shape).astype(np.float32)
+    expected = np.asarray(Image.fromarray(saliency).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    np.testing.assert_allclose(resize_smoothly(saliency, size), expected, atol=2e-6)
 
 
 def test_normalise_and_resize_stay_in_range() -> None:

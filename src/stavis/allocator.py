@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 from typing import Any
 
 _M_ARENA_MAX = -8  # malloc.h
@@ -14,7 +15,8 @@ def use_one_arena() -> None:
     back to the system and takes it again many times a second. With few threads and large blocks, one place for all
     needs less memory and is faster.
     """
-    if (library := _library()) is not None:
+    told = "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if not told and (library := _library()) is not None:
         library.mallopt(_M_ARENA_MAX, 1)
 
 

@@ -474,16 +474,16 @@ def _end_seconds(task: _Task) -> float | None:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held."""
+    """The most memory that this process has held, in 10^6 bytes."""
     try:
         # Not getrusage: its maximum begins with that of the process that started this one.
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+                return int(line.split()[1]) * 1024 / 1e6
     except OSError:
         pass
-    scale = 1024 * 1024 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _processor_name() -> str:

@@ -23,7 +23,7 @@ from stavis.schedule import WindowSchedule
 
 Quirks = Literal["fixed", "reference"]
 
-# Windows at once: engines on CPUs take them one by one in any case; GPUs have cores enough for several.
+# Windows at once. On a CPU two take longer than one and one; GPUs have cores enough for several.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 8
 DECODED_AHEAD = 1  # frames decoded before they are asked for, so that decoding and the network overlap
 NUM_EXAMPLES = 8  # windows that an engine which fits itself to the video gets to see beforehand

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stavis.files import atomic_path
 
 COLOUR_MAP = "turbo"
+BAND_HEIGHT = 64  # pixels that are coloured at a time
 MOST_OPAQUE = 0.65  # of the heat map, where saliency is highest
 
 
@@ -77,8 +78,10 @@ def draw_overlay(
     # Colours are looked up at the map's own size and enlarged in 8 bits: the eye sees no difference, and a frame of
     # 1280x720 takes milliseconds.
     levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
-    heat = Image.merge("RGB", [levels.point(table) for table in _colour_tables()])
-    picture.paste(heat, mask=levels.point(_opacity_table()))
+    for top in range(0, picture.height, BAND_HEIGHT):  # by bands, which stay in the processor's caches
+        band = levels.crop((0, top, picture.width, min(top + BAND_HEIGHT, picture.height)))
+        heat = Image.merge("RGB", [band.point(table) for table in _colour_tables()])
+        picture.paste(heat, (0, top), band.point(_opacity_table()))
     draw = ImageDraw.Draw(picture)
     line_width = max(1, round(min(picture.size) / 240))
     if style.contour > 0:

@@ -32,12 +32,14 @@ def demo(
 
     The clip is in no training data: generated databases never hold it. Its observers are simulated.
     """
+    from stavis.allocator import use_one_arena
     from stavis.cli.network import DEFAULT, UNTRAINED, load_network
     from stavis.demo import draw_moments, read_saliency, score
     from stavis.weights import has_default_weights
 
     if weights is None:
         weights = DEFAULT if has_default_weights() else UNTRAINED
+    use_one_arena()
     network = load_network(weights, modality=None, device=device)
     _say(f"weights: {network.name}", quiet)
     for warning in network.warnings:

@@ -43,7 +43,7 @@ class LoadedNetwork(NamedTuple):
 def load_network(
     weights: str, *, modality: "Modality | None", device: str, data: Path | None = None
 ) -> LoadedNetwork:
-    """Loads what --weights names (see `WEIGHTS_HELP`), and has the process share its memory between threads.
+    """Loads what --weights names: see `WEIGHTS_HELP`.
 
     Args:
         weights: The name or path.
@@ -54,9 +54,6 @@ def load_network(
     Raises:
         StavisError: There is no such file or device, or the file does not fit.
     """
-    from stavis.allocator import use_one_arena
-
-    use_one_arena()
     from stavis.weights import load_model_with_report, untrained_model
 
     if weights == UNTRAINED:

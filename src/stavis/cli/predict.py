@@ -47,7 +47,7 @@ PRECISION_HELP = (
 )
 
 BATCH_SIZE_HELP = (
-    "Clips that go through the network at once. By default 1 on a CPU, where more are slower; 8 on a GPU."
+    "Clips that go through the network at once. By default 1 on a CPU, where more do not help; 8 on a GPU."
 )
 
 
@@ -304,9 +304,11 @@ class _Worker:
     def __init__(self, plan: _Plan) -> None:
         from dataclasses import replace
 
+        from stavis.allocator import use_one_arena
         from stavis.cli.network import load_network
         from stavis.engine import EngineFactory
 
+        use_one_arena()
         self.plan = plan
         self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
         self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)

@@ -86,9 +86,11 @@ def predict_test_videos(
     """
     from functools import lru_cache
 
+    from stavis.allocator import use_one_arena
     from stavis.cli.network import load_network
     from stavis.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
 
+    use_one_arena()
     names = [name.strip() for text in databases for name in text.split(",")] if databases else None
     rank, num_ranks, local_rank = find_rank()
 

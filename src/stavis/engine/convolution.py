@@ -31,7 +31,7 @@ class FoldedConvolution(nn.Module):
         self._convolve = F.conv2d if flat else F.conv3d
         self.memory_format = torch.channels_last if flat else torch.channels_last_3d
         weight, bias = fold_batch_norm(conv, norm)
-        # Buffers, as PyTorch keeps what it has traced for good: with references to buffers, but with other tensors.
+        # Buffers, as PyTorch never forgets what it has traced: a buffer by its name, other tensors with their values.
         self.weight: Tensor | None
         self.bias: Tensor
         self.register_buffer("weight", weight.contiguous(memory_format=self.memory_format))
@@ -82,22 +82,29 @@ def fused_operators_work() -> bool:
 
     They are what torch.compile's own CPU backend calls, and not documented, so that it is tried out.
     """
-    # Not through the constructor, which asks here.
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (nn.Conv3d(16, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16)),
+        (nn.Conv3d(16, 16, 1, bias=False), nn.BatchNorm3d(16)),
+        (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)),
+    ]
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        conv, norm = nn.Conv3d(16, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16).eval()
-        plain, fused = (FoldedConvolution(conv, norm, fuse=False) for _ in range(2))
-        x = torch.randn(1, 16, 4, 4, 4)
         try:
-            return all(
-                torch.allclose(
-                    fused._fused(x, add if add is None else add.clone(), rectify),
-                    plain._plain(x, add, rectify),
-                    rtol=1e-4,
-                    atol=1e-4,
-                )
-                for add in (None, x)
-                for rectify in (False, True)
-            )
+            return all(_fuses_well(conv, norm.eval()) for conv, norm in pairs)
         except (AttributeError, RuntimeError, TypeError, NotImplementedError):
             return False
+
+
+def _fuses_well(conv: nn.Module, norm: nn.Module) -> bool:
+    plain, fused = (FoldedConvolution(conv, norm, fuse=False) for _ in range(2))
+    x = torch.randn(1, 16, *([4] * len(plain.stride)))
+    return all(
+        torch.allclose(
+            fused._fused(x, None if add is None else add.clone(), rectify),
+            plain._plain(x, add, rectify),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        for add in (None, x)
+        for rectify in (False, True)
+    )

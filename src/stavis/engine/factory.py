@@ -9,7 +9,7 @@ import torch
 from stavis.allocator import return_free_memory
 from stavis.clips import Window
 from stavis.engine import quantisation
-from stavis.engine.folded import FoldedNetwork
+from stavis.engine.folded import FoldedNetwork, FoldedSoundNet
 from stavis.engine.plain import PlainEngine
 from stavis.engine.precision import AutocastBackend, Precision
 from stavis.engine.protocol import Engine, Example
@@ -33,8 +33,9 @@ class EngineFactory:
             CPU "openvino" where it is installed and has compiled this network before or has enough to do; else "torch".
         precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
             "bf16" and "int8" on CPUs through "openvino". "int8" is fitted to each video by examples of it.
-        keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages, of which engines
-            hold a form of their own, are given up with the first engine, to save memory, and "auto" stays with it.
+        keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages and SoundNet are
+            given up when an engine has a form of its own of them and no other engine is to come: "torch" and "openvino"
+            at once, "auto" when it has chosen "openvino"; "plain" and "int8" need them for every video.
 
     Raises:
         StavisError: The name or the precision is unknown, not installed, or not for this engine or processor.
@@ -69,6 +70,7 @@ class EngineFactory:
         self.keep_model = keep_model
         self._may_compile = on_cpu and installed
         self._backends: dict[str, Backend] = {}
+        self._listen = FoldedSoundNet(model.soundnet8) if model.config.modality == "audiovisual" else None
 
     def __call__(
         self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
@@ -79,8 +81,9 @@ class EngineFactory:
         if self.precision == "int8":
             if examples is None:
                 raise ValueError("precision int8 needs examples of the windows to come")
-            return StreamingEngine(self.model, self._fit(examples()))
-        return StreamingEngine(self.model, self._backend(self._choose(num_windows)))
+            return StreamingEngine(self.model, self._fit(examples()), self._listen)
+        backend = self._backend(self._choose(num_windows))
+        return StreamingEngine(self.model, backend, self._listen)
 
     def _choose(self, num_windows: int | None) -> str:
         if self.name != "auto":
@@ -89,8 +92,6 @@ class EngineFactory:
             return "torch"
         if "openvino" in self._backends:
             return "openvino"
-        if self._backends and not self.keep_model:
-            return "torch"
         from stavis.engine import openvino
 
         worth_it = num_windows is not None and num_windows >= WORTH_COMPILING
@@ -106,11 +107,17 @@ class EngineFactory:
                 self._backends[name] = AutocastBackend(self.model, HALVES[self.precision])
             else:
                 self._backends[name] = FoldedNetwork(self.model)
-            if not self.keep_model:
-                for stage in (self.model.layer1, self.model.layer2, self.model.layer3):
-                    stage.to("meta")  # shapes without contents
-                return_free_memory()
+            if not self.keep_model and (name == self.name or name == "openvino"):
+                self._give_up_model()
         return self._backends[name]
+
+    def _give_up_model(self) -> None:
+        parts = [self.model.layer1, self.model.layer2, self.model.layer3]
+        if self._listen is not None:
+            parts.append(self.model.soundnet8)
+        for part in parts:
+            part.to("meta")  # shapes without contents
+        return_free_memory()
 
     def _fit(self, examples: Sequence[Example]) -> Backend:
         from stavis.engine.openvino import OpenVINOBackend
@@ -118,7 +125,7 @@ class EngineFactory:
         windows = []
         with torch.inference_mode():
             for example in examples:
-                engine = StreamingEngine(self.model, _no_backend)
+                engine = StreamingEngine(self.model, _no_backend, self._listen)
                 for index, frame in enumerate(example.frames):
                     engine.add_frame(index, frame)
                 window = Window(tuple(range(len(example.frames))), target=0)

@@ -24,7 +24,8 @@ class FoldedNetwork(nn.Module):
 
     Args:
         model: A network in eval mode; it is left as it is.
-        fuse: Use oneDNN's fused operators if they are there. Without, it can be traced and exported.
+        fuse: For running as it is: oneDNN's fused operators where they are there, memory in the order that suits them,
+            products in place. Without, it can be traced, and run under autocast.
     """
 
     def __init__(self, model: STAViS, *, fuse: bool = True) -> None:

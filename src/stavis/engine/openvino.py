@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import stavis
 from stavis.allocator import return_free_memory
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.quantisation import Inputs, quantise
@@ -69,8 +70,8 @@ class OpenVINOBackend:
                 return_free_memory()
             else:
                 kept = _KeptNetwork(compiled)
-        self._kept = kept
         self._request = kept.compiled.create_infer_request()
+        self._file = kept.file  # for as long as the network
 
     def __call__(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
         inputs = [pooled, mean] if sound is None else [pooled, mean, sound]
@@ -128,7 +129,7 @@ def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ())
     description = [
         dataclasses.asdict(model.config),
         precision,
-        importlib.metadata.version("stavis"),  # which arranges the network before it is compiled
+        stavis.__version__,  # which arranges the network before it is compiled
         torch.get_num_threads(),
         openvino.__version__,
         torch.__version__,

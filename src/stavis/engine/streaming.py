@@ -14,7 +14,8 @@ from stavis.engine.stem import StemCache
 from stavis.model import STAViS
 
 Backend = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From pooled (B, 64, T/2, h, w), mean (B, 64, h, w) and sound (B, 1024) to logits (B, 1, H, W)."""
+"""From pooled (B, 64, T/2, h, w), mean (B, 64, h, w) and sound (B, 1024) to logits (B, 1, H, W). The first may be
+overwritten."""
 
 
 class StreamingEngine:
@@ -23,15 +24,19 @@ class StreamingEngine:
     Args:
         model: A network in eval mode, on the device that it is to run on.
         backend: What computes the network behind the stem.
+        listen: What computes (B, 1024) of their sound from excerpts (B, S); made of the model if it is not given.
     """
 
-    def __init__(self, model: STAViS, backend: Backend) -> None:
+    def __init__(
+        self, model: STAViS, backend: Backend, listen: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.model = model
         self.device = next(model.parameters()).device
         self.backend = backend
         self._stem = StemCache(model)
-        audiovisual = model.config.modality == "audiovisual"
-        self._listen = FoldedSoundNet(model.soundnet8) if audiovisual else None
+        if listen is None and model.config.modality == "audiovisual":
+            listen = FoldedSoundNet(model.soundnet8)
+        self._listen = listen
         # One window keeps a CPU's cores busy, and the tensors of several do not fit into its caches.
         self._num_at_once = 1 if self.device.type == "cpu" else None
         mean = torch.tensor(model.config.preprocessing.mean, device=self.device)
