@@ -231,7 +231,7 @@ class VideoWriter:
             padding = [(0, height - self.height), (0, width - self.width), (0, 0)]
             image = np.pad(image, padding[: image.ndim], mode="edge")
         if image.ndim == 3:
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+            frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
             return self._reformatter.reformat(
                 frame,
                 format=self._pixel_format,
@@ -258,7 +258,7 @@ def _encoder_options(codec: str, crf: int) -> dict[str, str]:
     if codec == "libx264":
         # To look ahead by ten pictures, and to have three B-frames in a row to choose from, it would hold 80 MB more at
         # 1080p, for files that are 5 % smaller.
-        return {"crf": str(crf), "preset": "veryfast", "rc-lookahead": "2", "bf": "1"}
+        return {"crf": str(crf), "preset": "veryfast", "rc-lookahead": "1", "bf": "1"}
     # VP9's scale ends at 63; a bit rate of 0 makes the quality constant.
     return {"crf": str(crf * 63 // 51), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 
