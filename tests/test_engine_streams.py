@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,8 +89,9 @@ def check(
     engine: str,
     modality: str,
     num: int,
-    options: PredictOptions,
+    **drawn: Any,
 ) -> None:
+    options = PredictOptions(end_seconds=(num - 0.5) / RATE, **drawn)
     if (modality, engine) not in factories:
         pytest.skip("needs OpenVINO")
     factory = factories[modality, engine]
@@ -139,21 +141,15 @@ def cases(*slow: tuple[str, str]) -> pytest.MarkDecorator:
 
 @cases(("openvino", "visual"))
 @any_video(max_examples=4)
-def test_any_video(factories, video, engine, modality, num, stride, batch_size, edges, quirks) -> None:  # type: ignore[no-untyped-def]
-    options = PredictOptions(
-        stride=stride, batch_size=batch_size, edges=edges, quirks=quirks, end_seconds=(num - 0.5) / RATE
-    )
-    check(factories, video, engine, modality, num, options)
+def test_any_video(factories, video, engine, modality, num, **drawn) -> None:  # type: ignore[no-untyped-def]
+    check(factories, video, engine, modality, num, **drawn)
 
 
 @pytest.mark.slow
 @cases()
 @any_video(max_examples=40)
-def test_many_videos(factories, video, engine, modality, num, stride, batch_size, edges, quirks) -> None:  # type: ignore[no-untyped-def]
-    options = PredictOptions(
-        stride=stride, batch_size=batch_size, edges=edges, quirks=quirks, end_seconds=(num - 0.5) / RATE
-    )
-    check(factories, video, engine, modality, num, options)
+def test_many_videos(factories, video, engine, modality, num, **drawn) -> None:  # type: ignore[no-untyped-def]
+    check(factories, video, engine, modality, num, **drawn)
 
 
 @pytest.mark.slow
@@ -161,4 +157,4 @@ def test_many_videos(factories, video, engine, modality, num, stride, batch_size
 def test_lengths_one_by_one(factories, video, engine, modality) -> None:  # type: ignore[no-untyped-def]
     """Up to 40 frames, then every ninth length; every frame computed."""
     for num in (*range(1, 41), *range(47, LONGEST + 1, 9)):
-        check(factories, video, engine, modality, num, PredictOptions(end_seconds=(num - 0.5) / RATE))
+        check(factories, video, engine, modality, num)
