@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from types import SimpleNamespace
 
 import filelock
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stavis.__main__ import main
@@ -1277,6 +1278,13 @@ def test_good_archives_of_the_usual_tools_are_taken(tmp_path: Path) -> None:
         refuse_links_out(archive, tmp_path / form, result.links, tmp_path / form / "AVAD")
 
 
+def decompresses_to(archive: bytes, content: bytes) -> bool:
+    try:
+        return gzip.decompress(archive) == content
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_cut_or_changed_archive_never_passes_for_whole(
@@ -1293,6 +1301,8 @@ def test_a_cut_or_changed_archive_never_passes_for_whole(
         position = data.draw(st.integers(10, len(archive) - 1))
         changed = archive[position] ^ data.draw(st.integers(1, 255))
         damaged = archive[:position] + bytes([changed]) + archive[position + 1 :]
+        # Some bits say nothing, as those that fill the compressed data's last byte.
+        assume(not decompresses_to(damaged, gzip.decompress(archive)))
     (folder / "damaged.tar.gz").write_bytes(damaged)
     with pytest.raises(ArchiveError):
         unpack(folder / "damaged.tar.gz", folder / "damaged", max_ratio=20.0)
