@@ -63,13 +63,10 @@ class OpenVINOBackend:
             compiled = core.compile_model(network, "CPU", settings)
             del network
             _keep(path, compiled.export_model().getvalue())
-            kept = _KeptNetwork.open(core, path, settings)
-            if kept is not None:
-                # Read from the file it takes much less memory than as it was compiled.
-                del compiled
-                return_free_memory()
-            else:
-                kept = _KeptNetwork(compiled)
+            # Read from the file it takes much less memory than as it was compiled.
+            kept = _KeptNetwork.open(core, path, settings) or _KeptNetwork(compiled)
+            del compiled
+            return_free_memory()
         self._request = kept.compiled.create_infer_request()
         self._file = kept.file  # for as long as the network
 

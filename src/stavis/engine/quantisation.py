@@ -19,8 +19,8 @@ import numpy.typing as npt
 FLOAT_PARTS = (
     r".*\.sides\..*",
     r".*\.fusion[./].*",
-    r".*network/aten::add/.*",
-)  # the last: sums of parts of the logits
+    r".*network/aten::add/.*",  # sums of parts of the logits
+)
 
 Inputs = Sequence[npt.NDArray[np.float32]]
 """What the network behind the stem gets of one window: pooled (1, 64, T/2, h, w), mean (1, 64, h, w), and sound (1,

@@ -8,6 +8,7 @@ maximum over time: the max-pooling's temporal half is shared, too. Behind that n
 """
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +36,7 @@ class StemCache:
         # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
         self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous()
         # Every output has a frame under its middle tap, which adds the bias.
-        self.bias = bias.new_zeros(NUM_TAPS, len(bias))
-        self.bias[HALF] = bias
-        self.bias = self.bias.flatten()
+        self.bias = F.pad(bias, (HALF * len(bias), HALF * len(bias)))
         self._frames: dict[int, Tensor] = {}
         # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
         # are a hundred times as large as the frame.
@@ -78,13 +77,13 @@ class StemCache:
         self._give_up_before(min(frames))
         padded = (None,) * HALF + frames + (None,) * HALF
         keys: list[Neighbourhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
-        newest = max(frames)
+        # Behind each output, the first frame that a later one or the next window needs: what lies before it goes at
+        # once. Otherwise a first window would hold all its frames' responses.
+        needed = accumulate(map(_first, reversed(keys[1:])), min, initial=max(frames) - NUM_TAPS + 1)
         outputs = []
-        for position, key in enumerate(keys):
+        for key, first in zip(keys, reversed(list(needed)), strict=True):
             outputs.append(self._output(key))
-            # What no later output needs goes at once: otherwise a first window would hold all its frames' responses.
-            later = keys[position + 1 :]
-            self._give_up_responses_before(min([newest - NUM_TAPS + 1, *map(_first, later)]))
+            self._give_up_responses_before(first)
         mean = outputs[0].clone()
         for output in outputs[1:]:
             mean += output
