@@ -70,7 +70,8 @@ class EngineFactory:
         self.keep_model = keep_model
         self._may_compile = on_cpu and installed
         self._backends: dict[str, Backend] = {}
-        self._listen = FoldedSoundNet(model.soundnet8) if model.config.modality == "audiovisual" else None
+        hears = model.config.modality == "audiovisual" and name != "plain"
+        self._listen = FoldedSoundNet(model.soundnet8) if hears else None
 
     def __call__(
         self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
