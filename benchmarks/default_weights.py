@@ -18,10 +18,10 @@ from stavis.cli.predict import predict
 from stavis.cli.prepare import prepare
 from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
 from stavis.data.synthetic import PRESETS
-from stavis.data.workers import default_jobs
 from stavis.evaluation.compare import compare, read_evaluation
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
-from stavis.files import write_text
+from stavis.runtime.files import write_text
+from stavis.runtime.workers import default_jobs
 from synthetic_experiment import format_difference
 
 SOUNDS = (SoundChoice.NORMAL, SoundChoice.SILENT)

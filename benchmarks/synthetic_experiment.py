@@ -34,10 +34,10 @@ from stavis.data.layout import FoldEntry, Layout, read_fold_list
 from stavis.data.synthetic import PRESETS, Settings, read_truth, write_databases
 from stavis.data.synthetic.databases import truth_path
 from stavis.data.synthetic.oracle import fresh_observers, oracle_density
-from stavis.data.workers import Advance, default_jobs, run_parallel
 from stavis.evaluation.compare import Comparison, Difference, compare, read_evaluation
 from stavis.evaluation.tables import markdown_line
-from stavis.files import atomic_path, write_text
+from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.workers import Advance, default_jobs, run_parallel
 from stavis.training.runlog import draw_curves
 from synthetic_soundnet import train_soundnet
 

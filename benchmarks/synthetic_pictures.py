@@ -19,8 +19,8 @@ from stavis.data.synthetic import DRIVES, PRESETS, Truth
 from stavis.data.synthetic.generator import ClipMaker, ClipSettings
 from stavis.data.synthetic.oracle import oracle_density
 from stavis.data.synthetic.sound import SAMPLE_RATE
-from stavis.files import atomic_path
 from stavis.maps import density_from_fixations, to_8bit
+from stavis.runtime.files import atomic_path
 
 SEED = 2020
 SIZE = (320, 240)

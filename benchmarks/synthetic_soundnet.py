@@ -22,11 +22,11 @@ from stavis.clips import clip_samples
 from stavis.data.layout import Layout, Subset, read_fold_list
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
-from stavis.files import atomic_path
 from stavis.media import read_wave
 from stavis.model.soundnet import NUM_FEATURES, SoundNet
 from stavis.preprocess import Preprocessing, audio_excerpt
-from stavis.progress import track
+from stavis.runtime.files import atomic_path
+from stavis.runtime.progress import track
 
 SOUNDS = ("none", "speech", "blows", "notes", "noise")
 BATCH_SIZE = 32

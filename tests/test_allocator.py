@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stavis import allocator
+from stavis.runtime import allocator
 
 COUNT_ARENAS = """
 import ctypes, tempfile, threading

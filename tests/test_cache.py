@@ -23,9 +23,9 @@ from stavis.data.dataset import SaliencyDataset
 from stavis.data.layout import FoldEntry, Layout
 from stavis.data.quirks import Quirks
 from stavis.data.sources import DirectReader
-from stavis.data.workers import run_parallel
 from stavis.errors import StavisError
 from stavis.preprocess import Preprocessing
+from stavis.runtime.workers import run_parallel
 
 P = Preprocessing()
 

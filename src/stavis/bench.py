@@ -20,7 +20,7 @@ from stavis.engine.factory import EngineFactory, EngineName
 from stavis.engine.precision import Precision
 from stavis.engine.protocol import Engine, Example
 from stavis.errors import StavisError
-from stavis.files import atomic_path
+from stavis.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     from stavis.model import ModelConfig
@@ -332,7 +332,7 @@ def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 def _load(task: _Task) -> Any:
     import torch
 
-    from stavis.allocator import use_one_arena
+    from stavis.runtime.allocator import use_one_arena
     from stavis.weights import load_model, untrained_model
 
     use_one_arena()  # as the command line does

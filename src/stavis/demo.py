@@ -13,10 +13,10 @@ from stavis.data.synthetic import Truth
 from stavis.data.synthetic.oracle import oracle_density, settled_frames
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
-from stavis.files import atomic_path
 from stavis.maps import Array, to_8bit
 from stavis.outputs import PUBLISHED_SIZE
 from stavis.render import OverlayStyle, draw_overlay, normalise, resize_smoothly
+from stavis.runtime.files import atomic_path
 from stavis.scores import FrameScores, pixels_of, score_frame
 
 FIRST_FRAME = 8  # the first that has a whole clip of frames around it

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import stavis
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.telemetry import switch_off_telemetry
+from stavis.runtime.telemetry import switch_off_telemetry
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 FILES: dict[ExportFormat, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}

@@ -16,8 +16,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stavis.errors import StavisError
-from stavis.files import atomic_path
 from stavis.matfile import read_matrix
+from stavis.runtime.files import atomic_path
 
 Array = npt.NDArray[Any]
 Float64Map = npt.NDArray[np.float64]

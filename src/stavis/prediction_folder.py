@@ -29,8 +29,8 @@ from stavis.outputs import (
     SaliencyVideo,
 )
 from stavis.predict import PredictedFrame, PredictOptions, expected_frames, predict_frames, prefetch
-from stavis.progress import track
 from stavis.render import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
+from stavis.runtime.progress import track
 from stavis.statistics import FrameStatistics, measure
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap

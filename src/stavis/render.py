@@ -10,7 +10,7 @@ import numpy.typing as npt
 from contourpy import contour_generator
 from PIL import Image, ImageDraw, ImageFont
 
-from stavis.files import atomic_path
+from stavis.runtime.files import atomic_path
 
 COLOUR_MAP = "turbo"
 BAND_HEIGHT = 64  # pixels that are coloured at a time

@@ -28,7 +28,7 @@ from stavis.evaluation.tables import (
     remark_lines,
     score_rows,
 )
-from stavis.files import write_text
+from stavis.runtime.files import write_text
 
 MAX_POINTS = 200  # of a video's curve: neighbouring frames are averaged to get there
 FRAMES_METRIC = "cc"  # what makes a frame good or bad: it compares what is shown, two maps

@@ -20,11 +20,11 @@ from stavis.data.check import choose_databases, find_missing
 from stavis.data.layout import SPLITS, FoldEntry, Layout, find_files, read_fold_list, result_folder
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
-from stavis.files import write_text
 from stavis.model import STAViS
 from stavis.outputs import PublishedMaps
 from stavis.predict import PredictOptions, Quirks, predict_frames
-from stavis.progress import track
+from stavis.runtime.files import write_text
+from stavis.runtime.progress import track
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
 RUN_FILE = "testrun.json"

@@ -40,7 +40,7 @@ def bench(
 
     from stavis.bench import draw_roofline, run_bench
     from stavis.errors import StavisError
-    from stavis.files import write_text
+    from stavis.runtime.files import write_text
 
     if video is not None and not video.exists():
         raise StavisError(f"{video}: no such file (--video)")

@@ -32,9 +32,9 @@ def demo(
 
     The clip is in no training data: generated databases never hold it. Its observers are simulated.
     """
-    from stavis.allocator import use_one_arena
     from stavis.cli.network import DEFAULT, UNTRAINED, load_network
     from stavis.demo import draw_moments, read_saliency, score
+    from stavis.runtime.allocator import use_one_arena
     from stavis.weights import has_default_weights
 
     if weights is None:
@@ -106,7 +106,7 @@ def _write_record(path: Path, network: "LoadedNetwork", scores: dict[str, Any]) 
     import json
 
     import stavis
-    from stavis.files import write_text
+    from stavis.runtime.files import write_text
 
     record = {
         "stavis": stavis.__version__,

@@ -120,10 +120,10 @@ def evaluate(
     # Videos are spread over processes; threads of each would only wait for one another. Before numpy is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    from stavis.data.workers import default_jobs
     from stavis.evaluation.evaluate import EvaluationSettings, claim, make_plan, run
     from stavis.evaluation.summary import summarise, write_summary
     from stavis.evaluation.tables import write_tables
+    from stavis.runtime.workers import default_jobs
 
     settings = EvaluationSettings(protocol.value, quirks.value, first_frame - 1, stride)
     share = _parse_shard(shard)

@@ -304,9 +304,9 @@ class _Worker:
     def __init__(self, plan: _Plan) -> None:
         from dataclasses import replace
 
-        from stavis.allocator import use_one_arena
         from stavis.cli.network import load_network
         from stavis.engine import EngineFactory
+        from stavis.runtime.allocator import use_one_arena
 
         use_one_arena()
         self.plan = plan
@@ -359,7 +359,7 @@ def _run_in_parallel(plan: _Plan, tasks: list[tuple[Path, Path]], jobs: int, qui
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from stavis.cli.network import describe_weights
-    from stavis.progress import track
+    from stavis.runtime.progress import track
 
     if not quiet:
         _say(f"weights: {describe_weights(plan.weights)}")

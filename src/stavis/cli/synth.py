@@ -70,7 +70,7 @@ def synth(
     """
     from stavis.data.layout import DATABASES
     from stavis.data.synthetic import Settings, write_databases
-    from stavis.data.workers import default_jobs
+    from stavis.runtime.workers import default_jobs
 
     names = list(DATABASES) if database == "all" else [name.strip() for name in database.split(",")]
     settings = Settings(

@@ -86,8 +86,8 @@ def predict_test_videos(
     """
     from functools import lru_cache
 
-    from stavis.allocator import use_one_arena
     from stavis.cli.network import load_network
+    from stavis.runtime.allocator import use_one_arena
     from stavis.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
 
     use_one_arena()

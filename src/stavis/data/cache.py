@@ -34,11 +34,11 @@ from stavis.data.check import Problem, choose_databases, choose_lists, find_miss
 from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.quirks import Quirks
 from stavis.data.sources import load_frame, load_maps, load_waveform
-from stavis.data.workers import default_jobs, run_parallel
 from stavis.errors import StavisError
-from stavis.files import atomic_path, write_text
 from stavis.preprocess import Preprocessing
-from stavis.progress import console
+from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.progress import console
+from stavis.runtime.workers import default_jobs, run_parallel
 
 FORMAT_VERSION = 1  # of the cache's files: a change makes all existing ones unfit
 NPY_HEADER_BYTES = 128

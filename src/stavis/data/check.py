@@ -22,10 +22,10 @@ from stavis.data.layout import (
     list_numbers,
     read_fold_list,
 )
-from stavis.data.workers import default_jobs, run_parallel
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
+from stavis.runtime.workers import default_jobs, run_parallel
 
 LONGEST_WAVE_DIFFERENCE_SECONDS = 1.0
 

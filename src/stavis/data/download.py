@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from stavis import __version__
 from stavis.errors import StavisError
-from stavis.files import write_text
-from stavis.progress import BYTES, console, track
+from stavis.runtime.files import write_text
+from stavis.runtime.progress import BYTES, console, track
 
 CHUNK_BYTES = 1 << 20
 PROGRESS_BYTES = 1 << 20

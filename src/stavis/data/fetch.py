@@ -32,8 +32,8 @@ from stavis.data.download import (
 )
 from stavis.data.site import SITE, Part, count_items, find_root, select_parts
 from stavis.errors import StavisError
-from stavis.files import write_text
-from stavis.progress import BYTES, console, track
+from stavis.runtime.files import write_text
+from stavis.runtime.progress import BYTES, console, track
 
 WORK_FOLDER = ".stavis-fetch"
 SPARE_BYTES = 64 << 20

@@ -8,7 +8,7 @@ import numpy as np
 
 from stavis.data.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout, format_fold_list, read_fold_list
 from stavis.errors import StavisError
-from stavis.files import write_text
+from stavis.runtime.files import write_text
 
 DEFAULT_NUM_FOLDS = 3  # as many as the published databases have
 

@@ -48,12 +48,12 @@ from stavis.data.records import (
     refuse_foreign_folders,
     staging_folder,
 )
-from stavis.data.workers import Advance, run_parallel
 from stavis.errors import StavisError
-from stavis.files import write_text
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.media import AudioReader, VideoInfo, probe, read_frames, write_wave
 from stavis.preprocess import SAMPLE_RATE
+from stavis.runtime.files import write_text
+from stavis.runtime.workers import Advance, run_parallel
 
 PREVIEW_NAME = "preview.png"
 RECORD_VERSION = 1  # a change makes every finished video be prepared anew

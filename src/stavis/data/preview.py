@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from stavis.data.gaze import read_observers
 from stavis.data.layout import Layout
-from stavis.files import atomic_path
 from stavis.maps import read_density_map
+from stavis.runtime.files import atomic_path
 
 NUM_PICTURES = 9
 NUM_COLUMNS = 3

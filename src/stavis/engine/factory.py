@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import torch
 
-from stavis.allocator import return_free_memory
 from stavis.clips import Window
 from stavis.engine import quantisation
 from stavis.engine.folded import FoldedNetwork, FoldedSoundNet
@@ -16,6 +15,7 @@ from stavis.engine.protocol import Engine, Example
 from stavis.engine.streaming import Backend, StreamingEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
+from stavis.runtime.allocator import return_free_memory
 
 EngineName = Literal["auto", "plain", "torch", "openvino"]
 

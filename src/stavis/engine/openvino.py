@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 import stavis
-from stavis.allocator import return_free_memory
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.quantisation import Inputs, quantise
-from stavis.files import write_bytes
 from stavis.model import ModelConfig, STAViS
-from stavis.telemetry import switch_off_telemetry
+from stavis.runtime.allocator import return_free_memory
+from stavis.runtime.files import write_bytes
+from stavis.runtime.telemetry import switch_off_telemetry
 
 switch_off_telemetry()
 import openvino  # noqa: E402

@@ -17,11 +17,11 @@ from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.records import OBSERVERS_NAME, read_record
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
-from stavis.data.workers import run_parallel
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
-from stavis.files import atomic_path
 from stavis.metrics import Protocol
+from stavis.runtime.files import atomic_path
+from stavis.runtime.workers import run_parallel
 from stavis.scores import FrameScores, Pixels, score_frame
 
 Float64Map = maps.Float64Map

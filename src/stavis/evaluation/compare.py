@@ -20,7 +20,7 @@ from stavis.evaluation.evaluate import read_run
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores
 from stavis.evaluation.summary import none_if_nan
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
-from stavis.files import write_text
+from stavis.runtime.files import write_text
 
 
 @dataclass(frozen=True)

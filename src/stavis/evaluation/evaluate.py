@@ -14,7 +14,6 @@ import stavis
 from stavis import maps
 from stavis.data.check import choose_databases
 from stavis.data.layout import SPLITS, FoldEntry, Layout, read_fold_list
-from stavis.data.workers import run_parallel
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import (
     Baseline,
@@ -46,8 +45,9 @@ from stavis.evaluation.predictions import (
     find_source,
 )
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores, write_scores
-from stavis.files import atomic_path, write_text
 from stavis.metrics import Protocol
+from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.workers import run_parallel
 from stavis.scores import FrameScores, Pixels, score_frame
 
 RUN_FILE = "evaluation.json"

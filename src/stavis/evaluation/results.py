@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.errors import StavisError
-from stavis.files import write_text
+from stavis.runtime.files import write_text
 from stavis.scores import FrameScores
 
 METRICS: tuple[str, ...] = FrameScores._fields

@@ -15,7 +15,7 @@ from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Interval, interval_of_video
 from stavis.evaluation.evaluate import ListedVideo, Plan, collect
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores
-from stavis.files import atomic_path, write_text
+from stavis.runtime.files import atomic_path, write_text
 
 SCORES_FILE = "scores.json"
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stavis.evaluation.results import METRICS, PREDICTIONS
 from stavis.evaluation.summary import PUBLISHED, Summary
-from stavis.files import write_text
+from stavis.runtime.files import write_text
 
 METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
 """As the field prints them."""

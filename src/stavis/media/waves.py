@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from stavis.errors import StavisError
-from stavis.files import atomic_path
 from stavis.media.container import reason
 from stavis.media.sound_track import Samples, mix_to_mono, open_sound
+from stavis.runtime.files import atomic_path
 
 
 def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:

@@ -19,10 +19,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from stavis.errors import StavisError
-from stavis.files import atomic_path
 from stavis.media.container import reason
 from stavis.media.image_folder import exact_frame_rate
 from stavis.media.sound_track import SoundTrack, make_frame, mix_to_mono, open_sound, to_channels
+from stavis.runtime.files import atomic_path
 
 # Of each container: the encoders of pictures and sound, and the sound's decoders whose packets it takes as they are.
 _MP4 = "libx264", "aac", {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from stavis.errors import StavisError
-from stavis.files import atomic_path
+from stavis.runtime.files import atomic_path
 
 FORMAT = 1
 BEST_FILE = "best.pt"

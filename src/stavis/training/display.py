@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from stavis.progress import console
+from stavis.runtime.progress import console
 from stavis.training.checkpoint import Position
 from stavis.training.config import Recipe
 from stavis.training.distributed import BatchPlan

@@ -17,9 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stavis.data.dataset import Sample
 from stavis.errors import StavisError
-from stavis.files import write_text
 from stavis.model import STAViS
-from stavis.progress import track
+from stavis.runtime.files import write_text
+from stavis.runtime.progress import track
 from stavis.training.checkpoint import (
     BEST_FILE,
     Checkpoint,

@@ -16,8 +16,8 @@ import torch
 
 from stavis import __version__
 from stavis.errors import StavisError
-from stavis.files import atomic_path, write_text
 from stavis.render import OverlayStyle, draw_overlay
+from stavis.runtime.files import atomic_path, write_text
 from stavis.training.display import show
 
 RECIPE_FILE = "config.toml"

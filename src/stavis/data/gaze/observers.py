@@ -8,7 +8,7 @@ import numpy as np
 
 from stavis.data.gaze.recording import FloatArray, Gaze, IntArray
 from stavis.errors import StavisError
-from stavis.files import atomic_path
+from stavis.runtime.files import atomic_path
 
 
 @dataclass(frozen=True)

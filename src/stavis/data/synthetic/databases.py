@@ -14,10 +14,10 @@ from stavis.data.synthetic.generator import ClipMaker, ClipSettings, check_setti
 from stavis.data.synthetic.presets import Preset, make_preset
 from stavis.data.synthetic.sound import SAMPLE_RATE
 from stavis.data.synthetic.truth import Truth, write_arrays
-from stavis.data.workers import Advance, run_parallel
 from stavis.errors import StavisError
-from stavis.files import atomic_path, write_text
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
+from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.workers import Advance, run_parallel
 
 FRAME_QUALITY = 90  # of the JPEG pictures
 MAP_QUALITY = 95  # of the JPEG density maps

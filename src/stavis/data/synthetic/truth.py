@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from stavis.data.synthetic.presets import DRIVES
 from stavis.errors import StavisError
-from stavis.files import write_bytes, write_text
 from stavis.maps import density_from_fixations
+from stavis.runtime.files import write_bytes, write_text
 
 Array = npt.NDArray[np.float64]
 

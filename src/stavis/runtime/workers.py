@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from stavis.errors import StavisError
-from stavis.progress import track
+from stavis.runtime.progress import track
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
