@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from stavis.clips import clip_samples
+from stavis.clips.preprocess import Preprocessing, audio_excerpt
 from stavis.data.layout import Layout, Subset, read_fold_list
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
 from stavis.media import read_wave
 from stavis.model.soundnet import NUM_FEATURES, SoundNet
-from stavis.preprocess import Preprocessing, audio_excerpt
 from stavis.runtime.files import atomic_path
 from stavis.runtime.progress import track
 

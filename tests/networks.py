@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import stavis
-from stavis.preprocess import Preprocessing, make_clip
+from stavis.clips.preprocess import Preprocessing, make_clip
 
 
 def lively_network(**config: object) -> stavis.STAViS:

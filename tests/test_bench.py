@@ -21,7 +21,7 @@ from stavis.bench import (
     moving_pictures,
     peak_megabytes,
 )
-from stavis.preprocess import Preprocessing
+from stavis.clips.preprocess import Preprocessing
 from stavis.weights import save_model
 
 SMALL = Preprocessing(input_size=(64, 64))

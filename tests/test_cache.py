@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from datasets import write_data_set, write_video
 from stavis.cli import app
+from stavis.clips.preprocess import Preprocessing
 from stavis.data import cache as cache_module
 from stavis.data.cache import CachedReader, CacheFile, FrameCache, default_cache_folder, plan_cache, summarise
 from stavis.data.dataset import SaliencyDataset
@@ -24,7 +25,6 @@ from stavis.data.layout import FoldEntry, Layout
 from stavis.data.quirks import Quirks
 from stavis.data.sources import DirectReader
 from stavis.errors import StavisError
-from stavis.preprocess import Preprocessing
 from stavis.runtime.workers import run_parallel
 
 P = Preprocessing()

@@ -18,13 +18,7 @@ from torch.utils.data import DataLoader
 
 from datasets import SAMPLE_RATE, write_data_set, write_lists, write_video
 from stavis import clips
-from stavis.data.dataset import MissingDataWarning, SaliencyDataset, Sample
-from stavis.data.layout import FoldEntry, Layout
-from stavis.data.quirks import Quirks
-from stavis.errors import StavisError
-from stavis.maps import read_fixation_map, read_map
-from stavis.media import read_wave
-from stavis.preprocess import (
+from stavis.clips.preprocess import (
     Preprocessing,
     audio_excerpt,
     make_clip,
@@ -33,6 +27,12 @@ from stavis.preprocess import (
     resize_fixation_map,
     resize_frame,
 )
+from stavis.data.dataset import MissingDataWarning, SaliencyDataset, Sample
+from stavis.data.layout import FoldEntry, Layout
+from stavis.data.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.maps import read_fixation_map, read_map
+from stavis.media import read_wave
 
 P = Preprocessing()
 

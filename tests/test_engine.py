@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 import stavis
 from networks import frames, lively_network, sound
 from stavis.clips import Window, reference_window, repeat_window
+from stavis.clips.preprocess import Preprocessing, make_clip
+from stavis.clips.schedule import WindowSchedule
 from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine
 from stavis.engine.convolution import fused_operators_work
 from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
 from stavis.metrics import cc
-from stavis.preprocess import Preprocessing, make_clip
-from stavis.schedule import WindowSchedule
 
 TOLERANCE = 1e-4  # of a probability
 has_openvino = importlib.util.find_spec("openvino") is not None

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import stavis
+from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.export import FILES, export_model
-from stavis.preprocess import Preprocessing
 from stavis.weights import save_model
 
 SMALL = Preprocessing(input_size=(64, 64))

@@ -14,12 +14,12 @@ from PIL import Image
 import stavis
 from stavis import media
 from stavis.clips import repeat_window
+from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip, resize_frame
 from stavis.data.layout import Layout, read_fold_list
 from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.outputs import PublishedMaps
 from stavis.predict import PredictOptions, predict_frames, prefetch
-from stavis.preprocess import Preprocessing, audio_excerpt, make_clip, resize_frame
 
 RATE = 20
 

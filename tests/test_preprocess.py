@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from stavis.preprocess import (
+from stavis.clips.preprocess import (
     ACTIVITYNET_MEAN,
     Preprocessing,
     audio_excerpt,

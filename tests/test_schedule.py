@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stavis.clips import Window, reference_windows, repeat_window
-from stavis.schedule import WindowSchedule
+from stavis.clips.schedule import WindowSchedule
 
 lengths = st.integers(1, 200)
 strides = st.integers(1, 40)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.model import Modality, ModelConfig, STAViS
-from stavis.preprocess import Preprocessing
 from stavis.training.config import PUBLISHED, change_recipe
 from stavis.training.distributed import Processes
 from stavis.training.memory import advise, bytes_per_clip, explain_memory, fixed_bytes, num_clips_that_fit

@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 from stavis import weights
 from stavis.cli import app
+from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
 from stavis.model.soundnet import SoundNet
-from stavis.preprocess import Preprocessing
 from stavis.weights import initialise, load_model, load_model_with_report, resolve_device, save_model
 
 

@@ -376,9 +376,9 @@ def _measure_media(task: _Task) -> MediaSpeed:
     from itertools import islice
 
     from stavis import media
+    from stavis.clips.preprocess import Preprocessing, resize_frame
     from stavis.outputs import MapFolder, MapFormat, OverlayVideo
     from stavis.predict import FrameSaliency, PredictedFrame
-    from stavis.preprocess import Preprocessing, resize_frame
     from stavis.render import OverlayStyle
 
     info = media.probe(task.video)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from stavis import media
 from stavis.clips import Edges, Window
+from stavis.clips.preprocess import audio_excerpt, resize_frame
+from stavis.clips.schedule import WindowSchedule
 from stavis.engine import EngineFactory, EngineName, Example, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.preprocess import audio_excerpt, resize_frame
-from stavis.schedule import WindowSchedule
 
 Quirks = Literal["fixed", "reference"]
 

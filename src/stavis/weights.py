@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from stavis import __version__
+from stavis.clips.preprocess import Preprocessing, ResizeFilter
 from stavis.errors import StavisError
 from stavis.model import Modality, ModelConfig, Shortcut, STAViS
 from stavis.model.resnet3d import ARCHITECTURES, Bottleneck
 from stavis.model.soundnet import SoundNet
 from stavis.model.stavis import INITIAL_LOGIT_BIAS
-from stavis.preprocess import Preprocessing, ResizeFilter
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

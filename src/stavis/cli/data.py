@@ -127,12 +127,12 @@ def cache(
     Training reads them in a fraction of the time. Interrupted, the command goes on from there when it is run again;
     what is cached already is made anew only where a source file has changed.
     """
+    from stavis.clips.preprocess import Preprocessing
     from stavis.data.cache import FrameCache, default_cache_folder, plan_cache, summarise
     from stavis.data.check import count_more
     from stavis.data.layout import Layout
     from stavis.data.quirks import Quirks
     from stavis.errors import StavisError
-    from stavis.preprocess import Preprocessing
 
     target = default_cache_folder(folder) if cache is None else cache
     frame_cache = FrameCache(target, Layout(folder), Preprocessing(), Quirks.named(quirks.value))

@@ -30,12 +30,12 @@ import numpy.typing as npt
 import PIL
 from PIL import features
 
+from stavis.clips.preprocess import Preprocessing
 from stavis.data.check import Problem, choose_databases, choose_lists, find_missing
 from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.quirks import Quirks
 from stavis.data.sources import load_frame, load_maps, load_waveform
 from stavis.errors import StavisError
-from stavis.preprocess import Preprocessing
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.progress import console
 from stavis.runtime.workers import default_jobs, run_parallel

@@ -11,13 +11,13 @@ import torch
 from torch.utils.data import Dataset
 
 from stavis import clips
+from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip
 from stavis.data.cache import CachedReader, FrameCache, Part
 from stavis.data.check import Problem, choose_databases, count_more, find_missing, find_surplus
 from stavis.data.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files, read_fold_list
 from stavis.data.quirks import Quirks
 from stavis.data.sources import DirectReader
 from stavis.errors import StavisError
-from stavis.preprocess import Preprocessing, audio_excerpt, make_clip
 
 Mode = Literal["train", "validation", "test"]
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stavis import __version__
+from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.data.gaze import (
     Gaze,
     GazeOptions,
@@ -51,7 +52,6 @@ from stavis.data.records import (
 from stavis.errors import StavisError
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.media import AudioReader, VideoInfo, probe, read_frames, write_wave
-from stavis.preprocess import SAMPLE_RATE
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import Advance, run_parallel
 

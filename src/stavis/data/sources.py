@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stavis.data.layout import FoldEntry, Layout
-from stavis.data.quirks import Quirks
-from stavis.errors import StavisError
-from stavis.maps import read_fixation_map, read_map
-from stavis.media import AudioReader, read_wave
-from stavis.preprocess import (
+from stavis.clips.preprocess import (
     Preprocessing,
     point_fixation_map,
     resize_density_map,
     resize_fixation_map,
     resize_frame,
 )
+from stavis.data.layout import FoldEntry, Layout
+from stavis.data.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.maps import read_fixation_map, read_map
+from stavis.media import AudioReader, read_wave
 
 WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
 

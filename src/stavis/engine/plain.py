@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 
 from stavis.clips import Window
+from stavis.clips.preprocess import make_clip
 from stavis.engine.precision import without_tf32
 from stavis.model import STAViS
-from stavis.preprocess import make_clip
 
 
 class PlainEngine:

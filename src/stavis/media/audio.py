@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.media.sound_track import Samples, SoundTrack, mix_to_mono, open_sound
-from stavis.preprocess import SAMPLE_RATE
 
 
 class AudioReader:

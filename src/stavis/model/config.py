@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from stavis.preprocess import Preprocessing
+from stavis.clips.preprocess import Preprocessing
 
 Modality = Literal["audiovisual", "visual"]
 Shortcut = Literal["A", "B"]

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch.nn import functional as F
 
-from stavis.preprocess import AUDIO_SCALE
+from stavis.clips.preprocess import AUDIO_SCALE
 
 Array = npt.NDArray[np.float32]
 
