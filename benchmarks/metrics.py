@@ -24,7 +24,8 @@ import numpy as np
 import PIL
 import scipy
 
-from stavis import maps, matfile, metrics
+from stavis import maps, metrics
+from stavis.maps import matfile
 from stavis.scores import Pixels, pixels_of, score_frame
 
 T = TypeVar("T")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDENS
-from stavis import maps, matfile
+from stavis import maps
 from stavis.errors import StavisError
-from stavis.matfile import read_matrix
+from stavis.maps import matfile
+from stavis.maps.matfile import read_matrix
 
 
 def golden_units(name: str) -> list[object]:

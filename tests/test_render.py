@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stavis.render import (
+from stavis.maps.overlay import (
     OverlayStyle,
     Thumbnail,
     draw_overlay,

@@ -377,9 +377,9 @@ def _measure_media(task: _Task) -> MediaSpeed:
 
     from stavis import media
     from stavis.clips.preprocess import Preprocessing, resize_frame
+    from stavis.maps.overlay import OverlayStyle
     from stavis.outputs import MapFolder, MapFormat, OverlayVideo
     from stavis.predict import FrameSaliency, PredictedFrame
-    from stavis.render import OverlayStyle
 
     info = media.probe(task.video)
     preprocessing = Preprocessing()

@@ -14,8 +14,8 @@ from stavis.data.synthetic.oracle import oracle_density, settled_frames
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.maps import Array, to_8bit
+from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.outputs import PUBLISHED_SIZE
-from stavis.render import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.runtime.files import atomic_path
 from stavis.scores import FrameScores, pixels_of, score_frame
 

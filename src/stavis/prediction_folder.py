@@ -16,6 +16,7 @@ import stavis
 from stavis import media
 from stavis.engine import MakeEngine
 from stavis.errors import StavisError
+from stavis.maps.overlay import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
 from stavis.model import STAViS
 from stavis.outputs import (
     OUTPUT_NAMES,
@@ -29,7 +30,6 @@ from stavis.outputs import (
     SaliencyVideo,
 )
 from stavis.predict import PredictedFrame, PredictOptions, expected_frames, predict_frames, prefetch
-from stavis.render import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
 from stavis.runtime.progress import track
 from stavis.statistics import FrameStatistics, measure
 

@@ -82,10 +82,10 @@ def _predict(
     network: "LoadedNetwork", clip: Path, folder: Path, *, silent: bool, rough: bool, quiet: bool
 ) -> None:
     from stavis.engine import EngineFactory
+    from stavis.maps.overlay import OverlayStyle
     from stavis.outputs import OUTPUT_KINDS
     from stavis.predict import PredictOptions
     from stavis.prediction_folder import FolderSettings, predict_to_folder
-    from stavis.render import OverlayStyle
 
     _say(f"Predicting where people look in it, {'without its sound' if silent else 'with its sound'}.", quiet)
     settings = FolderSettings(

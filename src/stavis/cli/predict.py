@@ -206,10 +206,10 @@ def predict(
     from stavis.cli.network import fetch_published
     from stavis.errors import StavisError
     from stavis.inputs import find_videos, name_folders
+    from stavis.maps.overlay import OverlayStyle
     from stavis.outputs import MapFormat, parse_output_kinds
     from stavis.predict import PredictOptions
     from stavis.prediction_folder import FolderSettings
-    from stavis.render import OverlayStyle
 
     if map_bits not in (8, 16):
         raise StavisError(f"--map-bits is {map_bits}; allowed: 8, 16")

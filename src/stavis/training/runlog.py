@@ -16,7 +16,7 @@ import torch
 
 from stavis import __version__
 from stavis.errors import StavisError
-from stavis.render import OverlayStyle, draw_overlay
+from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.runtime.files import atomic_path, write_text
 from stavis.training.display import show
 

@@ -1,0 +1,42 @@
+"""Saliency, density and fixation maps: files, resizing and blurring as in MATLAB, post-processing, overlays."""
+
+from stavis.maps.arrays import Array, Float64Map
+from stavis.maps.files import (
+    FIXATION_VARIABLE,
+    JPEG_QUALITY,
+    MAP_FORMATS,
+    read_density_map,
+    read_fixation_map,
+    read_map,
+    to_8bit,
+    write_fixation_map,
+    write_map,
+)
+from stavis.maps.fixations import density_from_fixations, fixated_pixels, other_fixations, union_of_fixations
+from stavis.maps.postprocess import POSTPROCESSING_SIGMA, blur, postprocess
+from stavis.maps.resize import TILE_SIZE, TiledResize, resize, resize_weights
+
+__all__ = [
+    "Array",
+    "FIXATION_VARIABLE",
+    "Float64Map",
+    "JPEG_QUALITY",
+    "MAP_FORMATS",
+    "POSTPROCESSING_SIGMA",
+    "TILE_SIZE",
+    "TiledResize",
+    "blur",
+    "density_from_fixations",
+    "fixated_pixels",
+    "other_fixations",
+    "postprocess",
+    "read_density_map",
+    "read_fixation_map",
+    "read_map",
+    "resize",
+    "resize_weights",
+    "to_8bit",
+    "union_of_fixations",
+    "write_fixation_map",
+    "write_map",
+]

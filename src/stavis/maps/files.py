@@ -1,0 +1,139 @@
+"""Map files: 8-bit JPEG and PNG, and fixation maps in MATLAB files."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import scipy.io
+from PIL import Image
+
+from stavis.errors import StavisError
+from stavis.maps.arrays import Array
+from stavis.maps.matfile import read_matrix
+from stavis.runtime.files import atomic_path
+
+FIXATION_VARIABLE = "eyeMap"  # the variable of the published fixMap_*.mat files
+_MAT_DESCRIPTION = b"MATLAB 5.0 MAT-file, a fixation map".ljust(116)  # the header's text field
+MAP_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
+
+
+# --- 8-bit maps -------------------------------------------------------------------------------------------------------
+
+
+def read_map(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads an 8-bit JPEG or PNG. Of a coloured one the first channel counts, as in the published scoring.
+
+    Returns:
+        (H, W) in 0..255; a bilevel image gives 0 and 255.
+
+    Raises:
+        StavisError: The file is missing, unreadable, truncated, neither JPEG nor PNG, or not 8-bit.
+    """
+    return _read_8bit(Path(path), colour_allowed=True)
+
+
+def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads an 8-bit grey JPEG or PNG: ground truth, which the published scoring refuses in colour.
+
+    Returns:
+        (H, W) in 0..255.
+
+    Raises:
+        StavisError: As `read_map`, or the image has colours.
+    """
+    return _read_8bit(Path(path), colour_allowed=False)
+
+
+def _read_8bit(path: Path, *, colour_allowed: bool) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as file:
+            file.load()
+            image: Image.Image = file
+    except FileNotFoundError:
+        raise StavisError(f"{path}: map not found") from None
+    except Image.DecompressionBombError:
+        raise StavisError(
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; not a map"
+        ) from None
+    # Pillow reports broken files as OSError (UnidentifiedImageError among them), SyntaxError or ValueError.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise StavisError(f"{path}: unreadable ({error}); an 8-bit JPEG or PNG is allowed") from None
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGB")
+    if image.mode == "L":
+        return np.asarray(image)
+    if image.mode not in ("LA", "RGB", "RGBA"):
+        raise StavisError(f"{path}: Pillow mode {image.mode!r}; an 8-bit grey JPEG or PNG is allowed")
+    if not colour_allowed:
+        raise StavisError(
+            f"{path}: has {len(image.getbands())} channels ({image.mode}); ground truth must be grey"
+        )
+    return np.asarray(image.getchannel(0))
+
+
+def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> None:
+    """Writes an (H, W) uint8 map as grey JPEG or PNG, by the suffix; whole or not at all.
+
+    Raises:
+        StavisError: The suffix is neither .jpg, .jpeg nor .png.
+        ValueError: The array is not (H, W) uint8.
+    """
+    path = Path(path)
+    file_format = MAP_FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise StavisError(f"{path}: cannot write a map as {path.suffix!r}; allowed: {', '.join(MAP_FORMATS)}")
+    if saliency_map.dtype != np.uint8 or saliency_map.ndim != 2:
+        raise ValueError(f"a map is (H, W) uint8, not {saliency_map.shape} {saliency_map.dtype}")
+    with atomic_path(path) as temporary:
+        Image.fromarray(saliency_map).save(temporary, format=file_format, quality=quality)
+
+
+def to_8bit(density_map: Array) -> npt.NDArray[np.uint8]:
+    """Scales a map of values >= 0 so that its maximum is 255, rounded, as density maps are stored. Zeros stay zeros."""
+    values = np.asarray(density_map, dtype=np.float64)
+    highest = values.max(initial=0.0)
+    if highest <= 0:
+        return np.zeros(values.shape, dtype=np.uint8)
+    return np.asarray(np.rint(values * (255.0 / highest)).clip(0, 255), dtype=np.uint8)
+
+
+# --- Fixation maps ----------------------------------------------------------------------------------------------------
+
+
+def read_fixation_map(path: Path) -> Array:
+    """Reads the variable `eyeMap` of a MATLAB file.
+
+    Returns:
+        (H, W) of whatever number type, fixated where above 0.
+
+    Raises:
+        StavisError: The file is missing, damaged, of MATLAB's version 7.3, or has no such numeric matrix.
+    """
+    path = Path(path)
+    fixation_map = read_matrix(path, FIXATION_VARIABLE)
+    if fixation_map.ndim != 2 or fixation_map.size == 0:
+        raise StavisError(
+            f"{path}: '{FIXATION_VARIABLE}' is {fixation_map.shape}; (height, width) is allowed"
+        )
+    return fixation_map
+
+
+def write_fixation_map(path: Path, fixation_map: Array) -> None:
+    """Writes a fixation map as variable `eyeMap` of a compressed MATLAB 5 file; whole or not at all.
+
+    Args:
+        path: The file.
+        fixation_map: (H, W); booleans are stored as 8-bit 0 and 1.
+    """
+    if fixation_map.ndim != 2:
+        raise ValueError(f"a fixation map is (H, W), not {fixation_map.shape}")
+    if fixation_map.dtype == np.bool_:
+        fixation_map = fixation_map.astype(np.uint8)
+    with atomic_path(Path(path)) as temporary:
+        scipy.io.savemat(temporary, {FIXATION_VARIABLE: fixation_map}, appendmat=False, do_compression=True)
+        with temporary.open("r+b") as file:
+            # scipy writes the time of day there; the same map shall give the same bytes.
+            file.write(_MAT_DESCRIPTION)

@@ -1,0 +1,83 @@
+"""Fixation maps: unions, fixated pixels and density maps."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis.maps.arrays import Array, Float64Map
+
+
+def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
+    """Where any of the (H, W) maps is fixated. Takes them one by one, so a generator over files needs little memory.
+
+    Raises:
+        ValueError: There is none, or their sizes differ.
+    """
+    union: npt.NDArray[np.bool_] | None = None
+    for fixation_map in fixation_maps:
+        fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
+        if union is None:
+            union = fixated.copy()
+        elif union.shape != fixated.shape:
+            raise ValueError(f"fixation maps of one video differ in size: {union.shape} and {fixated.shape}")
+        else:
+            np.logical_or(union, fixated, out=union)
+    if union is None:
+        raise ValueError("the union of no fixation maps is not defined")
+    return union
+
+
+def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
+    """The (n,) ascending positions of the pixels above 0 in the map read row by row: all that scoring needs of it."""
+    fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
+    if fixated.flags.c_contiguous or not fixated.flags.f_contiguous:
+        return np.flatnonzero(fixated)
+    # MATLAB's files are read column by column.
+    columns, rows = np.divmod(np.flatnonzero(fixated.T), fixated.shape[0])
+    return np.sort(rows * fixated.shape[1] + columns)
+
+
+def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.NDArray[np.bool_]:
+    """The shuffled AUC's negatives for one frame: the video's fixated pixels without those of this frame.
+
+    As published, a pixel counts as fixated in this frame where the map *equals 1*, though the metrics take `> 0`.
+    """
+    return np.asarray(np.logical_and(union, fixation_map != 1), dtype=np.bool_)
+
+
+def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64Map:
+    """Blurs fixations with a Gaussian into a density map, as ground truth is made.
+
+    Each fixation adds a Gaussian of sum 1, not truncated; what of it falls outside the image is lost.
+
+    Args:
+        fixation_map: (H, W), booleans or numbers of fixations.
+        sigma_pixels: Standard deviation: by convention about one degree of visual angle.
+
+    Returns:
+        (H, W), >= 0. `to_8bit` gives the form in which it is stored.
+
+    Raises:
+        ValueError: The map is not two-dimensional, or sigma is not above 0.
+    """
+    if fixation_map.ndim != 2:
+        raise ValueError(f"a fixation map is (H, W), not {fixation_map.shape}")
+    if not sigma_pixels > 0:
+        raise ValueError(f"sigma_pixels is {sigma_pixels}; it must be above 0")
+    # Separable, and only rows and columns with fixations contribute: a product of thin matrices is exact and fast.
+    counts = np.asarray(fixation_map, dtype=np.float64)
+    rows = np.flatnonzero(counts.any(axis=1))
+    columns = np.flatnonzero(counts.any(axis=0))
+    height, width = counts.shape
+    down = _gaussian_columns(height, rows, sigma_pixels)
+    across = _gaussian_columns(width, columns, sigma_pixels)
+    return down @ (counts[np.ix_(rows, columns)] @ across.T)
+
+
+def _gaussian_columns(length: int, centres: npt.NDArray[np.intp], sigma_pixels: float) -> Float64Map:
+    """(length, len(centres)): in each column a Gaussian around its centre, whose sum over all integers would be 1."""
+    radius = math.ceil(10 * sigma_pixels)
+    total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_pixels) ** 2).sum()
+    return np.asarray(np.exp(-0.5 * ((np.arange(length)[:, None] - centres) / sigma_pixels) ** 2) / total)
