@@ -26,7 +26,7 @@ import scipy
 
 from stavis import maps, metrics
 from stavis.maps import matfile
-from stavis.scores import Pixels, pixels_of, score_frame
+from stavis.metrics.frame import Pixels, pixels_of, score_frame
 
 T = TypeVar("T")
 

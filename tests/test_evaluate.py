@@ -20,7 +20,7 @@ from stavis import maps, metrics
 from stavis.data.layout import Layout, read_fold_list, result_folder
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
-from stavis.scores import pixels_of
+from stavis.metrics.frame import pixels_of
 
 OCTAVE_NAMES = {
     "cc": "CC",

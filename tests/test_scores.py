@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stavis import maps, metrics
-from stavis.scores import FrameScores, Pixels, pixels_of, score_frame
+from stavis.metrics.frame import FrameScores, Pixels, pixels_of, score_frame
 from test_metrics import Case, cases
 
 

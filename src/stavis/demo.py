@@ -15,9 +15,9 @@ from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.maps import Array, to_8bit
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
+from stavis.metrics.frame import FrameScores, pixels_of, score_frame
 from stavis.outputs import PUBLISHED_SIZE
 from stavis.runtime.files import atomic_path
-from stavis.scores import FrameScores, pixels_of, score_frame
 
 FIRST_FRAME = 8  # the first that has a whole clip of frames around it
 SCORED_EVERY = 8  # frames

@@ -20,9 +20,9 @@ from stavis.data.synthetic.databases import truth_path
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
 from stavis.metrics import Protocol
+from stavis.metrics.frame import FrameScores, Pixels, score_frame
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
-from stavis.scores import FrameScores, Pixels, score_frame
 
 Float64Map = maps.Float64Map
 Baseline = Literal["center", "uniform", "train-mean", "inter-observer"]

@@ -46,9 +46,9 @@ from stavis.evaluation.predictions import (
 )
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores, write_scores
 from stavis.metrics import Protocol
+from stavis.metrics.frame import FrameScores, Pixels, score_frame
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import run_parallel
-from stavis.scores import FrameScores, Pixels, score_frame
 
 RUN_FILE = "evaluation.json"
 FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame

@@ -11,7 +11,7 @@ from stavis import maps
 from stavis.data.layout import FoldEntry, Layout, find_files, list_numbers
 from stavis.errors import StavisError
 from stavis.metrics import Indices
-from stavis.scores import Pixels, pixels_of
+from stavis.metrics.frame import Pixels, pixels_of
 
 Quirks = Literal["reference", "fixed"]
 

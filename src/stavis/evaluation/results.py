@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.errors import StavisError
+from stavis.metrics.frame import FrameScores
 from stavis.runtime.files import write_text
-from stavis.scores import FrameScores
 
 METRICS: tuple[str, ...] = FrameScores._fields
 PREDICTIONS = "predictions"

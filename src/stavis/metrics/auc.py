@@ -1,0 +1,220 @@
+"""Areas under the ROC curve: Judd, shuffled, Borji."""
+
+import math
+
+import numpy as np
+
+from stavis.metrics.checks import (
+    Array,
+    Float64,
+    Indices,
+    Protocol,
+    check_protocol,
+    is_varied,
+    same_size,
+    stretched,
+)
+from stavis.metrics.ties import CHUNK, JITTER, NearPixels
+
+
+def auc_judd(saliency_map: Array, fixation_map: Array, *, rng: np.random.Generator | None = None) -> float:
+    """AUC-Judd: area under the ROC curve with the fixated values as thresholds (Judd et al. 2009; Riche et al. 2013).
+
+    All other pixels are negatives. It is *not* the Mann-Whitney AUC but lies above it by fp/(2n), n the number of
+    fixated pixels and fp the fraction of the others that reach the lowest fixated value.
+
+    The MATLAB code breaks ties by adding noise uniform in 0..1e-7 to every pixel. That is drawn from `rng`; without,
+    the result is the exact expectation over it. So strictly increasing changes of the map do not matter, as long
+    as no two different values come, or stop being, closer than 1e-7.
+
+    Args:
+        saliency_map: (H, W); the noise is meant for maps in 0..1.
+        fixation_map: (H, W).
+        rng: Draws the noise.
+
+    Returns:
+        nan when no pixel, or every pixel, is fixated, or the map has nan.
+    """
+    saliency, fixations = same_size(saliency_map, fixation_map)
+    if rng is not None:
+        jitter = rng.random(saliency.shape) * JITTER
+        return _auc_judd_given_jitter(saliency, fixations, jitter)
+    return _expected_auc_judd(np.ravel(saliency), np.flatnonzero(fixations > 0))
+
+
+def auc_shuffled(
+    saliency_map: Array,
+    fixation_map: Array,
+    other_map: Array,
+    *,
+    rng: np.random.Generator | None = None,
+    num_splits: int = 100,
+    step: float = 0.1,
+    protocol: Protocol = "stavis",
+) -> float:
+    """Shuffled AUC: fixations of this frame against fixations of others, which share the centre bias.
+
+    What the protocols differ in:
+
+    - "stavis": negatives are the pixels fixated in other frames of the same video (`stavis.maps.other_fixations`).
+      The map is stretched to 0..1 and thresholded at 0, `step`, 2 `step`, ... The MATLAB code draws as many negatives
+      as there are fixated pixels and averages `num_splits` draws; without `rng` the result is the exact expectation.
+      After Borji et al. 2013, code by Bylinskii.
+    - "cross-video": the same formula; `other_map` holds fixations of other videos.
+    - "tuebingen": the exact ROC area against *all* negatives with ties counting half, as the MIT/Tübingen benchmark
+      and pysaliency have it. Numeric maps then hold numbers of fixations, each of which counts. `other_map`
+      holds fixations of other videos. No grid, nothing random.
+
+    Positive affine changes of the map do not matter; under "tuebingen" strictly increasing ones do not either.
+
+    Args:
+        saliency_map: (H, W), any real range.
+        fixation_map: (H, W).
+        other_map: (H, W), negatives where above 0. It is taken as it is: pixels fixated in this frame are not removed.
+        rng: Draws the splits. Must be None under "tuebingen".
+        num_splits: Draws to average, with `rng` only.
+        step: Of the thresholds.
+        protocol: See above.
+
+    Returns:
+        nan when there is no fixated pixel or no negative, or the map is constant or has nan. Under "tuebingen" a
+        constant map scores 0.5.
+
+    Raises:
+        ValueError: The sizes differ, the protocol is unknown, or `rng` is given to one without draws.
+    """
+    saliency, fixations = same_size(saliency_map, fixation_map)
+    _, others = same_size(saliency_map, other_map)
+    check_protocol(protocol)
+    if protocol == "tuebingen":
+        if rng is not None:
+            raise ValueError("protocol 'tuebingen' draws nothing; rng must be None")
+        is_fixated, is_other = fixations > 0, others > 0
+        return exact_auc(saliency[is_fixated], saliency[is_other], fixations[is_fixated], others[is_other])
+    if rng is None:
+        lowest, highest = float(saliency.min()), float(saliency.max())
+        return stretched_grid_auc(saliency[fixations > 0], saliency[others > 0], lowest, highest, step)
+    levels = stretched(saliency).ravel()
+    fixated, negatives = np.flatnonzero(fixations > 0), np.flatnonzero(others > 0)
+    num_drawn = min(fixated.size, negatives.size)
+    samples = np.stack([rng.permutation(negatives)[:num_drawn] for _ in range(num_splits)], axis=1)
+    return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
+
+
+def auc_borji(
+    saliency_map: Array,
+    fixation_map: Array,
+    *,
+    rng: np.random.Generator | None = None,
+    num_splits: int = 100,
+    step: float = 0.1,
+) -> float:
+    """AUC-Borji: fixations against uniformly random pixels, fixated ones among them (Borji et al. 2013).
+
+    Thresholds and draws as in `auc_shuffled`, but with replacement; without `rng` the exact expectation.
+
+    Args:
+        saliency_map: (H, W), any real range.
+        fixation_map: (H, W).
+        rng: Draws the splits.
+        num_splits: Draws to average, with `rng` only.
+        step: Of the thresholds.
+
+    Returns:
+        nan when fewer than two pixels are fixated, or the map is constant or has nan.
+    """
+    saliency, fixations = same_size(saliency_map, fixation_map)
+    fixated = np.flatnonzero(fixations > 0)
+    if fixated.size < 2:
+        return math.nan
+    levels = stretched(saliency).ravel()
+    if rng is None:
+        return _grid_auc(levels[fixated], levels, step)
+    samples = rng.integers(levels.size, size=(fixated.size, num_splits))
+    return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
+
+
+# --- AUC-Judd ---------------------------------------------------------------------------------------------------------
+
+
+def _auc_judd_given_jitter(saliency: Float64, fixations: Array, jitter: Array | float) -> float:
+    """What the MATLAB code computes once it has drawn its noise."""
+    values = np.ravel(saliency + jitter)
+    fixated = np.flatnonzero(fixations > 0)
+    num_pixels, num_fixated = values.size, fixated.size
+    # That code stretches the map afterwards: without noise, a constant one becomes nan.
+    if num_fixated in (0, num_pixels) or not values.min() < values.max():
+        return math.nan
+    thresholds = np.sort(values[fixated])[::-1]
+    num_above = num_pixels - np.searchsorted(np.sort(values), thresholds, side="left")
+    rank = np.arange(1, num_fixated + 1)
+    true_positives = np.concatenate([[0.0], rank / num_fixated, [1.0]])
+    false_positives = np.concatenate([[0.0], (num_above - rank) / (num_pixels - num_fixated), [1.0]])
+    return float(np.trapezoid(true_positives, false_positives))
+
+
+def _expected_auc_judd(values: Float64, fixated: Indices) -> float:
+    """The mean of `_auc_judd_given_jitter` over the noise, for a map (N,) and the (n,) indices of its fixations."""
+    lowest, highest = float(values.min()), float(values.max())
+    if fixated.size == 0 or not math.isfinite(highest - lowest):
+        return math.nan
+    near = NearPixels(values[fixated], lowest, highest)
+    for begin in range(0, values.size, CHUNK):
+        near.add(values[begin : begin + CHUNK])
+    return near.expected_auc_judd()
+
+
+# --- AUCs over negatives ----------------------------------------------------------------------------------------------
+
+
+def stretched_grid_auc(
+    positives: Float64, negatives: Float64, lowest: float, highest: float, step: float = 0.1
+) -> float:
+    """`_grid_auc` of (n,) and (m,) values of a map whose range is `lowest` to `highest`; nan if it is constant."""
+    if not is_varied(lowest, highest):
+        return math.nan
+    scale = highest - lowest
+    return _grid_auc((positives - lowest) / scale, (negatives - lowest) / scale, step)
+
+
+def _grid_auc(positives: Float64, negatives: Float64, step: float) -> float:
+    """Area under the ROC curve whose thresholds are the multiples of `step`, for values in 0..1.
+
+    Between two thresholds, values tie; a tie counts half. nan without positives or without negatives.
+    """
+    if positives.size == 0 or negatives.size == 0 or np.isnan(positives).any():
+        return math.nan
+    grid = np.asarray(np.arange(1, math.floor(1 / step + 1e-9) + 1) * step, dtype=np.float64)
+    positives_at_least = _num_at_least(positives, grid)
+    negatives_at_least = _num_at_least(negatives, grid)
+    true_positives = np.concatenate([[1.0], positives_at_least / positives.size, [0.0]])
+    false_positives = np.concatenate([[1.0], negatives_at_least / negatives.size, [0.0]])
+    return float(-np.trapezoid(true_positives, false_positives))
+
+
+def _num_at_least(values: Float64, grid: Float64) -> Indices:
+    """How many of `values` reach each entry of the ascending `grid`."""
+    below_next = np.bincount(np.searchsorted(grid, values, side="right"), minlength=grid.size + 1)
+    return np.cumsum(below_next[::-1])[::-1][1:]
+
+
+def _auc_given_samples(levels: Float64, fixated: Indices, samples: Indices, step: float) -> list[float]:
+    """What the MATLAB code computes once it has drawn its negatives: the area of each split, a column of `samples`."""
+    return [_grid_auc(levels[fixated], levels[split], step) for split in samples.T]
+
+
+def exact_auc(
+    positives: Float64, negatives: Float64, positive_weights: Array, negative_weights: Array
+) -> float:
+    """Mann-Whitney's AUC, ties counting half, of (n,) against (m,) values, each as often as it weighs.
+
+    nan when there are no positives, no negatives, or some are nan.
+    """
+    if positives.size == 0 or negatives.size == 0 or np.isnan(positives).any() or np.isnan(negatives).any():
+        return math.nan
+    order = np.argsort(negatives)
+    weight_below = np.concatenate([[0.0], np.cumsum(negative_weights[order], dtype=np.float64)])
+    below = weight_below[np.searchsorted(negatives[order], positives, side="left")]
+    up_to = weight_below[np.searchsorted(negatives[order], positives, side="right")]
+    wins = np.average((below + up_to) / 2, weights=np.asarray(positive_weights, dtype=np.float64))
+    return float(wins / weight_below[-1])
