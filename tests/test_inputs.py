@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stavis.errors import StavisError
-from stavis.inputs import find_videos, name_folders
+from stavis.media.inputs import find_videos, name_folders
 
 
 @pytest.fixture

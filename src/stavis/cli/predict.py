@@ -205,8 +205,8 @@ def predict(
     """
     from stavis.cli.network import fetch_published
     from stavis.errors import StavisError
-    from stavis.inputs import find_videos, name_folders
     from stavis.maps.overlay import OverlayStyle
+    from stavis.media.inputs import find_videos, name_folders
     from stavis.outputs import MapFormat, parse_output_kinds
     from stavis.predict import PredictOptions
     from stavis.prediction_folder import FolderSettings
