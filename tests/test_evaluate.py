@@ -721,7 +721,7 @@ def test_inter_observer(watched: Path, tmp_path: Path) -> None:
     assert scores["nss"][odd] < min(scores["nss"][i] for i in agreeing)
 
     # The frame of the fourth observer by hand: each against a map of the others.
-    from stavis.data.gaze.observers import read_observers
+    from stavis.gaze.observers import read_observers
 
     gaze = read_observers(Layout(watched).annotations_folder("DIEM", entry.video) / "observers.npz")
     here = np.flatnonzero(gaze.frame == 10)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from stavis.data.gaze import (
+from stavis.errors import StavisError
+from stavis.gaze import (
     Event,
     Gaze,
     GazeOptions,
@@ -31,7 +32,6 @@ from stavis.data.gaze import (
     read_gaze,
     sigma_in_video_pixels,
 )
-from stavis.errors import StavisError
 
 FIXATIONS = frozenset({Event.FIXATION})
 

@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 from stavis.cli import app
 from stavis.data import records
 from stavis.data.folds import FoldChoice, choose_folds, k_folds
-from stavis.data.gaze import fixation_counts, read_observers
 from stavis.data.layout import Layout, read_fold_list
 from stavis.data.manifest import find_sources, folder_name, match_gaze
 from stavis.data.prepare import PrepareOptions, choose_frames
 from stavis.errors import StavisError
+from stavis.gaze import fixation_counts, read_observers
 from stavis.maps import density_from_fixations, read_density_map, read_fixation_map, read_map, to_8bit
 from stavis.media import read_wave, write_wave
 

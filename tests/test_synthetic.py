@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from stavis.cli import app
 from stavis.clips import CLIP_LENGTH
-from stavis.data.gaze.observers import read_observers
 from stavis.data.layout import DATABASES, Layout, read_fold_list
 from stavis.data.synthetic import (
     DRIVES,
@@ -43,6 +42,7 @@ from stavis.data.synthetic.randomness import generator
 from stavis.data.synthetic.script import write_script
 from stavis.data.synthetic.sound import SAMPLE_RATE, render_music, render_performance, render_soundtrack
 from stavis.errors import StavisError
+from stavis.gaze.observers import read_observers
 from stavis.maps import read_density_map, read_fixation_map
 from stavis.media import AudioReader, read_frames, read_wave
 from stavis.metrics import nss

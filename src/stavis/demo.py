@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import media
-from stavis.data.gaze.observers import Observers
 from stavis.data.synthetic import Truth
 from stavis.data.synthetic.oracle import oracle_density, settled_frames
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
+from stavis.gaze.observers import Observers
 from stavis.maps import Array, to_8bit
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.metrics.frame import FrameScores, pixels_of, score_frame

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stavis.data.gaze import FORMATS, holds_several_videos
 from stavis.data.prepare import PrepareOptions, Source, video_stem
 from stavis.errors import StavisError
+from stavis.gaze import FORMATS, holds_several_videos
 from stavis.media.inputs import find_videos
 
 COLUMNS = ("video", "name", "gaze", "gaze_format", "clip")

@@ -22,19 +22,6 @@ from PIL import Image
 
 from stavis import __version__
 from stavis.clips.preprocess import SAMPLE_RATE
-from stavis.data.gaze import (
-    Gaze,
-    GazeOptions,
-    ScreenMapping,
-    assign_frames,
-    fixation_counts,
-    gaze_files,
-    one_per_observer,
-    pixels_per_degree,
-    read_gaze,
-    sigma_in_video_pixels,
-    write_observers,
-)
 from stavis.data.layout import Layout
 from stavis.data.preview import draw_preview
 from stavis.data.records import (
@@ -50,6 +37,19 @@ from stavis.data.records import (
     staging_folder,
 )
 from stavis.errors import StavisError
+from stavis.gaze import (
+    Gaze,
+    GazeOptions,
+    ScreenMapping,
+    assign_frames,
+    fixation_counts,
+    gaze_files,
+    one_per_observer,
+    pixels_per_degree,
+    read_gaze,
+    sigma_in_video_pixels,
+    write_observers,
+)
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.media import AudioReader, VideoInfo, probe, read_frames, write_wave
 from stavis.runtime.files import write_text

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps
-from stavis.data.gaze.observers import Observers, read_observers
 from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.records import OBSERVERS_NAME, read_record
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
+from stavis.gaze.observers import Observers, read_observers
 from stavis.metrics import Protocol
 from stavis.metrics.frame import FrameScores, Pixels, score_frame
 from stavis.runtime.files import atomic_path

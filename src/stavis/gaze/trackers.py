@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stavis.data.gaze.recording import Event, FloatArray, Recording
-from stavis.data.gaze.tables import event_from_word
 from stavis.errors import StavisError
+from stavis.gaze.recording import Event, FloatArray, Recording
+from stavis.gaze.tables import event_from_word
 
 Eye = Literal["both", "left", "right"]
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import scipy.io
 
-from stavis.data.gaze.recording import Recording
 from stavis.errors import StavisError
+from stavis.gaze.recording import Recording
 
 Sound = Literal["with", "without"]
 COUTROT_FIELDS: dict[Sound, str] = {"with": "with_os", "without": "without_os"}

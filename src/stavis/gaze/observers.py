@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stavis.data.gaze.recording import FloatArray, Gaze, IntArray
 from stavis.errors import StavisError
+from stavis.gaze.recording import FloatArray, Gaze, IntArray
 from stavis.runtime.files import atomic_path
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stavis.data.gaze.recording import Event, FloatArray, IntArray, Recording
 from stavis.errors import StavisError
+from stavis.gaze.recording import Event, FloatArray, IntArray, Recording
 
 Table = Mapping[str, Sequence[object]]
 

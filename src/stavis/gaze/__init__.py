@@ -1,7 +1,7 @@
 """Eye-tracking recordings: one module a family of formats, all giving gaze on the pixels and frames of a video."""
 
-from stavis.data.gaze.observers import Observers, read_observers, write_observers
-from stavis.data.gaze.read import (
+from stavis.gaze.observers import Observers, read_observers, write_observers
+from stavis.gaze.read import (
     FORMATS,
     GazeOptions,
     describe_counts,
@@ -10,7 +10,7 @@ from stavis.data.gaze.read import (
     holds_several_videos,
     read_gaze,
 )
-from stavis.data.gaze.recording import (
+from stavis.gaze.recording import (
     MAPPING_MODES,
     Event,
     Gaze,

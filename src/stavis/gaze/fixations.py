@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stavis.data.gaze.recording import Recording
 from stavis.errors import StavisError
+from stavis.gaze.recording import Recording
 
 UNKNOWN = ("unknown",)
 

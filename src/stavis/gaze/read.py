@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from stavis.data.gaze import fixations, matlab, tables, trackers
-from stavis.data.gaze.recording import (
+from stavis.errors import StavisError
+from stavis.gaze import fixations, matlab, tables, trackers
+from stavis.gaze.recording import (
     Coordinates,
     Event,
     Gaze,
@@ -18,7 +19,6 @@ from stavis.data.gaze.recording import (
     gaze_on_video,
     merge_gaze,
 )
-from stavis.errors import StavisError
 
 GazeFormat = Literal["csv", "parquet", "mat", "coutrot", "diem", "smi", "png", "json"]
 FORMATS: tuple[GazeFormat, ...] = get_args(GazeFormat)
