@@ -19,7 +19,7 @@ import stavis
 from stavis import media
 from stavis.clips import clip_samples
 from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip, resize_frame
-from stavis.export import FILES, LARGEST_DIFFERENCE, export_model
+from stavis.engine.export import FILES, LARGEST_DIFFERENCE, export_model
 
 Array = npt.NDArray[np.float32]
 Inputs = dict[str, Array]

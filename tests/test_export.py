@@ -11,8 +11,8 @@ import torch
 
 import stavis
 from stavis.clips.preprocess import Preprocessing
+from stavis.engine.export import FILES, export_model
 from stavis.errors import StavisError
-from stavis.export import FILES, export_model
 from stavis.weights import save_model
 
 SMALL = Preprocessing(input_size=(64, 64))

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write the network for ONNX, OpenVINO or torch.export, and check it against PyTorch."""
     from stavis.cli.network import load_network
-    from stavis.export import export_model
+    from stavis.engine.export import export_model
 
     network = load_network(weights, modality=modality.value if modality else None, device="cpu")
     for warning in network.warnings:
