@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from stavis.data.dataset import SaliencyDataset, Sample
-from stavis.data.layout import FoldEntry, Layout, format_fold_list
+from stavis.datasets.dataset import SaliencyDataset, Sample
+from stavis.datasets.fold_lists import format_fold_list
+from stavis.datasets.layout import FoldEntry, Layout
 from stavis.media import read_wave, write_wave
 
 HEIGHT, WIDTH = 720, 1280

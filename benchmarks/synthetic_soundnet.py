@@ -20,9 +20,10 @@ from torch import nn
 
 from stavis.clips import clip_samples
 from stavis.clips.preprocess import Preprocessing, audio_excerpt
-from stavis.data.layout import Layout, Subset, read_fold_list
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import Layout, Subset
 from stavis.media import read_wave
 from stavis.model.soundnet import NUM_FEATURES, SoundNet
 from stavis.runtime.files import atomic_path

@@ -31,8 +31,8 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from loader import PublishedDataset, write_data_set
-from stavis.data.dataset import SaliencyDataset, Sample
-from stavis.data.layout import Layout
+from stavis.datasets.dataset import SaliencyDataset, Sample
+from stavis.datasets.layout import Layout
 from stavis.model import STAViS
 from stavis.training.config import PUBLISHED, Recipe, change_recipe
 from stavis.training.distributed import Processes, StopRequest, plan_batches

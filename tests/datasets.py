@@ -8,7 +8,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from stavis.data.layout import FoldEntry, Layout, format_fold_list
+from stavis.datasets.fold_lists import format_fold_list
+from stavis.datasets.layout import FoldEntry, Layout
 
 SAMPLE_RATE = 16000  # Hz: not the network's, so that sound is resampled
 SIZE = (72, 128)  # height, width in pixels

@@ -18,12 +18,19 @@ from typer.testing import CliRunner
 from datasets import write_data_set, write_video
 from stavis.cli import app
 from stavis.clips.preprocess import Preprocessing
-from stavis.data import cache as cache_module
-from stavis.data.cache import CachedReader, CacheFile, FrameCache, default_cache_folder, plan_cache, summarise
-from stavis.data.dataset import SaliencyDataset
-from stavis.data.layout import FoldEntry, Layout
-from stavis.data.quirks import Quirks
-from stavis.data.sources import DirectReader
+from stavis.datasets import cache as cache_module
+from stavis.datasets.cache import (
+    CachedReader,
+    CacheFile,
+    FrameCache,
+    default_cache_folder,
+    plan_cache,
+    summarise,
+)
+from stavis.datasets.dataset import SaliencyDataset
+from stavis.datasets.layout import FoldEntry, Layout
+from stavis.datasets.quirks import Quirks
+from stavis.datasets.sources import DirectReader
 from stavis.errors import StavisError
 from stavis.runtime.workers import run_parallel
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from datasets import write_data_set
 from stavis.cli import app
-from stavis.data.check import DataReport, check_data
-from stavis.data.layout import Layout
+from stavis.datasets.check import DataReport, check_data
+from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 
 

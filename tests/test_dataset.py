@@ -27,9 +27,9 @@ from stavis.clips.preprocess import (
     resize_fixation_map,
     resize_frame,
 )
-from stavis.data.dataset import MissingDataWarning, SaliencyDataset, Sample
-from stavis.data.layout import FoldEntry, Layout
-from stavis.data.quirks import Quirks
+from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
+from stavis.datasets.layout import FoldEntry, Layout
+from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave

@@ -17,7 +17,8 @@ from PIL import Image
 from commands import run_command
 from datasets import write_data_set
 from stavis import maps, metrics
-from stavis.data.layout import Layout, read_fold_list, result_folder
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import Layout, result_folder
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
 from stavis.metrics.frame import pixels_of

@@ -27,13 +27,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stavis.__main__ import main
-from stavis.data import download as download_module
-from stavis.data import fetch as fetch_module
 from stavis.data.archive import ArchiveError, refuse_links_out, unpack
 from stavis.data.download import DownloadError, Patience, download, remote_size
 from stavis.data.fetch import fetch, plan
-from stavis.data.layout import DATABASES
 from stavis.data.site import PART_NAMES, select_parts
+from stavis.datasets import download as download_module
+from stavis.datasets import fetch as fetch_module
+from stavis.datasets.layout import DATABASES
 from stavis.errors import StavisError
 
 ONE_TRY = Patience(retries=0, wait_seconds=0.0, timeout_seconds=5.0)

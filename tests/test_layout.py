@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stavis.data.layout import (
-    FoldEntry,
-    Layout,
-    find_files,
-    format_fold_list,
-    list_numbers,
-    read_fold_list,
-    result_folder,
-)
+from stavis.datasets.fold_lists import format_fold_list, read_fold_list
+from stavis.datasets.layout import FoldEntry, Layout, find_files, list_numbers, result_folder
 from stavis.errors import StavisError
 
 names = st.text(string.ascii_letters + string.digits + "_-.", min_size=1).filter(

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import GOLDENS
 from stavis import maps, metrics
-from stavis.data.layout import read_fold_list
+from stavis.datasets.fold_lists import read_fold_list
 
 NEEDS_GOLDENS = pytest.mark.skip(reason="needs recorded numbers: set STAVIS_GOLDENS to their folder")
 FINITE = 1e-9  # CC, SIM, NSS, KL and information gain against Octave

@@ -15,7 +15,8 @@ import stavis
 from stavis import media
 from stavis.clips import repeat_window
 from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip, resize_frame
-from stavis.data.layout import Layout, read_fold_list
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import Layout
 from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.outputs import PublishedMaps

@@ -23,11 +23,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stavis.cli import app
-from stavis.data import records
 from stavis.data.folds import FoldChoice, choose_folds, k_folds
-from stavis.data.layout import Layout, read_fold_list
 from stavis.data.manifest import find_sources, folder_name, match_gaze
 from stavis.data.prepare import PrepareOptions, choose_frames
+from stavis.datasets import records
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.gaze import fixation_counts, read_observers
 from stavis.maps import density_from_fixations, read_density_map, read_fixation_map, read_map, to_8bit
@@ -617,7 +618,7 @@ def test_data_that_was_not_made_here_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_two_runs_in_one_data_folder_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stavis.data.prepare.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("stavis.datasets.prepare.LOCK_TIMEOUT_SECONDS", 0.1)
     images = make_images(tmp_path / "talk")
     (tmp_path / "data" / ".prepare").mkdir(parents=True)
     with filelock.FileLock(tmp_path / "data" / ".prepare" / "lock"):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from datasets import write_lists, write_video
 from stavis.cli import app
-from stavis.data.layout import FoldEntry, Layout
+from stavis.datasets.layout import FoldEntry, Layout
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AWKWARD = "a<i>&amp;'@@DATA@@"

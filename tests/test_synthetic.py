@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from stavis.cli import app
 from stavis.clips import CLIP_LENGTH
-from stavis.data.layout import DATABASES, Layout, read_fold_list
 from stavis.data.synthetic import (
     DRIVES,
     PRESETS,
@@ -41,6 +40,8 @@ from stavis.data.synthetic.performance import SOUND_OF_KIND, SOUNDS, draw_perfor
 from stavis.data.synthetic.randomness import generator
 from stavis.data.synthetic.script import write_script
 from stavis.data.synthetic.sound import SAMPLE_RATE, render_music, render_performance, render_soundtrack
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import DATABASES, Layout
 from stavis.errors import StavisError
 from stavis.gaze.observers import read_observers
 from stavis.maps import read_density_map, read_fixation_map

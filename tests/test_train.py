@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stavis.cli import app
-from stavis.data.dataset import SaliencyDataset, Sample
+from stavis.datasets.dataset import SaliencyDataset, Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.training.config import PUBLISHED, change_recipe, format_recipe, read_recipe

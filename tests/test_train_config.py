@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from stavis.cli import app
-from stavis.data.quirks import Quirks
+from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.model import ModelConfig
 from stavis.training.config import (

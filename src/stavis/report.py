@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from stavis import maps
-from stavis.data.layout import Layout
+from stavis.datasets.layout import Layout
 from stavis.evaluation.predictions import MapSource
 from stavis.evaluation.results import PREDICTIONS, VideoScores
 from stavis.evaluation.summary import ListedScores, Summary, interval

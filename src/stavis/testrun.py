@@ -16,8 +16,9 @@ import numpy.typing as npt
 import stavis
 from stavis import media
 from stavis.clips import Edges
-from stavis.data.check import choose_databases, find_missing
-from stavis.data.layout import SPLITS, FoldEntry, Layout, find_files, read_fold_list, result_folder
+from stavis.datasets.check import find_missing
+from stavis.datasets.fold_lists import choose_databases, read_fold_list
+from stavis.datasets.layout import SPLITS, FoldEntry, Layout, find_files, result_folder
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.model import STAViS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stavis.data.check import DataReport, ListSummary
+    from stavis.datasets.check import DataReport, ListSummary
 
 SHOWN_PROBLEMS = 20  # of a kind
 
@@ -74,7 +74,7 @@ def check(
     Exits with status 1 if anything is missing, or, with --deep, unreadable. Remarks (a video in the train and the test
     list of a split, videos in no list, surplus files) do not count.
     """
-    from stavis.data.check import check_data
+    from stavis.datasets.check import check_data
 
     report = check_data(
         folder,
@@ -128,10 +128,10 @@ def cache(
     what is cached already is made anew only where a source file has changed.
     """
     from stavis.clips.preprocess import Preprocessing
-    from stavis.data.cache import FrameCache, default_cache_folder, plan_cache, summarise
-    from stavis.data.check import count_more
-    from stavis.data.layout import Layout
-    from stavis.data.quirks import Quirks
+    from stavis.datasets.cache import FrameCache, default_cache_folder, plan_cache, summarise
+    from stavis.datasets.check import count_more
+    from stavis.datasets.layout import Layout
+    from stavis.datasets.quirks import Quirks
     from stavis.errors import StavisError
 
     target = default_cache_folder(folder) if cache is None else cache

@@ -88,9 +88,9 @@ def fetch(
     A command that was interrupted goes on from there when it is run again; what is there already is not fetched twice.
     The archives are large; --dry-run tells how large.
     """
-    from stavis.data import fetch as fetching
     from stavis.data.download import Patience
     from stavis.data.site import SITE
+    from stavis.datasets import fetch as fetching
 
     patience = Patience(retries=retries, wait_seconds=retry_wait, timeout_seconds=timeout)
     names = parts or []

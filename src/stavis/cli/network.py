@@ -98,8 +98,8 @@ def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -
     Raises:
         StavisError: They cannot be had, or `weights` is no such name.
     """
-    from stavis.data import site
     from stavis.data.fetch import fetch
+    from stavis.datasets import site
     from stavis.errors import StavisError
 
     path = _published_path(weights, modality, data_folder())
@@ -112,7 +112,7 @@ def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -
 
 
 def _published_path(weights: str, modality: "Modality | None", data: Path) -> Path | None:
-    from stavis.data.layout import SPLITS, Layout
+    from stavis.datasets.layout import SPLITS, Layout
     from stavis.errors import StavisError
 
     if not weights.startswith(PUBLISHED_PREFIX):

@@ -284,11 +284,11 @@ def prepare(
     Example: stavis prepare talk.mp4 --gaze talk.csv --sigma-pixels 40 -o data -d mine --preview
     """
     from stavis.data.folds import FoldChoice, choose_folds, listed_videos, write_folds
-    from stavis.data.layout import Layout
     from stavis.data.manifest import find_sources
     from stavis.data.prepare import PrepareOptions
     from stavis.data.prepare import prepare as prepare_videos
     from stavis.data.records import finished_videos, unfinished_videos
+    from stavis.datasets.layout import Layout
     from stavis.gaze import GazeOptions
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", database):

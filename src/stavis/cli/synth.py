@@ -68,8 +68,8 @@ def synth(
     Who sounds when and where everything is gets saved in DIR/truth. Run again, it makes what is missing. See
     docs/synthetic.md.
     """
-    from stavis.data.layout import DATABASES
     from stavis.data.synthetic import Settings, write_databases
+    from stavis.datasets.layout import DATABASES
     from stavis.runtime.workers import default_jobs
 
     names = list(DATABASES) if database == "all" else [name.strip() for name in database.split(",")]

@@ -165,8 +165,8 @@ def _run_experiment(recipes: "dict[str, Recipe]", runs: Path, quiet: bool) -> No
     from stavis.cli.evaluate import evaluate
     from stavis.cli.predict import QuirkRule
     from stavis.cli.test import predict_test_videos
-    from stavis.data.layout import SPLITS
-    from stavis.data.quirks import Quirks
+    from stavis.datasets.layout import SPLITS
+    from stavis.datasets.quirks import Quirks
     from stavis.training.distributed import join_processes
 
     device = next(iter(recipes.values())).runtime.device

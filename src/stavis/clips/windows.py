@@ -1,6 +1,6 @@
 """Which frames make a clip, which frame it predicts, which audio samples belong to it. Pure arithmetic.
 
-Frames are 0-based here. The published files count from 1; `stavis.data.layout` alone converts.
+Frames are 0-based here. The published files count from 1; `stavis.datasets.layout` alone converts.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stavis.data.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout, format_fold_list, read_fold_list
+from stavis.datasets.fold_lists import format_fold_list, read_fold_list
+from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.runtime.files import write_text
 

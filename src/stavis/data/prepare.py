@@ -22,7 +22,6 @@ from PIL import Image
 
 from stavis import __version__
 from stavis.clips.preprocess import SAMPLE_RATE
-from stavis.data.layout import Layout
 from stavis.data.preview import draw_preview
 from stavis.data.records import (
     OBSERVERS_NAME,
@@ -36,6 +35,7 @@ from stavis.data.records import (
     refuse_foreign_folders,
     staging_folder,
 )
+from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.gaze import (
     Gaze,

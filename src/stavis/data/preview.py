@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stavis.data.layout import Layout
+from stavis.datasets.layout import Layout
 from stavis.gaze import read_observers
 from stavis.maps import read_density_map
 from stavis.runtime.files import atomic_path

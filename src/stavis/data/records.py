@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stavis.data.layout import FoldEntry, Layout
+from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
 
 RECORD_NAME = "prepare.json"

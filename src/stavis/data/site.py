@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stavis.data.archive import ArchiveError
-from stavis.data.layout import DATABASES, SPLITS, Layout
+from stavis.datasets.layout import DATABASES, SPLITS, Layout
 from stavis.errors import StavisError
 
 SITE = "http://cvsp.cs.ntua.gr/research/stavis"

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps
-from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
 from stavis.data.records import OBSERVERS_NAME, read_record
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
 from stavis.gaze.observers import Observers, read_observers

@@ -12,8 +12,8 @@ import numpy as np
 
 import stavis
 from stavis import maps
-from stavis.data.check import choose_databases
-from stavis.data.layout import SPLITS, FoldEntry, Layout, read_fold_list
+from stavis.datasets.fold_lists import choose_databases, read_fold_list
+from stavis.datasets.layout import SPLITS, FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import (
     Baseline,

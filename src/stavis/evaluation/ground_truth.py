@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps
-from stavis.data.layout import FoldEntry, Layout, find_files, list_numbers
+from stavis.datasets.layout import FoldEntry, Layout, find_files, list_numbers
 from stavis.errors import StavisError
 from stavis.metrics import Indices
 from stavis.metrics.frame import Pixels, pixels_of

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps, media
-from stavis.data.layout import SPLITS, result_folder
+from stavis.datasets.layout import SPLITS, result_folder
 from stavis.errors import StavisError
 
 Array = maps.Array

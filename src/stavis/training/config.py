@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from annotated_types import Ge, Gt, Lt
 
-from stavis.data.quirks import Quirks
+from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.model import ModelConfig
 from stavis.training.augmentation import Augmentation

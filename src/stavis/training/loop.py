@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stavis.data.dataset import Sample
+from stavis.datasets.dataset import Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.runtime.files import write_text

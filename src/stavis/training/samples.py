@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from stavis.data.dataset import MissingDataWarning, SaliencyDataset, Sample
-from stavis.data.layout import Subset
+from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
+from stavis.datasets.layout import Subset
 from stavis.errors import StavisError
 from stavis.training.augmentation import Augmentation, change_colour, change_sound, enlarge, random_state
 from stavis.training.config import Recipe

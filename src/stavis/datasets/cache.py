@@ -31,10 +31,11 @@ import PIL
 from PIL import features
 
 from stavis.clips.preprocess import Preprocessing
-from stavis.data.check import Problem, choose_databases, choose_lists, find_missing
-from stavis.data.layout import FoldEntry, Layout, find_files, read_fold_list
-from stavis.data.quirks import Quirks
-from stavis.data.sources import load_frame, load_maps, load_waveform
+from stavis.datasets.check import Problem, find_missing
+from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
+from stavis.datasets.layout import FoldEntry, Layout, find_files
+from stavis.datasets.quirks import Quirks
+from stavis.datasets.sources import load_frame, load_maps, load_waveform
 from stavis.errors import StavisError
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.progress import console

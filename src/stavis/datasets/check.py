@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stavis.data.layout import (
-    DATABASES,
-    SINGLE_SPLIT_DATABASES,
-    SPLITS,
-    SUBSETS,
+from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
+from stavis.datasets.layout import (
     FoldEntry,
     Layout,
     VideoFiles,
     find_files,
     list_numbers,
-    read_fold_list,
 )
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
@@ -189,36 +185,6 @@ def find_surplus(layout: Layout, database: str, entry: FoldEntry, files: VideoFi
 def count_more(num: int) -> str:
     """What follows the first of `num` missing parts in an error: "; and 2 more missing parts"."""
     return "" if num < 2 else f"; and {num - 1} more missing part{'s' * (num > 2)}"
-
-
-def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
-    """The databases to work on: those named, or all that have fold lists.
-
-    Raises:
-        StavisError: One that is named has no fold list here.
-    """
-    there = layout.databases()
-    if wanted is None:
-        return there
-    for database in wanted:
-        if database not in there:
-            raise StavisError(
-                f"{layout.root}: no fold list of database {database!r} there; allowed: {', '.join(there)}"
-            )
-    return list(dict.fromkeys(wanted))
-
-
-def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple[int | None, str, Path]]:
-    """The fold lists to look at, as (split, subset, path); split None for a list that is for all splits.
-
-    Of the six databases all published lists are expected, of others those of the splits that they have.
-    """
-    expected = SPLITS if database in DATABASES and database not in SINGLE_SPLIT_DATABASES else ()
-    there = layout.splits(database)
-    splits: list[int | None] = [*sorted({*expected, *there})] or [None]
-    if split is not None:
-        splits = [s for s in splits if s in (split, None)] or [split]
-    return [(s, subset, layout.fold_list(database, subset, s or 1)) for s in splits for subset in SUBSETS]
 
 
 def check_data(

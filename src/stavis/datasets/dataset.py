@@ -12,11 +12,12 @@ from torch.utils.data import Dataset
 
 from stavis import clips
 from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip
-from stavis.data.cache import CachedReader, FrameCache, Part
-from stavis.data.check import Problem, choose_databases, count_more, find_missing, find_surplus
-from stavis.data.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files, read_fold_list
-from stavis.data.quirks import Quirks
-from stavis.data.sources import DirectReader
+from stavis.datasets.cache import CachedReader, FrameCache, Part
+from stavis.datasets.check import Problem, count_more, find_missing, find_surplus
+from stavis.datasets.fold_lists import choose_databases, read_fold_list
+from stavis.datasets.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files
+from stavis.datasets.quirks import Quirks
+from stavis.datasets.sources import DirectReader
 from stavis.errors import StavisError
 
 Mode = Literal["train", "validation", "test"]

@@ -16,8 +16,8 @@ from stavis.clips.preprocess import (
     resize_fixation_map,
     resize_frame,
 )
-from stavis.data.layout import FoldEntry, Layout
-from stavis.data.quirks import Quirks
+from stavis.datasets.layout import FoldEntry, Layout
+from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import AudioReader, read_wave

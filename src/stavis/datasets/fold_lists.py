@@ -1,0 +1,77 @@
+"""Fold lists: the videos of each training and test split."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import DATABASES, SINGLE_SPLIT_DATABASES, SPLITS, SUBSETS, FoldEntry, Layout
+from stavis.errors import StavisError
+
+
+def read_fold_list(path: Path) -> list[FoldEntry]:
+    """Reads a fold list: a line a video, `name frames fps`. Blank lines are passed over.
+
+    Raises:
+        StavisError: The file is missing, or a line does not have that form.
+    """
+    try:
+        # Windows editors put a byte order mark before the first name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise StavisError(f"{path}: fold list not found") from None
+    except UnicodeDecodeError:
+        raise StavisError(f"{path}: not a text file; a fold list has lines 'name frames fps'") from None
+    return [_parse_entry(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse_entry(line: str, path: Path, number: int) -> FoldEntry:
+    fields = line.split()
+    try:
+        if len(fields) != 3:
+            raise ValueError
+        if fields[0] in (".", "..") or re.search(r"[/\\\0]", fields[0]):
+            raise StavisError(f"{path}, line {number}: {fields[0]!r} is not the name of a folder")
+        entry = FoldEntry(fields[0], int(fields[1]), float(fields[2]))
+        if entry.num_frames < 1 or not 0 < entry.frame_rate < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise StavisError(
+            f"{path}, line {number}: {line.strip()!r} is not 'name frames fps' with frames >= 1 and fps > 0"
+        ) from None
+    return entry
+
+
+def format_fold_list(entries: list[FoldEntry]) -> str:
+    """The text of a fold list, as `read_fold_list` reads it."""
+    return "".join(f"{e.video} {e.num_frames} {e.frame_rate:.6f}\n" for e in entries)
+
+
+def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
+    """The databases to work on: those named, or all that have fold lists.
+
+    Raises:
+        StavisError: One that is named has no fold list here.
+    """
+    there = layout.databases()
+    if wanted is None:
+        return there
+    for database in wanted:
+        if database not in there:
+            raise StavisError(
+                f"{layout.root}: no fold list of database {database!r} there; allowed: {', '.join(there)}"
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple[int | None, str, Path]]:
+    """The fold lists to look at, as (split, subset, path); split None for a list that is for all splits.
+
+    Of the six databases all published lists are expected, of others those of the splits that they have.
+    """
+    expected = SPLITS if database in DATABASES and database not in SINGLE_SPLIT_DATABASES else ()
+    there = layout.splits(database)
+    splits: list[int | None] = [*sorted({*expected, *there})] or [None]
+    if split is not None:
+        splits = [s for s in splits if s in (split, None)] or [split]
+    return [(s, subset, layout.fold_list(database, subset, s or 1)) for s in splits for subset in SUBSETS]
