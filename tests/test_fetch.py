@@ -27,14 +27,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stavis.__main__ import main
-from stavis.data.archive import ArchiveError, refuse_links_out, unpack
-from stavis.data.download import DownloadError, Patience, download, remote_size
-from stavis.data.fetch import fetch, plan
-from stavis.data.site import PART_NAMES, select_parts
 from stavis.datasets import download as download_module
 from stavis.datasets import fetch as fetch_module
 from stavis.datasets.layout import DATABASES
 from stavis.errors import StavisError
+from stavis.fetching.archive import ArchiveError, refuse_links_out, unpack
+from stavis.fetching.download import DownloadError, Patience, download, remote_size
+from stavis.fetching.fetch import fetch, plan
+from stavis.fetching.site import PART_NAMES, select_parts
 
 ONE_TRY = Patience(retries=0, wait_seconds=0.0, timeout_seconds=5.0)
 FEW_TRIES = Patience(retries=3, wait_seconds=0.0, timeout_seconds=5.0)

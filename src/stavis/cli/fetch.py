@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stavis.data.fetch import PlannedPart
+    from stavis.fetching.fetch import PlannedPart
 
 
 def fetch(
@@ -88,9 +88,9 @@ def fetch(
     A command that was interrupted goes on from there when it is run again; what is there already is not fetched twice.
     The archives are large; --dry-run tells how large.
     """
-    from stavis.data.download import Patience
-    from stavis.data.site import SITE
     from stavis.datasets import fetch as fetching
+    from stavis.fetching.download import Patience
+    from stavis.fetching.site import SITE
 
     patience = Patience(retries=retries, wait_seconds=retry_wait, timeout_seconds=timeout)
     names = parts or []

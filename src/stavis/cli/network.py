@@ -98,9 +98,9 @@ def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -
     Raises:
         StavisError: They cannot be had, or `weights` is no such name.
     """
-    from stavis.data.fetch import fetch
     from stavis.datasets import site
     from stavis.errors import StavisError
+    from stavis.fetching.fetch import fetch
 
     path = _published_path(weights, modality, data_folder())
     if path is None:

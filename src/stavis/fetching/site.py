@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stavis.data.archive import ArchiveError
 from stavis.datasets.layout import DATABASES, SPLITS, Layout
 from stavis.errors import StavisError
+from stavis.fetching.archive import ArchiveError
 
 SITE = "http://cvsp.cs.ntua.gr/research/stavis"
 """Where the authors of STAViS publish data and weights, as their `fetch_data.sh` has it."""

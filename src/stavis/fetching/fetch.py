@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 import filelock
 from rich.filesize import decimal
 
-from stavis.data.archive import ArchiveError, hash_file, refuse_links_out, unpack
-from stavis.data.download import (
+from stavis.errors import StavisError
+from stavis.fetching.archive import ArchiveError, hash_file, refuse_links_out, unpack
+from stavis.fetching.download import (
     DEFAULT_PATIENCE,
     DownloadError,
     Patience,
@@ -30,8 +31,7 @@ from stavis.data.download import (
     remote_size,
     remove_download,
 )
-from stavis.data.site import SITE, Part, count_items, find_root, select_parts
-from stavis.errors import StavisError
+from stavis.fetching.site import SITE, Part, count_items, find_root, select_parts
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import BYTES, console, track
 
