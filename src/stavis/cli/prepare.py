@@ -10,7 +10,7 @@ import typer
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
-    from stavis.data.prepare import Outcome
+    from stavis.preparation.options import Outcome
 
 GAZE = "Gaze: how its files are read"
 SCREEN = "Screen: where the video stood while gaze was recorded"
@@ -283,13 +283,13 @@ def prepare(
 
     Example: stavis prepare talk.mp4 --gaze talk.csv --sigma-pixels 40 -o data -d mine --preview
     """
-    from stavis.data.folds import FoldChoice, choose_folds, listed_videos, write_folds
-    from stavis.data.manifest import find_sources
-    from stavis.data.prepare import PrepareOptions
-    from stavis.data.prepare import prepare as prepare_videos
-    from stavis.data.records import finished_videos, unfinished_videos
     from stavis.datasets.layout import Layout
     from stavis.gaze import GazeOptions
+    from stavis.preparation.folds import FoldChoice, choose_folds, listed_videos, write_folds
+    from stavis.preparation.manifest import find_sources
+    from stavis.preparation.options import PrepareOptions
+    from stavis.preparation.prepare import prepare as prepare_videos
+    from stavis.preparation.records import finished_videos, unfinished_videos
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", database):
         raise StavisError(f"--database {database!r}: letters, digits, '.', '_' and '-' are allowed")

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps
-from stavis.data.records import OBSERVERS_NAME, read_record
 from stavis.data.synthetic import read_truth
 from stavis.data.synthetic.databases import truth_path
 from stavis.datasets.fold_lists import read_fold_list
@@ -22,6 +21,7 @@ from stavis.evaluation.ground_truth import Negatives
 from stavis.gaze.observers import Observers, read_observers
 from stavis.metrics import Protocol
 from stavis.metrics.frame import FrameScores, Pixels, score_frame
+from stavis.preparation.records import OBSERVERS_NAME, read_record
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
 

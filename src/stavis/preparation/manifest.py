@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stavis.data.prepare import PrepareOptions, Source, video_stem
 from stavis.errors import StavisError
 from stavis.gaze import FORMATS, holds_several_videos
 from stavis.media.inputs import find_videos
+from stavis.preparation.options import PrepareOptions, Source, video_stem
 
 COLUMNS = ("video", "name", "gaze", "gaze_format", "clip")
 """Of a manifest: the video's path, its name in the data folder, its gaze (several divided by `;`), how to read it."""

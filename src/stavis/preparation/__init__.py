@@ -1,0 +1,1 @@
+"""Own videos and gaze brought into the published layout."""

@@ -1,0 +1,84 @@
+"""Frames and audio of a prepared video."""
+
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis.clips.preprocess import SAMPLE_RATE
+from stavis.datasets.layout import Layout
+from stavis.media import AudioReader, VideoInfo, read_frames, write_wave
+from stavis.preparation.options import Source
+from stavis.runtime.workers import Advance
+
+
+def choose_frames(
+    times: npt.NDArray[np.float64], announced_rate: Fraction, wanted_rate: float | None
+) -> tuple[Fraction, npt.NDArray[np.int64] | None]:
+    """Which frames are written at which constant rate.
+
+    Frames that stand at constant intervals, each less than half an interval off, are all kept. Otherwise (a variable
+    rate, or another rate is wanted) frame j of the result is the one on display in the middle of its interval.
+
+    Args:
+        times: (N,) when each frame appears, in seconds from the first, not falling.
+        announced_rate: Frames per second as the file says.
+        wanted_rate: Frames per second to have, None for those that are there.
+
+    Returns:
+        The rate, and (M,) the index of the frame to show in each interval; None if all are shown once.
+    """
+    num = len(times)
+    if wanted_rate is None:
+        measured = (
+            [Fraction((num - 1) / times[-1]).limit_denominator(100_000)] if num > 1 and times[-1] > 0 else []
+        )
+        for rate in (announced_rate, *measured):
+            if np.abs(times * float(rate) - np.arange(num)).max() < 0.5:
+                return rate, None
+    rate = announced_rate if wanted_rate is None else Fraction(wanted_rate).limit_denominator(100_000)
+    end_seconds = times[-1] + 1 / float(announced_rate)
+    middles = (np.arange(max(1, round(end_seconds * float(rate)))) + 0.5) / float(rate)
+    shown = np.maximum(np.searchsorted(times, middles, side="right") - 1, 0)
+    return rate, (None if np.array_equal(shown, np.arange(num)) else shown)
+
+
+def write_frames(
+    staged: Layout,
+    database: str,
+    source: Source,
+    info: VideoInfo,
+    folder_rate: float | None,
+    advance: Advance,
+) -> npt.NDArray[np.float64]:
+    folder = staged.frames_folder(database, source.name)
+    folder.mkdir(parents=True)
+    times = []
+    for frame in read_frames(source.video, frame_rate=folder_rate):
+        # 4:4:4: colour edges keep their place, as the network sees them smaller.
+        Image.fromarray(frame.image).save(
+            staged.frame(database, source.name, frame.index), quality=source.options.quality, subsampling=0
+        )
+        times.append(frame.time_seconds)
+        advance(1)
+    return np.array(times)
+
+
+def select_frames(staged: Layout, database: str, name: str, shown: npt.NDArray[np.int64]) -> None:
+    """Makes the written frames into those that `shown` lists."""
+    folder = staged.frames_folder(database, name)
+    decoded = folder.with_name(f"{name}.decoded")
+    folder.rename(decoded)
+    folder.mkdir()
+    for frame, source in enumerate(shown.tolist()):
+        target = staged.frame(database, name, frame)
+        shutil.copyfile(decoded / staged.frame(database, name, source).name, target)
+    shutil.rmtree(decoded)
+
+
+def write_sound(staged: Layout, database: str, source: Source, num_samples: int) -> bool:
+    with AudioReader(source.video, stream=source.options.audio_stream, sample_rate=SAMPLE_RATE) as reader:
+        write_wave(staged.wave(database, source.name), reader.read(0, num_samples), SAMPLE_RATE)
+        return reader.has_sound
