@@ -17,11 +17,11 @@ from stavis.cli.network import DEFAULT
 from stavis.cli.predict import predict
 from stavis.cli.prepare import prepare
 from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
-from stavis.data.synthetic import PRESETS
 from stavis.evaluation.compare import compare, read_evaluation
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import default_jobs
+from stavis.synthetic import PRESETS
 from synthetic_experiment import format_difference
 
 SOUNDS = (SoundChoice.NORMAL, SoundChoice.SILENT)

@@ -30,15 +30,15 @@ import numpy.typing as npt
 from stavis.cli.evaluate import evaluate
 from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
 from stavis.cli.train import train
-from stavis.data.synthetic import PRESETS, Settings, read_truth, write_databases
-from stavis.data.synthetic.databases import truth_path
-from stavis.data.synthetic.oracle import fresh_observers, oracle_density
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.evaluation.compare import Comparison, Difference, compare, read_evaluation
 from stavis.evaluation.tables import markdown_line
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import Advance, default_jobs, run_parallel
+from stavis.synthetic import PRESETS, Settings, read_truth, write_databases
+from stavis.synthetic.databases import truth_path
+from stavis.synthetic.oracle import fresh_observers, oracle_density
 from stavis.training.runlog import draw_curves
 from synthetic_soundnet import train_soundnet
 

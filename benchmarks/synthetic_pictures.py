@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw
 
-from stavis.data.synthetic import DRIVES, PRESETS, Truth
-from stavis.data.synthetic.generator import ClipMaker, ClipSettings
-from stavis.data.synthetic.oracle import oracle_density
-from stavis.data.synthetic.sound import SAMPLE_RATE
 from stavis.maps import density_from_fixations, to_8bit
 from stavis.runtime.files import atomic_path
+from stavis.synthetic import DRIVES, PRESETS, Truth
+from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic.oracle import oracle_density
+from stavis.synthetic.sound import SAMPLE_RATE
 
 SEED = 2020
 SIZE = (320, 240)

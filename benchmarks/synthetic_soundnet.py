@@ -20,14 +20,14 @@ from torch import nn
 
 from stavis.clips import clip_samples
 from stavis.clips.preprocess import Preprocessing, audio_excerpt
-from stavis.data.synthetic import read_truth
-from stavis.data.synthetic.databases import truth_path
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout, Subset
 from stavis.media import read_wave
 from stavis.model.soundnet import NUM_FEATURES, SoundNet
 from stavis.runtime.files import atomic_path
 from stavis.runtime.progress import track
+from stavis.synthetic import read_truth
+from stavis.synthetic.databases import truth_path
 
 SOUNDS = ("none", "speech", "blows", "notes", "noise")
 BATCH_SIZE = 32

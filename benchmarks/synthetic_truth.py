@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stavis.data.synthetic import DRIVES, PRESETS, ROUTES, Settings, Truth, write_databases
-from stavis.data.synthetic.generator import ClipMaker, ClipSettings
-from stavis.data.synthetic.oracle import drive_densities, fresh_observers, oracle_density, settled_frames
 from stavis.maps import density_from_fixations
 from stavis.metrics import nss
+from stavis.synthetic import DRIVES, PRESETS, ROUTES, Settings, Truth, write_databases
+from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic.oracle import drive_densities, fresh_observers, oracle_density, settled_frames
 
 NUM_FRESH = 200  # observers that make the ceiling
 FRAME_STEP = 5  # every so many frames are scored

@@ -18,9 +18,9 @@ from commands import run_command
 from datasets import write_data_set
 from stavis import weights
 from stavis.clips.preprocess import Preprocessing
-from stavis.data.synthetic import render_clip
 from stavis.datasets import site
 from stavis.errors import StavisError
+from stavis.synthetic import render_clip
 from stavis.weights import load_model, load_model_with_report, save_model
 
 SMALL = Preprocessing(input_size=(64, 64))

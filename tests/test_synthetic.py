@@ -14,7 +14,14 @@ from typer.testing import CliRunner
 
 from stavis.cli import app
 from stavis.clips import CLIP_LENGTH
-from stavis.data.synthetic import (
+from stavis.datasets.fold_lists import read_fold_list
+from stavis.datasets.layout import DATABASES, Layout
+from stavis.errors import StavisError
+from stavis.gaze.observers import read_observers
+from stavis.maps import read_density_map, read_fixation_map
+from stavis.media import AudioReader, read_frames, read_wave
+from stavis.metrics import nss
+from stavis.synthetic import (
     DRIVES,
     PRESETS,
     ROUTES,
@@ -26,27 +33,20 @@ from stavis.data.synthetic import (
     render_clip,
     write_databases,
 )
-from stavis.data.synthetic.databases import truth_path
-from stavis.data.synthetic.generator import ClipMaker, ClipSettings
-from stavis.data.synthetic.observers import Eyes
-from stavis.data.synthetic.oracle import (
+from stavis.synthetic.databases import truth_path
+from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic.observers import Eyes
+from stavis.synthetic.oracle import (
     SETTLED_SECONDS,
     drive_densities,
     fresh_observers,
     oracle_density,
     settled_frames,
 )
-from stavis.data.synthetic.performance import SOUND_OF_KIND, SOUNDS, draw_performance
-from stavis.data.synthetic.randomness import generator
-from stavis.data.synthetic.script import write_script
-from stavis.data.synthetic.sound import SAMPLE_RATE, render_music, render_performance, render_soundtrack
-from stavis.datasets.fold_lists import read_fold_list
-from stavis.datasets.layout import DATABASES, Layout
-from stavis.errors import StavisError
-from stavis.gaze.observers import read_observers
-from stavis.maps import read_density_map, read_fixation_map
-from stavis.media import AudioReader, read_frames, read_wave
-from stavis.metrics import nss
+from stavis.synthetic.performance import SOUND_OF_KIND, SOUNDS, draw_performance
+from stavis.synthetic.randomness import generator
+from stavis.synthetic.script import write_script
+from stavis.synthetic.sound import SAMPLE_RATE, render_music, render_performance, render_soundtrack
 
 SMALL = Settings(seconds=0.64, size=(64, 48), frame_rate=12.5, num_observers=5, seed=7)
 NUM_FRAMES = 8

@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import media
-from stavis.data.synthetic import Truth
-from stavis.data.synthetic.oracle import oracle_density, settled_frames
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.gaze.observers import Observers
@@ -18,6 +16,8 @@ from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_sm
 from stavis.metrics.frame import FrameScores, pixels_of, score_frame
 from stavis.outputs import PUBLISHED_SIZE
 from stavis.runtime.files import atomic_path
+from stavis.synthetic import Truth
+from stavis.synthetic.oracle import oracle_density, settled_frames
 
 FIRST_FRAME = 8  # the first that has a whole clip of frames around it
 SCORED_EVERY = 8  # frames

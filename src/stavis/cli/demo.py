@@ -9,7 +9,7 @@ from stavis.cli.network import WEIGHTS_HELP
 
 if TYPE_CHECKING:
     from stavis.cli.network import LoadedNetwork
-    from stavis.data.synthetic import Truth
+    from stavis.synthetic import Truth
 
 CLIP_SEED = 11
 CLIP_PRESET = "sound-decides"
@@ -64,7 +64,7 @@ def demo(
 
 def _make_clip(clip: Path, quiet: bool) -> "Truth":
     """The clip's truth; it is generated if it is not there."""
-    from stavis.data.synthetic import read_truth, render_clip
+    from stavis.synthetic import read_truth, render_clip
 
     path = clip.with_name("truth")
     wanted = (CLIP_SEED, CLIP_PRESET, *CLIP_SIZE)

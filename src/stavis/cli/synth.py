@@ -68,9 +68,9 @@ def synth(
     Who sounds when and where everything is gets saved in DIR/truth. Run again, it makes what is missing. See
     docs/synthetic.md.
     """
-    from stavis.data.synthetic import Settings, write_databases
     from stavis.datasets.layout import DATABASES
     from stavis.runtime.workers import default_jobs
+    from stavis.synthetic import Settings, write_databases
 
     names = list(DATABASES) if database == "all" else [name.strip() for name in database.split(",")]
     settings = Settings(

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps
-from stavis.data.synthetic import read_truth
-from stavis.data.synthetic.databases import truth_path
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.errors import StavisError
@@ -24,6 +22,8 @@ from stavis.metrics.frame import FrameScores, Pixels, score_frame
 from stavis.preparation.records import OBSERVERS_NAME, read_record
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
+from stavis.synthetic import read_truth
+from stavis.synthetic.databases import truth_path
 
 Float64Map = maps.Float64Map
 Baseline = Literal["center", "uniform", "train-mean", "inter-observer"]

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stavis.data.synthetic.generator import ClipMaker, ClipSettings, check_settings
-from stavis.data.synthetic.presets import Preset, make_preset
-from stavis.data.synthetic.sound import SAMPLE_RATE
-from stavis.data.synthetic.truth import Truth, write_arrays
 from stavis.datasets.fold_lists import format_fold_list
 from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, SPLITS, FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import Advance, run_parallel
+from stavis.synthetic.generator import ClipMaker, ClipSettings, check_settings
+from stavis.synthetic.presets import Preset, make_preset
+from stavis.synthetic.sound import SAMPLE_RATE
+from stavis.synthetic.truth import Truth, write_arrays
 
 FRAME_QUALITY = 90  # of the JPEG pictures
 MAP_QUALITY = 95  # of the JPEG density maps

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from stavis.data.synthetic.observers import EYES, Eyes, Sight, simulate_observers
-from stavis.data.synthetic.presets import DRIVES
-from stavis.data.synthetic.randomness import generator
-from stavis.data.synthetic.truth import Gaze, Truth
+from stavis.synthetic.observers import EYES, Eyes, Sight, simulate_observers
+from stavis.synthetic.presets import DRIVES
+from stavis.synthetic.randomness import generator
+from stavis.synthetic.truth import Gaze, Truth
 
 Array = npt.NDArray[np.float64]
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from stavis.data.synthetic.performance import Performance, event_shape
-from stavis.data.synthetic.randomness import generator
-from stavis.data.synthetic.script import Script
+from stavis.synthetic.performance import Performance, event_shape
+from stavis.synthetic.randomness import generator
+from stavis.synthetic.script import Script
 
 Array = npt.NDArray[np.float64]
 

@@ -7,24 +7,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stavis.data.synthetic.objects import (
-    Actor,
-    Bellows,
-    Body,
-    BouncingBall,
-    Drummer,
-    Fiddle,
-    Machine,
-    Mover,
-    Occluder,
-    Path,
-    Person,
-)
-from stavis.data.synthetic.presets import Preset
-from stavis.data.synthetic.randomness import generator
-from stavis.data.synthetic.script import Role, Shot
-from stavis.data.synthetic.sprites import Affine, Canvas, Sprite, draw_sprite, place
-from stavis.data.synthetic.textures import BACKDROPS, draw_colour, fractal_noise, paint_backdrop, surface
+from stavis.synthetic.actors import Actor, Body, Path
+from stavis.synthetic.machines import Machine
+from stavis.synthetic.movers import Mover, Occluder
+from stavis.synthetic.people import Person
+from stavis.synthetic.players import Bellows, Fiddle
+from stavis.synthetic.presets import Preset
+from stavis.synthetic.randomness import generator
+from stavis.synthetic.script import Role, Shot
+from stavis.synthetic.sprites import Affine, Canvas, Sprite, draw_sprite, place
+from stavis.synthetic.strikers import BouncingBall, Drummer
+from stavis.synthetic.textures import BACKDROPS, draw_colour, fractal_noise, paint_backdrop, surface
 
 Array = npt.NDArray[np.float64]
 

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from stavis.data.synthetic.observers import Sight, simulate_observers
-from stavis.data.synthetic.presets import Preset, make_preset
-from stavis.data.synthetic.randomness import generator
-from stavis.data.synthetic.scene import Stage
-from stavis.data.synthetic.script import write_script
-from stavis.data.synthetic.sound import SAMPLE_RATE, render_soundtrack
-from stavis.data.synthetic.truth import SILENT, Truth
 from stavis.errors import StavisError
+from stavis.synthetic.observers import Sight, simulate_observers
+from stavis.synthetic.presets import Preset, make_preset
+from stavis.synthetic.randomness import generator
+from stavis.synthetic.scene import Stage
+from stavis.synthetic.script import write_script
+from stavis.synthetic.sound import SAMPLE_RATE, render_soundtrack
+from stavis.synthetic.truth import SILENT, Truth
 
 Frame = npt.NDArray[np.uint8]
 Key = tuple[int | str, ...]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stavis.data.synthetic.presets import DRIVES
-from stavis.data.synthetic.truth import Gaze, share_of_drives
+from stavis.synthetic.presets import DRIVES
+from stavis.synthetic.truth import Gaze, share_of_drives
 
 Array = npt.NDArray[np.float64]
 

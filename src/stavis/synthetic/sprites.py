@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from stavis.data.synthetic.textures import Colour, draw_colour, fractal_noise, surface
+from stavis.synthetic.textures import Colour, draw_colour, fractal_noise, surface
 
 Array = npt.NDArray[np.float32]
 

@@ -3,10 +3,10 @@
 docs/synthetic.md describes it.
 """
 
-from stavis.data.synthetic.databases import Settings, write_databases
-from stavis.data.synthetic.generator import render_clip
-from stavis.data.synthetic.presets import DRIVES, PRESETS, ROUTES, Preset, make_preset
-from stavis.data.synthetic.truth import Gaze, Truth, read_truth
+from stavis.synthetic.databases import Settings, write_databases
+from stavis.synthetic.generator import render_clip
+from stavis.synthetic.presets import DRIVES, PRESETS, ROUTES, Preset, make_preset
+from stavis.synthetic.truth import Gaze, Truth, read_truth
 
 __all__ = [
     "DRIVES",

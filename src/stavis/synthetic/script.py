@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stavis.data.synthetic.performance import KINDS, SOUND_OF_KIND, Performance, draw_performance
-from stavis.data.synthetic.presets import ROUTES, Preset
-from stavis.data.synthetic.randomness import generator
+from stavis.synthetic.performance import KINDS, SOUND_OF_KIND, Performance, draw_performance
+from stavis.synthetic.presets import ROUTES, Preset
+from stavis.synthetic.randomness import generator
 
 OFF_SCREEN = -1
 """Stands for the actor of a sound whose source is not in the picture."""

@@ -1,0 +1,133 @@
+"""What moves in a shot: people, strikers, players, machines, silent movers. Each is sprites posed per frame.
+
+A body's own units: about 1 is half its size; y goes down. Poses for all frames come at once as an array; the parts
+of one frame follow from one row of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis.synthetic.performance import Performance
+from stavis.synthetic.sprites import Affine, Sprite, draw_sprite, place
+from stavis.synthetic.textures import Colour
+
+Array = npt.NDArray[np.float64]
+
+BLACK: Colour = np.zeros(3, dtype=np.float32)
+WHITE: Colour = np.full(3, 245, dtype=np.float32)
+
+
+class Part(NamedTuple):
+    sprite: Sprite
+    placement: Affine  # the part's units -> the body's units
+    opacity: float = 1.0
+
+
+class Body(Protocol):
+    """The look of an object.
+
+    Attributes:
+        box: Left, top, right, bottom in the body's units: what counts as the object.
+        focus: (x, y) where gaze lands: a face, the place of the blow.
+        focus_radius: Standard deviation of where it lands.
+    """
+
+    box: tuple[float, float, float, float]
+    focus: tuple[float, float]
+    focus_radius: float
+
+    def poses(self, times: Array, performance: Performance | None) -> Array:
+        """(T, P): the pose at each of `times`, seconds. Without a performance the object is idle."""
+        ...
+
+    def parts(self, pose: Array) -> Iterable[Part]:
+        """What to draw, from back to front."""
+        ...
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where a body is: a start, a drift and a sway in each axis. Units of the picture's height."""
+
+    x: float
+    y: float
+    velocity_x: float = 0.0
+    velocity_y: float = 0.0
+    sway: tuple[tuple[float, float, float, float], ...] = ()  # (amplitude x, amplitude y, Hz, phase)
+
+    def positions(self, times: Array) -> Array:
+        """(T, 2) for (T,) seconds since the shot began."""
+        x = self.x + self.velocity_x * times
+        y = self.y + self.velocity_y * times
+        for amplitude_x, amplitude_y, rate, phase in self.sway:
+            x = x + amplitude_x * np.sin(2 * np.pi * rate * times + phase)
+            y = y + amplitude_y * np.sin(2 * np.pi * rate * 1.3 * times + 2 * phase)
+        return np.stack([x, y], axis=1)
+
+
+@dataclass
+class Actor:
+    """A body on its way.
+
+    Attributes:
+        kind: "person", "striker", "player", "machine" or "mover".
+        body: Its look.
+        path: Its way, from the shot's beginning.
+        scale: Size of one body unit, in picture heights.
+        depth: Actors of larger depth are drawn later, in front.
+        performance: What it does, seen whether or not it is heard; None while idle. Times count from the video's
+            beginning.
+        appeal: How much it is looked at for its own sake.
+    """
+
+    kind: str
+    body: Body
+    path: Path
+    scale: float
+    depth: float
+    performance: Performance | None
+    appeal: float
+
+    def prepare(self, times: Array, start: float) -> None:
+        """Computes poses and positions at `times` (seconds from the video's beginning) of a shot begun at `start`."""
+        self.pose_rows = self.body.poses(times, self.performance)
+        self.position_rows = self.path.positions(times - start)
+
+    def placement(self, row: int) -> Affine:
+        """Body units -> picture heights, in the prepared row."""
+        x, y = self.position_rows[row]
+        return place(float(x), float(y), scale_x=self.scale, scale_y=self.scale)
+
+    def draw(self, frame: Image.Image, camera: Affine, row: int) -> None:
+        """Draws the prepared row. `camera` maps picture heights to frame pixels."""
+        base = camera @ self.placement(row)
+        for part in self.body.parts(self.pose_rows[row]):
+            draw_sprite(frame, part.sprite, base @ part.placement, part.opacity)
+
+    def activity(self, times: Array) -> Array:
+        """How strongly it acts at `times`, 0..1; what is heard of it while it sounds."""
+        return np.zeros(len(times)) if self.performance is None else self.performance.envelope(times)
+
+
+def noise_walk(times: Array, phases: Array, rates: tuple[float, ...] = (0.31, 0.53, 0.87)) -> Array:
+    """A slow smooth movement of unit size: the idle sway of a body."""
+    waves = [np.sin(2 * np.pi * rate * times + phase) for rate, phase in zip(rates, phases, strict=True)]
+    return np.asarray(np.sum(waves, axis=0) / len(rates))
+
+
+def smooth(performance: Performance | None, times: Array, delay: float) -> Array:
+    """The envelope, slowed down: what a nod or a gesture makes of it."""
+    if performance is None:
+        return np.zeros(len(times))
+    taps = np.linspace(0, delay, 5)
+    return np.asarray(np.mean([performance.envelope(times - tap) for tap in taps], axis=0))
+
+
+def ease(phase: Array) -> Array:
+    phase = np.clip(phase, 0, 1)
+    return phase * phase * (3 - 2 * phase)
