@@ -1,0 +1,283 @@
+"""Weights on disk: our folder, the published checkpoints, the published initialisers.
+
+Loading is strict. What a file holds is found from its tensors, every one of them is accounted for in a report, and a
+file that does not fit is an error that names the keys. Nothing in a file is ever executed.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from stavis.clips.preprocess import ResizeFilter
+from stavis.errors import StavisError
+from stavis.model import Modality, ModelConfig, Shortcut, STAViS
+from stavis.model.stavis import INITIAL_LOGIT_BIAS
+from stavis.weights.device import resolve_device
+from stavis.weights.files import (
+    BACKBONE,
+    COUNTER,
+    WEIGHTS_FILE,
+    Kind,
+    Stored,
+    misfit,
+    modality_of_name,
+    plain,
+    read,
+    shapes,
+)
+
+DEFAULT = "default"
+"""The name of the weights that come with the package."""
+
+DEFAULT_FOLDER = Path(__file__).with_name("default_weights")
+
+_log = logging.getLogger("stavis")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every entry of a file and of a network.
+
+    Attributes:
+        source: The file or folder.
+        kind: What it was recognised as.
+        sha256: Of the file (of a folder, of its model.safetensors).
+        modality, depth, shortcut: Of the network that was loaded.
+        epoch: The epoch that a published checkpoint was saved after, if it says.
+        prefix: What stood before every name in the file: "module." in published ones.
+        used: Entries of the network that were taken from the file.
+        dropped: Entries of the file that the network does not have, as named in the file behind the prefix.
+        initialised: Entries of the network that the file does not hold, left as they were: freshly initialised.
+            The counters that old files lack beside BatchNorm's other entries, and nothing reads, are not listed.
+        warnings: What a user should know before predicting with the result.
+        metadata: Of a weights folder: what was saved with it.
+    """
+
+    source: Path
+    kind: Kind
+    sha256: str
+    modality: Modality
+    depth: int
+    shortcut: Shortcut
+    epoch: int | None
+    prefix: str
+    used: tuple[str, ...]
+    dropped: tuple[str, ...]
+    initialised: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One line."""
+        epoch = f", epoch {self.epoch}" if self.epoch is not None else ""
+        return (
+            f"{self.source}: {self.kind}{epoch} -> {self.modality} ResNet-{self.depth} {self.shortcut}: "
+            f"{len(self.used)} entries used, {len(self.dropped)} dropped, {len(self.initialised)} freshly initialised"
+        )
+
+
+def has_default_weights() -> bool:
+    """Whether this installation comes with weights, so that the name "default" stands for some."""
+    return (DEFAULT_FOLDER / WEIGHTS_FILE).is_file()
+
+
+def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.device = "cpu") -> STAViS:
+    """The published network with random weights, the same at every call, in eval mode.
+
+    Raises:
+        StavisError: There is no such device.
+    """
+    target = resolve_device(device)
+    torch.manual_seed(0)
+    return STAViS(ModelConfig(modality=modality)).to(target).eval()
+
+
+def load_model(
+    source: str | os.PathLike[str] = DEFAULT,
+    *,
+    modality: Modality | None = None,
+    device: str | torch.device = "cpu",
+) -> STAViS:
+    """Loads a network, ready to predict, and logs one line about it to the logger "stavis".
+
+    Args:
+        source: A weights folder (`save_model`, `stavis convert`), a published checkpoint (`*_save_60.pth`), or a
+            published initialiser (`resnet-50-kinetics.pth`, `soundnet8.pth`): the rest of the network is then freshly
+            initialised, with a warning. "default": the weights that come with the package, which are not the paper's.
+        modality: "audiovisual" or "visual", for files that hold both. If not given, what the file's name says, else
+            "audiovisual".
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or a torch.device.
+
+    Returns:
+        The network in eval mode, its parameters in float32.
+
+    Raises:
+        StavisError: If there is no such file or device, or the file cannot be read or does not fit.
+    """
+    model, report = load_model_with_report(source, modality=modality, device=device)
+    _log.info("%s", report.summary())
+    for warning in report.warnings:
+        _log.warning("%s", warning)
+    return model
+
+
+def load_model_with_report(
+    source: str | os.PathLike[str],
+    *,
+    modality: Modality | None = None,
+    device: str | torch.device = "cpu",
+    resize_filter: ResizeFilter | None = None,
+) -> tuple[STAViS, LoadReport]:
+    """As `load_model`, and tells what was used and what was not instead of logging it.
+
+    Args:
+        source: As for `load_model`.
+        modality: As for `load_model`.
+        device: As for `load_model`.
+        resize_filter: The filter of the pictures' first resizing while these weights were trained, where the file
+            does not say: "nearest" if with Pillow before version 7, "bicubic" (assumed by default) since.
+    """
+    target = resolve_device(device)
+    stored = read(_locate(source))
+    if stored.config is not None:
+        config = stored.config
+        if modality is not None and modality != config.modality:
+            raise StavisError(
+                f"{source}: these weights are {config.modality}; asked for were {modality} ones"
+            )
+    else:
+        # A SoundNet file knows no depth: it gets the published network around it.
+        config = ModelConfig(
+            modality or modality_of_name(stored.source) or "audiovisual",
+            stored.depth or 50,
+            stored.shortcut or "B",
+        )
+    if resize_filter is not None:
+        preprocessing = dataclasses.replace(config.preprocessing, resize_filter=resize_filter)
+        config = dataclasses.replace(config, preprocessing=preprocessing)
+
+    if stored.is_initialiser:
+        model = STAViS(config)
+    else:
+        # Every parameter comes from the file, so none is drawn first.
+        with torch.device("meta"):
+            model = STAViS(config)
+    report = _fill(model, stored, partly=stored.is_initialiser)
+    report = dataclasses.replace(report, warnings=tuple(_warnings(report, model)))
+    return model.to(target).eval(), report
+
+
+def initialise(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
+    """Gives a network for training the weights that a file has for it; the others stay as they are.
+
+    So stage 1 of the published training starts from `resnet-50-kinetics.pth`, and stage 2 from stage 1's weights and
+    then `soundnet8.pth`.
+
+    Args:
+        model: Changed in place, whatever its device and dtype.
+        source: Anything that `load_model` takes, of either modality. A network's weights bring everything that the
+            two have in common.
+
+    Returns:
+        What was used, what was dropped, and which of the network's entries the file does not hold.
+
+    Raises:
+        StavisError: If the file cannot be read, does not hold all of the part that it is recognised as, is of another
+            depth or shortcut, or has nothing for this network.
+    """
+    return _fill(model, read(_locate(source)), partly=True)
+
+
+def _locate(source: str | os.PathLike[str]) -> Path:
+    """The path that a source stands for."""
+    if source != DEFAULT:
+        return Path(source)
+    if not has_default_weights():
+        raise StavisError(
+            "this installation of stavis comes without default weights; name some: a weights folder or a published "
+            ".pth file"
+        )
+    return DEFAULT_FOLDER
+
+
+# Filling a network -------------------------------------------------------------------------------------------------
+
+
+def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
+    """Moves what fits from a file into a network, and errs unless all does that must."""
+    config, source = model.config, stored.source
+    if (stored.depth or config.depth, stored.shortcut or config.shortcut) != (config.depth, config.shortcut):
+        raise StavisError(
+            f"{source}: weights of a ResNet-{stored.depth} {stored.shortcut}; "
+            f"the network is a ResNet-{config.depth} {config.shortcut}"
+        )
+    wanted = model.state_dict()
+    # BatchNorm's counters came with PyTorch 0.4.1; older files, the Kinetics ones among them, have none.
+    counters = (
+        {name for name in wanted if name.endswith(COUNTER)} if stored.kind != "weights folder" else set()
+    )
+    used = {name: value for name, value in stored.tensors.items() if name in wanted}
+
+    match stored.kind:
+        case "Kinetics initialiser":
+            part = {name for name in wanted if name.startswith(BACKBONE)}
+        case "SoundNet initialiser":
+            part = {name for name in wanted if name.startswith("soundnet8.")}
+        case _ if partly:
+            shapes = (shapes(modality, config.depth, config.shortcut) for modality in get_args(Modality))
+            part = set.intersection(*(set(one) for one in shapes))
+        case _:
+            part = set(wanted)
+    if not part:
+        raise StavisError(f"{source}: a {stored.kind}, of which a {config.modality} network has nothing")
+    if missing := part - used.keys() - counters:
+        raise misfit(source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing)
+    for name, value in used.items():
+        if value.shape != wanted[name].shape:
+            expected = tuple(wanted[name].shape)
+            raise StavisError(f"{source}: {name} has shape {tuple(value.shape)}; the network's is {expected}")
+        if not all(math.isfinite(extreme.item()) for extreme in value.aminmax()):
+            raise StavisError(f"{source}: {name} holds values that are not finite; the weights are damaged")
+
+    values = {name: plain(value) for name, value in used.items()}
+    if not partly:
+        values |= {name: torch.tensor(0) for name in counters - values.keys()}
+    model.load_state_dict(values, strict=not partly, assign=not partly)
+
+    left = tuple(name for name in wanted if name not in used and name not in (part & counters))
+    return LoadReport(
+        source=source,
+        kind=stored.kind,
+        sha256=stored.sha256,
+        modality=config.modality,
+        depth=config.depth,
+        shortcut=config.shortcut,
+        epoch=stored.epoch,
+        prefix=stored.prefix,
+        used=tuple(name for name in wanted if name in used),
+        dropped=(*(name for name in stored.tensors if name not in wanted), *stored.dropped),
+        initialised=left,
+        metadata=stored.metadata,
+    )
+
+
+def _warnings(report: LoadReport, model: STAViS) -> Iterator[str]:
+    if report.initialised:
+        yield (
+            f"{report.source} holds a {report.kind} alone: {len(report.initialised)} of the network's "
+            f"{len(model.state_dict())} entries are freshly initialised, so it must be trained before it predicts "
+            "anything"
+        )
+    read_out_bias = model.get_parameter("fuseav.bias" if report.modality == "audiovisual" else "fuse.bias")
+    if report.kind == "published checkpoint" and read_out_bias.item() == INITIAL_LOGIT_BIAS:
+        yield (
+            f"{report.source}: the {report.modality} read-out still has its initial bias, as in the checkpoint of a "
+            "network that was trained with the other modality only"
+        )
