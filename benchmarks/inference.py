@@ -29,8 +29,9 @@ from stavis.bench import count_work, matrix_rate, moving_pictures, time_network
 from stavis.clips import clip_samples, reference_windows
 from stavis.clips.preprocess import audio_excerpt, make_clip, resize_frame
 from stavis.engine import EngineFactory
-from stavis.outputs import PublishedMaps
-from stavis.predict import PredictOptions, predict_frames
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.predict import predict_frames
 
 FRAME_RATE = 25.0
 

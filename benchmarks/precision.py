@@ -24,7 +24,8 @@ from stavis.cli.network import load_network
 from stavis.engine import Engine, EngineFactory, Example
 from stavis.errors import StavisError
 from stavis.metrics import cc, nss, sim
-from stavis.predict import PredictOptions, predict_frames
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.predict import predict_frames
 
 MODES = {
     "exact": {},

@@ -15,8 +15,8 @@ from PIL import Image
 import stavis
 from stavis import media
 from stavis.clips.preprocess import Preprocessing
-from stavis.outputs import PublishedMaps
-from stavis.predict import FrameSaliency, PredictedFrame
+from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.predict import FrameSaliency, PredictedFrame
 from stavis.weights import save_model
 
 NUM_FRAMES, RATE, SIZE = 12, 10, (96, 64)

@@ -16,7 +16,8 @@ from networks import frames, lively_network
 from stavis import media
 from stavis.clips import Window
 from stavis.engine import Engine, EngineFactory, EngineName, Example, PlainEngine
-from stavis.predict import PredictedFrame, PredictOptions, predict_frames
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.predict import PredictedFrame, predict_frames
 
 TOLERANCE = 1e-4  # of a probability
 LONGEST = 200  # frames

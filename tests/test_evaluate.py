@@ -826,7 +826,7 @@ def test_intervals_hold_what_they_promise() -> None:
 def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_path: Path) -> None:
     """`stavis test` with quirks "reference" on the recorded data set, against the recorded predictions."""
     from stavis.model import ModelConfig
-    from stavis.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
+    from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
     from test_model import recipe_model
 
     data = goldens / "dataset" / "data"

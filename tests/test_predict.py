@@ -19,8 +19,10 @@ from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout
 from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
-from stavis.outputs import PublishedMaps
-from stavis.predict import PredictOptions, predict_frames, prefetch
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.predict import predict_frames
+from stavis.runtime.prefetch import prefetch
 
 RATE = 20
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stavis.maps.overlay import (
-    OverlayStyle,
-    Thumbnail,
-    draw_overlay,
-    draw_timeline,
-    normalise,
-    peak_position,
-    resize_smoothly,
-)
+from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, peak_position, resize_smoothly
+from stavis.prediction.timeline import Thumbnail, draw_timeline
 
 
 def blob(row: int, column: int, size: int = 112) -> np.ndarray:

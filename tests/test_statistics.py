@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from stavis.statistics import FrameStatistics, measure
+from stavis.prediction.frame_statistics import FrameStatistics, measure
 
 
 def of(saliency: np.ndarray, size: tuple[int, int] = (200, 100)) -> FrameStatistics:

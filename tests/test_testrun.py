@@ -18,7 +18,7 @@ from stavis import media
 from stavis.clips.preprocess import Preprocessing
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.testrun import RunSettings, _write_wrong_sound, find_test_videos, run_test
+from stavis.prediction.testrun import RunSettings, _write_wrong_sound, find_test_videos, run_test
 from stavis.weights import save_model
 
 LENGTHS = (20, 12)
@@ -199,7 +199,7 @@ def test_wrong_sounds_are_what_they_say(data: Path, tmp_path: Path) -> None:
 
 def test_reference_quirks(data: Path, weights: Path, tmp_path: Path) -> None:
     """The last video is silent, and maps are named past the last frame."""
-    from stavis.testrun import SplitNetwork
+    from stavis.prediction.testrun import SplitNetwork
 
     model = stavis.load_model(weights / "split1")
     with torch.no_grad():

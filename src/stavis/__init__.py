@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from stavis.model import ModelConfig as ModelConfig
     from stavis.model import Prediction as Prediction
     from stavis.model import STAViS as STAViS
-    from stavis.predict import FrameSaliency as FrameSaliency
-    from stavis.predict import predict_video as predict_video
+    from stavis.prediction.predict import FrameSaliency as FrameSaliency
+    from stavis.prediction.predict import predict_video as predict_video
     from stavis.weights import load_model as load_model
 
 __version__ = "0.1.0"
@@ -18,8 +18,8 @@ _HOMES = {
     "ModelConfig": "stavis.model",
     "Prediction": "stavis.model",
     "STAViS": "stavis.model",
-    "FrameSaliency": "stavis.predict",
-    "predict_video": "stavis.predict",
+    "FrameSaliency": "stavis.prediction.predict",
+    "predict_video": "stavis.prediction.predict",
     "load_model": "stavis.weights",
 }
 _MODULES = ("clips", "maps", "media", "metrics", "model", "predict", "preprocess", "weights")

@@ -378,8 +378,8 @@ def _measure_media(task: _Task) -> MediaSpeed:
     from stavis import media
     from stavis.clips.preprocess import Preprocessing, resize_frame
     from stavis.maps.overlay import OverlayStyle
-    from stavis.outputs import MapFolder, MapFormat, OverlayVideo
-    from stavis.predict import FrameSaliency, PredictedFrame
+    from stavis.prediction.outputs import MapFolder, MapFormat, OverlayVideo
+    from stavis.prediction.predict import FrameSaliency, PredictedFrame
 
     info = media.probe(task.video)
     preprocessing = Preprocessing()
@@ -417,9 +417,9 @@ def _measure_media(task: _Task) -> MediaSpeed:
 
 def _measure_engine(task: _Task, engine: EngineName, precision: Precision) -> EngineSpeed | None:
     """One engine's speed; None if this machine or this installation does not have it."""
-    from stavis.outputs import OUTPUT_KINDS
-    from stavis.predict import PredictOptions
-    from stavis.prediction_folder import FolderSettings, predict_to_folder
+    from stavis.prediction.folder import FolderSettings, predict_to_folder
+    from stavis.prediction.options import PredictOptions
+    from stavis.prediction.outputs import OUTPUT_KINDS
 
     model = _load(task)
     try:

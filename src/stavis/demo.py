@@ -14,7 +14,7 @@ from stavis.gaze.observers import Observers
 from stavis.maps import Array, to_8bit
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
 from stavis.metrics.frame import FrameScores, pixels_of, score_frame
-from stavis.outputs import PUBLISHED_SIZE
+from stavis.prediction.outputs import PUBLISHED_SIZE
 from stavis.runtime.files import atomic_path
 from stavis.synthetic import Truth
 from stavis.synthetic.oracle import oracle_density, settled_frames

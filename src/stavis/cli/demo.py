@@ -83,9 +83,9 @@ def _predict(
 ) -> None:
     from stavis.engine import EngineFactory
     from stavis.maps.overlay import OverlayStyle
-    from stavis.outputs import OUTPUT_KINDS
-    from stavis.predict import PredictOptions
-    from stavis.prediction_folder import FolderSettings, predict_to_folder
+    from stavis.prediction.folder import FolderSettings, predict_to_folder
+    from stavis.prediction.options import PredictOptions
+    from stavis.prediction.outputs import OUTPUT_KINDS
 
     _say(f"Predicting where people look in it, {'without its sound' if silent else 'with its sound'}.", quiet)
     settings = FolderSettings(

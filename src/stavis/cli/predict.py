@@ -11,7 +11,7 @@ from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
 
 if TYPE_CHECKING:
     from stavis.model import Modality
-    from stavis.prediction_folder import FolderResult, FolderSettings
+    from stavis.prediction.folder import FolderResult, FolderSettings
 
 
 class EdgeRule(StrEnum):
@@ -207,9 +207,9 @@ def predict(
     from stavis.errors import StavisError
     from stavis.maps.overlay import OverlayStyle
     from stavis.media.inputs import find_videos, name_folders
-    from stavis.outputs import MapFormat, parse_output_kinds
-    from stavis.predict import PredictOptions
-    from stavis.prediction_folder import FolderSettings
+    from stavis.prediction.folder import FolderSettings
+    from stavis.prediction.options import PredictOptions
+    from stavis.prediction.outputs import MapFormat, parse_output_kinds
 
     if map_bits not in (8, 16):
         raise StavisError(f"--map-bits is {map_bits}; allowed: 8, 16")
@@ -320,7 +320,7 @@ class _Worker:
     def run(self, video: Path, folder: Path, quiet: bool) -> "FolderResult | str":
         """One video's result, or in one line why there is none."""
         from stavis.errors import StavisError
-        from stavis.prediction_folder import predict_to_folder
+        from stavis.prediction.folder import predict_to_folder
 
         try:
             return predict_to_folder(

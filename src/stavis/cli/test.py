@@ -87,8 +87,8 @@ def predict_test_videos(
     from functools import lru_cache
 
     from stavis.cli.network import load_network
+    from stavis.prediction.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
     from stavis.runtime.allocator import use_one_arena
-    from stavis.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
 
     use_one_arena()
     names = [name.strip() for text in databases for name in text.split(",")] if databases else None

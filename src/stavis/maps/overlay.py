@@ -1,16 +1,12 @@
 """Pictures to look at: the overlay of a saliency map on its frame, and the timeline of a whole video."""
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from contourpy import contour_generator
 from PIL import Image, ImageDraw, ImageFont
-
-from stavis.runtime.files import atomic_path
 
 COLOUR_MAP = "turbo"
 BAND_HEIGHT = 64  # pixels that are coloured at a time
@@ -184,80 +180,3 @@ def _colour_bar(height: int) -> tuple[Image.Image, Image.Image]:
             x = (bar.width - font.getlength(text)) / 2
             drawing.text((x, y), text, font=font, fill=ink, stroke_width=1, stroke_fill=outline)
     return bar, mask
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small overlay for the timeline.
-
-    Attributes:
-        time_seconds: Where it stands.
-        image: (h, w, 3) uint8 RGB.
-    """
-
-    time_seconds: float
-    image: npt.NDArray[np.uint8]
-
-
-def draw_timeline(
-    path: Path,
-    *,
-    title: str,
-    time_seconds: Sequence[float],
-    audio_level_db: Sequence[float] | None,
-    entropy_bits: Sequence[float],
-    thumbnails: Sequence[Thumbnail],
-) -> None:
-    """Draws a video's timeline as a PNG: overlays along the top, then audio level, then the maps' entropy.
-
-    Args:
-        path: The PNG to write.
-        title: Above everything.
-        time_seconds: (N,) a frame.
-        audio_level_db: (N,) dB of full scale of each frame's sound; None if there is none.
-        entropy_bits: (N,) entropy of each frame's map: low where saliency is concentrated.
-        thumbnails: In the order of time.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-
-    width_inches, plots_height = 14.0, 4.0
-    strip_height, zoom = 0.3, 1.0
-    if thumbnails:
-        # As wide as their share of the strip (92 % of the figure), at most 2.2 inches high, with room for a label.
-        height, width = thumbnails[0].image.shape[:2]
-        zoom = min(0.92 * width_inches * 72 / len(thumbnails) / width, 2.2 * 72 / height)
-        strip_height = zoom * height / 72 + 0.5
-    figure = Figure(figsize=(width_inches, strip_height + plots_height), layout="constrained")
-    FigureCanvasAgg(figure)
-    ratios = (strip_height, plots_height / 2, plots_height / 2)
-    strip, sound, spread = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
-    figure.suptitle(title, parse_math=False)
-    begin, end = time_seconds[0], max(time_seconds[-1], time_seconds[0] + 1e-3)
-    spread.set_xlim(begin, end)
-    strip.set_ylim(0, 1)
-    strip.axis("off")
-    for number, thumbnail in enumerate(thumbnails):
-        x = begin + (end - begin) * (number + 0.5) / len(thumbnails)
-        box = OffsetImage(thumbnail.image, zoom=zoom * 0.97)
-        strip.add_artist(AnnotationBbox(box, (x, 1.0), frameon=False, box_alignment=(0.5, 1.0), pad=0))
-        strip.annotate(f"{thumbnail.time_seconds:.2f} s", (x, 0.0), ha="center", va="bottom", fontsize=8)
-    if audio_level_db is None:
-        sound.text(0.5, 0.5, "no sound", transform=sound.transAxes, ha="center", va="center", color="0.5")
-        sound.set_yticks([])
-    else:
-        sound.fill_between(time_seconds, audio_level_db, -80, color="tab:blue", alpha=0.6, linewidth=0)
-        sound.set_ylim(-80, 0)
-    sound.set_ylabel("audio level\n(dB full scale)")
-    spread.plot(time_seconds, entropy_bits, color="tab:red", linewidth=1.2)
-    middle, reach = (max(entropy_bits) + min(entropy_bits)) / 2, max(entropy_bits) - min(entropy_bits)
-    reach = max(reach, 0.2)  # bits; less is no difference worth a curve
-    spread.set_ylim(middle - 0.55 * reach, middle + 0.55 * reach)
-    spread.ticklabel_format(useOffset=False)
-    spread.set_ylabel("saliency entropy\n(bits)")
-    spread.set_xlabel("time (s)")
-    for axes in (sound, spread):
-        axes.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)

@@ -22,8 +22,9 @@ from stavis.datasets.layout import SPLITS, FoldEntry, Layout, find_files, result
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.outputs import PublishedMaps
-from stavis.predict import PredictOptions, Quirks, predict_frames
+from stavis.prediction.options import PredictOptions, Quirks
+from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.predict import predict_frames
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import track
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 import stavis
 from stavis import media
 from stavis.engine import MakeEngine
 from stavis.errors import StavisError
-from stavis.maps.overlay import OverlayStyle, Thumbnail, draw_overlay, draw_timeline
+from stavis.maps.overlay import OverlayStyle
 from stavis.model import STAViS
-from stavis.outputs import (
+from stavis.prediction.frame_statistics import FrameStatistics, measure
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.outputs import (
     OUTPUT_NAMES,
     MapFolder,
     MapFormat,
@@ -29,14 +29,13 @@ from stavis.outputs import (
     PublishedMaps,
     SaliencyVideo,
 )
-from stavis.predict import PredictedFrame, PredictOptions, expected_frames, predict_frames, prefetch
+from stavis.prediction.predict import PredictedFrame, expected_frames, predict_frames
+from stavis.prediction.sound import describe_sound, find_sound
+from stavis.prediction.timeline import Thumbnails, audio_levels, draw_timeline
+from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
-from stavis.statistics import FrameStatistics, measure
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
-MOST_THUMBNAILS = 8
-THUMBNAIL_HEIGHT = 180  # pixels
-QUIETEST_DB = -80.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def predict_to_folder(
             "width": info.width,
             "height": info.height,
             "frame_rate": float(info.frame_rate),
-            "sound": _describe_sound(info, settings.options),
+            "sound": describe_sound(info, settings.options),
             "seconds": round(seconds, 3),
             "warnings": list(warnings),
         }
@@ -182,7 +181,7 @@ def _write_outputs(
     options = settings.options
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     rows: list[FrameStatistics] = []
-    thumbnails = _Thumbnails()
+    thumbnails = Thumbnails()
     frames = predict_frames(model, video, options, keep_images=True, make_engine=make_engine)
     with ExitStack() as stack:
         outputs = [
@@ -213,7 +212,7 @@ def _write_outputs(
         partial / "timeline.png",
         title=video.name,
         time_seconds=[row.time_seconds for row in rows],
-        audio_level_db=_audio_levels(info, options, [row.time_seconds for row in rows]),
+        audio_level_db=audio_levels(info, options, [row.time_seconds for row in rows]),
         entropy_bits=[row.entropy_bits for row in rows],
         thumbnails=thumbnails.kept,
     )
@@ -230,7 +229,7 @@ def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: 
         return PublishedMaps(path)
     if kind == "video":
         return SaliencyVideo(path, video_size=size, frame_rate=info.frame_rate)
-    sound = _find_sound(info, settings.options)
+    sound = find_sound(info, settings.options)
     return OverlayVideo(
         path,
         video_size=size,
@@ -239,28 +238,6 @@ def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: 
         audio_stream=None if sound is None else sound.stream,
         style=settings.style,
     )
-
-
-class _SoundSource(NamedTuple):
-    path: Path
-    stream: int | None
-
-
-def _find_sound(info: media.VideoInfo, options: PredictOptions) -> _SoundSource | None:
-    """Where the sound comes from that the network hears and the overlay plays; None if there is none."""
-    if options.silent:
-        return None
-    if options.audio_path is not None:
-        return _SoundSource(options.audio_path, None)
-    return None if info.audio is None else _SoundSource(info.path, options.audio_stream)
-
-
-def _describe_sound(info: media.VideoInfo, options: PredictOptions) -> str:
-    if options.silent:
-        return "silenced"
-    if options.audio_path is not None:
-        return str(options.audio_path)
-    return "none" if info.audio is None else "its own"
 
 
 def _measure(frame: PredictedFrame, info: media.VideoInfo) -> FrameStatistics:
@@ -272,56 +249,6 @@ def _measure(frame: PredictedFrame, info: media.VideoInfo) -> FrameStatistics:
         computed=frame.computed,
         size=(info.width, info.height),
     )
-
-
-class _Thumbnails:
-    """Four to eight overlays spread evenly over a video whose length is not known beforehand."""
-
-    def __init__(self) -> None:
-        self.kept: list[Thumbnail] = []
-        self._step = 1
-        self._seen = 0
-
-    def add(self, frame: PredictedFrame) -> None:
-        if self._seen % self._step == 0 and frame.image is not None:
-            if len(self.kept) == MOST_THUMBNAILS:
-                # Every second goes, and from now on half as many come: the spacing stays even.
-                self.kept = self.kept[::2]
-                self._step *= 2
-            if self._seen % self._step == 0:
-                self.kept.append(self._shrink(frame))
-        self._seen += 1
-
-    @staticmethod
-    def _shrink(frame: PredictedFrame) -> Thumbnail:
-        assert frame.image is not None
-        from PIL import Image
-
-        height, width = frame.image.shape[:2]
-        small_height = min(height, THUMBNAIL_HEIGHT)
-        small = Image.fromarray(frame.image).resize(
-            (max(1, round(width * small_height / height)), small_height)
-        )
-        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(colour_bar=False))
-        return Thumbnail(frame.saliency.time_seconds, overlay)
-
-
-def _audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:
-    """The level of each frame's sound in dB of full scale; None without sound."""
-    sound = _find_sound(info, options)
-    if sound is None:
-        return None
-    levels = []
-    with media.AudioReader(sound.path, stream=sound.stream, start_seconds=times[0]) as reader:
-        half = reader.sample_rate / float(info.frame_rate) / 2
-        start = 0
-        for time_seconds in times:
-            centre = (time_seconds - times[0]) * reader.sample_rate
-            start = max(start, int(centre - half))
-            samples = reader.read(start, max(start + 1, int(centre + half)))
-            power = float(np.mean(np.square(samples)))
-            levels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
-    return levels
 
 
 def _overall(rows: Sequence[FrameStatistics]) -> dict[str, Any]:

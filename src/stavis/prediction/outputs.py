@@ -17,7 +17,7 @@ from PIL import Image
 from stavis import media
 from stavis.errors import StavisError
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
-from stavis.predict import PredictedFrame
+from stavis.prediction.predict import PredictedFrame
 
 OutputKind = Literal["maps", "npz", "published", "video", "overlay"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)

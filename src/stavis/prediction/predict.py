@@ -1,34 +1,31 @@
 """A video in, a saliency map for every frame out: streaming, each frame decoded once, bounded memory."""
 
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stavis import media
 from stavis.clips import Edges, Window
-from stavis.clips.preprocess import audio_excerpt, resize_frame
+from stavis.clips.preprocess import resize_frame
 from stavis.clips.schedule import WindowSchedule
-from stavis.engine import EngineFactory, EngineName, Example, MakeEngine, Precision
+from stavis.engine import EngineFactory, Example, MakeEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
-
-Quirks = Literal["fixed", "reference"]
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.sound import Sound
+from stavis.runtime.prefetch import prefetch
 
 # Windows at once. On a CPU two take longer than one and one; GPUs have cores enough for several.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 8
 DECODED_AHEAD = 1  # frames decoded before they are asked for, so that decoding and the network overlap
 NUM_EXAMPLES = 8  # windows that an engine which fits itself to the video gets to see beforehand
-
-T = TypeVar("T")
 
 
 class FrameSaliency(NamedTuple):
@@ -57,52 +54,6 @@ class PredictedFrame(NamedTuple):
     saliency: FrameSaliency
     image: npt.NDArray[np.uint8] | None
     computed: bool
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How a video is predicted.
-
-    Attributes:
-        stride: Compute every `stride`-th frame; the maps between are linear in between.
-        edges: "repeat": every frame gets a map, the first and last frames being repeated around the ends. "reference":
-            the first 8 frames get none, and clips that run over the end are looped, as published.
-        quirks: "reference" does everything as the published test run: edges, sound at the file's own rate, and the
-            maps whose target lies behind the last frame.
-        batch_size: Windows that go through the network at once; None for 1 on a CPU, which is fastest there, and 8 on a
-            GPU. As many pictures more are held in memory.
-        engine: What runs the network: see `stavis.engine.EngineFactory`. All give the same maps to 1e-4.
-        precision: "float32"; or an approximation, faster where the processor has instructions for it: "bf16", "int8",
-            on GPUs "bf16", "fp16". See `stavis.engine.EngineFactory`.
-        frame_rate: Frames per second, for image folders.
-        audio_path: A file whose sound is used instead of the input's own.
-        audio_stream: Which of the input's sound streams, from 0; its default one if None.
-        silent: Predict as if there were no sound.
-        start_seconds: Where to begin; from the beginning if None.
-        end_seconds: Where to end; at the end if None.
-    """
-
-    stride: int = 1
-    edges: Edges = "repeat"
-    quirks: Quirks = "fixed"
-    batch_size: int | None = None
-    engine: EngineName = "auto"
-    precision: Precision = "float32"
-    frame_rate: float | None = None
-    audio_path: Path | None = None
-    audio_stream: int | None = None
-    silent: bool = False
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("stride", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more")
-        for name, allowed in (("edges", ("repeat", "reference")), ("quirks", ("fixed", "reference"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
 
 
 def predict_video(
@@ -161,7 +112,7 @@ def predict_frames(
         start_seconds=options.start_seconds,
         end_seconds=options.end_seconds,
     )
-    sound = _Sound(model, info, options)
+    sound = Sound(model, info, options)
     num_expected = expected_frames(info, options)
     num_windows = None if num_expected is None else -(-num_expected // options.stride)
     make_engine = make_engine or EngineFactory(model, options.engine, options.precision)
@@ -226,7 +177,7 @@ def _find_examples(
     length = max(0.0, min(ends) - begin) if ends else 0.0
     starts = dict.fromkeys(begin + length * number / NUM_EXAMPLES for number in range(NUM_EXAMPLES))
     examples = []
-    with _Sound(model, info, options) as sound:
+    with Sound(model, info, options) as sound:
         for start in starts:
             frames = media.read_frames(
                 path, frame_rate=options.frame_rate, start_seconds=start, end_seconds=options.end_seconds
@@ -299,104 +250,3 @@ class _Interpolation:
                 yield between, (1 - weight) * earlier + weight * saliency, False
         self._previous = (index, saliency)
         yield index, saliency, True
-
-
-class _Sound:
-    """The audio excerpts of windows, None for a visual network, zeros where there is no sound."""
-
-    def __init__(self, model: STAViS, info: media.VideoInfo, options: PredictOptions) -> None:
-        self.preprocessing = model.config.preprocessing
-        self.frame_rate = float(info.frame_rate)
-        self.wanted = model.config.modality == "audiovisual"
-        self.begin_seconds = options.start_seconds or 0.0
-        self._reader: media.AudioReader | None = None
-        self._earliest = 0
-        source = options.audio_path or info.path
-        has_sound = options.audio_path is not None or info.audio is not None
-        if self.wanted and has_sound and not options.silent:
-            native = options.quirks == "reference"
-            self._reader = media.AudioReader(
-                source,
-                stream=None if options.audio_path else options.audio_stream,
-                sample_rate=None if native else self.preprocessing.sample_rate,
-                start_seconds=self.begin_seconds,
-            )
-
-    def __enter__(self) -> "_Sound":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._reader is not None:
-            self._reader.close()
-
-    def excerpts(
-        self, windows: Sequence[Window], time_seconds: Callable[[int], float]
-    ) -> npt.NDArray[np.float32] | None:
-        """(B, S) excerpts in -256..256 of B windows in the order of time; None for a visual network."""
-        if not self.wanted:
-            return None
-        if self._reader is None:
-            return np.zeros((len(windows), self.preprocessing.num_audio_samples), dtype=np.float32)
-        return np.stack([self._excerpt(w, time_seconds, self._reader) for w in windows])
-
-    def _excerpt(
-        self, window: Window, time_seconds: Callable[[int], float], reader: media.AudioReader
-    ) -> npt.NDArray[np.float32]:
-        # A frame owns the samples within half a frame of its time (`clips.frame_samples`). Times, not frame numbers,
-        # are counted here, so that a variable frame rate keeps sound and picture together.
-        rate = reader.sample_rate
-        half = rate / self.frame_rate / 2
-        first, last = (time_seconds(window.frames[i]) - self.begin_seconds for i in (0, -1))
-        start = int(max(0.0, first * rate - half))
-        stop = int(last * rate + half) + 1
-        if reader.num_samples is not None:
-            stop = min(stop, reader.num_samples)
-        # Slow videos: the buffer holds the middle of the window's sound, so no more than that is read.
-        surplus = max(0, stop - start - self.preprocessing.num_audio_samples)
-        start, stop = start + surplus // 2, stop - (surplus - surplus // 2)
-        self._earliest = start = max(start, self._earliest)
-        return audio_excerpt(reader.read(start, max(start, stop)), self.preprocessing)
-
-
-_END = object()
-
-
-def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Yields `items`, up to `depth` of them made in advance by a thread. Errors come out where they belong."""
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((_END, None))
-        except BaseException as error:  # handed to the consumer, which raises it
-            put((_END, error))
-        finally:
-            if isinstance(items, Generator):
-                items.close()
-
-    worker = threading.Thread(target=work, name="stavis-prefetch", daemon=True)
-    worker.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is _END:
-                return
-            yield item
-    finally:
-        stop.set()
-        worker.join()

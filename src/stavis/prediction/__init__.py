@@ -1,0 +1,1 @@
+"""Prediction: from videos to saliency maps, files and folders of results."""

@@ -1,0 +1,148 @@
+"""Timeline of a prediction: audio level, entropy and small overlays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis import media
+from stavis.maps.overlay import OverlayStyle, draw_overlay
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.predict import PredictedFrame
+from stavis.prediction.sound import find_sound
+from stavis.prediction.timeline import Thumbnail, draw_timeline
+from stavis.runtime.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small overlay for the timeline.
+
+    Attributes:
+        time_seconds: Where it stands.
+        image: (h, w, 3) uint8 RGB.
+    """
+
+    time_seconds: float
+    image: npt.NDArray[np.uint8]
+
+
+def draw_timeline(
+    path: Path,
+    *,
+    title: str,
+    time_seconds: Sequence[float],
+    audio_level_db: Sequence[float] | None,
+    entropy_bits: Sequence[float],
+    thumbnails: Sequence[Thumbnail],
+) -> None:
+    """Draws a video's timeline as a PNG: overlays along the top, then audio level, then the maps' entropy.
+
+    Args:
+        path: The PNG to write.
+        title: Above everything.
+        time_seconds: (N,) a frame.
+        audio_level_db: (N,) dB of full scale of each frame's sound; None if there is none.
+        entropy_bits: (N,) entropy of each frame's map: low where saliency is concentrated.
+        thumbnails: In the order of time.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    width_inches, plots_height = 14.0, 4.0
+    strip_height, zoom = 0.3, 1.0
+    if thumbnails:
+        # As wide as their share of the strip (92 % of the figure), at most 2.2 inches high, with room for a label.
+        height, width = thumbnails[0].image.shape[:2]
+        zoom = min(0.92 * width_inches * 72 / len(thumbnails) / width, 2.2 * 72 / height)
+        strip_height = zoom * height / 72 + 0.5
+    figure = Figure(figsize=(width_inches, strip_height + plots_height), layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = (strip_height, plots_height / 2, plots_height / 2)
+    strip, sound, spread = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
+    figure.suptitle(title, parse_math=False)
+    begin, end = time_seconds[0], max(time_seconds[-1], time_seconds[0] + 1e-3)
+    spread.set_xlim(begin, end)
+    strip.set_ylim(0, 1)
+    strip.axis("off")
+    for number, thumbnail in enumerate(thumbnails):
+        x = begin + (end - begin) * (number + 0.5) / len(thumbnails)
+        box = OffsetImage(thumbnail.image, zoom=zoom * 0.97)
+        strip.add_artist(AnnotationBbox(box, (x, 1.0), frameon=False, box_alignment=(0.5, 1.0), pad=0))
+        strip.annotate(f"{thumbnail.time_seconds:.2f} s", (x, 0.0), ha="center", va="bottom", fontsize=8)
+    if audio_level_db is None:
+        sound.text(0.5, 0.5, "no sound", transform=sound.transAxes, ha="center", va="center", color="0.5")
+        sound.set_yticks([])
+    else:
+        sound.fill_between(time_seconds, audio_level_db, -80, color="tab:blue", alpha=0.6, linewidth=0)
+        sound.set_ylim(-80, 0)
+    sound.set_ylabel("audio level\n(dB full scale)")
+    spread.plot(time_seconds, entropy_bits, color="tab:red", linewidth=1.2)
+    middle, reach = (max(entropy_bits) + min(entropy_bits)) / 2, max(entropy_bits) - min(entropy_bits)
+    reach = max(reach, 0.2)  # bits; less is no difference worth a curve
+    spread.set_ylim(middle - 0.55 * reach, middle + 0.55 * reach)
+    spread.ticklabel_format(useOffset=False)
+    spread.set_ylabel("saliency entropy\n(bits)")
+    spread.set_xlabel("time (s)")
+    for axes in (sound, spread):
+        axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+MOST_THUMBNAILS = 8
+THUMBNAIL_HEIGHT = 180  # pixels
+QUIETEST_DB = -80.0
+
+
+class Thumbnails:
+    """Four to eight overlays spread evenly over a video whose length is not known beforehand."""
+
+    def __init__(self) -> None:
+        self.kept: list[Thumbnail] = []
+        self._step = 1
+        self._seen = 0
+
+    def add(self, frame: PredictedFrame) -> None:
+        if self._seen % self._step == 0 and frame.image is not None:
+            if len(self.kept) == MOST_THUMBNAILS:
+                # Every second goes, and from now on half as many come: the spacing stays even.
+                self.kept = self.kept[::2]
+                self._step *= 2
+            if self._seen % self._step == 0:
+                self.kept.append(self._shrink(frame))
+        self._seen += 1
+
+    @staticmethod
+    def _shrink(frame: PredictedFrame) -> Thumbnail:
+        assert frame.image is not None
+        from PIL import Image
+
+        height, width = frame.image.shape[:2]
+        small_height = min(height, THUMBNAIL_HEIGHT)
+        small = Image.fromarray(frame.image).resize(
+            (max(1, round(width * small_height / height)), small_height)
+        )
+        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(colour_bar=False))
+        return Thumbnail(frame.saliency.time_seconds, overlay)
+
+
+def audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:
+    """The level of each frame's sound in dB of full scale; None without sound."""
+    sound = find_sound(info, options)
+    if sound is None:
+        return None
+    levels = []
+    with media.AudioReader(sound.path, stream=sound.stream, start_seconds=times[0]) as reader:
+        half = reader.sample_rate / float(info.frame_rate) / 2
+        start = 0
+        for time_seconds in times:
+            centre = (time_seconds - times[0]) * reader.sample_rate
+            start = max(start, int(centre - half))
+            samples = reader.read(start, max(start + 1, int(centre + half)))
+            power = float(np.mean(np.square(samples)))
+            levels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
+    return levels
