@@ -120,7 +120,9 @@ def evaluate(
     # Videos are spread over processes; threads of each would only wait for one another. Before numpy is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    from stavis.evaluation.evaluate import EvaluationSettings, claim, make_plan, run
+    from stavis.evaluation.evaluate import run
+    from stavis.evaluation.plan import EvaluationSettings, make_plan
+    from stavis.evaluation.record import claim
     from stavis.evaluation.summary import summarise, write_summary
     from stavis.evaluation.tables import write_tables
     from stavis.runtime.workers import default_jobs
@@ -154,7 +156,7 @@ def evaluate(
     write_summary(output, summary, parquet=frame_format is FrameFormat.PARQUET)
     write_tables(output, summary)
     if report:
-        from stavis.report import write_report
+        from stavis.evaluation.report import write_report
 
         write_report(output / "report.html", summary, data)
     if not quiet:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Float64, Interval, interval_of_mean, interval_of_video
-from stavis.evaluation.evaluate import read_run
+from stavis.evaluation.record import read_run
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores
 from stavis.evaluation.summary import none_if_nan
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line

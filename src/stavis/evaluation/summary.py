@@ -13,7 +13,8 @@ import numpy as np
 
 from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Interval, interval_of_video
-from stavis.evaluation.evaluate import ListedVideo, Plan, collect
+from stavis.evaluation.evaluate import collect
+from stavis.evaluation.plan import ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores
 from stavis.runtime.files import atomic_path, write_text
 

@@ -1,0 +1,292 @@
+"""Plan of an evaluation: which videos are scored against what."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stavis import maps
+from stavis.datasets.fold_lists import choose_databases, read_fold_list
+from stavis.datasets.layout import SPLITS, FoldEntry, Layout
+from stavis.errors import StavisError
+from stavis.evaluation.baselines import (
+    Baseline,
+)
+from stavis.evaluation.ground_truth import (
+    Quirks,
+    check_annotations,
+)
+from stavis.evaluation.predictions import (
+    MapSource,
+    describe_content,
+    find_absent_splits,
+    find_source,
+)
+from stavis.evaluation.results import PREDICTIONS
+from stavis.metrics import Protocol
+
+FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What decides the scores, besides maps and data.
+
+    Attributes:
+        protocol: Where the shuffled AUC's negatives come from (`stavis.metrics.auc_shuffled`).
+        quirks: "reference" takes only pixels that equal 1 out of a frame's negatives, as published; "fixed" all that
+            are fixated. Where fixation maps hold 0 and 1, both are the same.
+        first_frame: The first frame that is scored, from 0.
+        stride: From there on every `stride`-th frame is scored.
+    """
+
+    protocol: Protocol = "stavis"
+    quirks: Quirks = "reference"
+    first_frame: int = FIRST_FRAME
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """A line of a test list."""
+
+    database: str
+    split: int
+    entry: FoldEntry
+
+
+@dataclass(frozen=True)
+class ScoredMaps:
+    """One method's maps of a video, and where its scores are kept.
+
+    Attributes:
+        method: `PREDICTIONS` or a baseline.
+        split: Of which split the maps are; None if they are the same in all.
+        source: The maps that were given; None for a baseline.
+    """
+
+    method: str
+    split: int | None
+    source: MapSource | None
+
+    def file_name(self) -> str:
+        return f"{self.method}_split{self.split}.json" if self.split is not None else f"{self.method}.json"
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """All that is to be scored on one video.
+
+    Attributes:
+        data: The data folder.
+        output: The evaluation's folder.
+        database: The video's database.
+        entry: Its line.
+        scored: Whose maps.
+        settings: How.
+        train_means: Split -> the map of the baseline "train-mean".
+        others: The database's other videos, for the protocols that take negatives from them.
+    """
+
+    data: Path
+    output: Path
+    database: str
+    entry: FoldEntry
+    scored: tuple[ScoredMaps, ...]
+    settings: EvaluationSettings
+    train_means: dict[int, maps.Float64Map]
+    others: tuple[FoldEntry, ...]
+
+    def scores_path(self, scored: ScoredMaps) -> Path:
+        return self.output / "videos" / self.database / self.entry.video / scored.file_name()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation comes to.
+
+    Attributes:
+        videos: The lines of the test lists that are evaluated, those of databases in order, then splits, then lists.
+        scored: For each of them and each method, whose scores are its.
+        tasks: The same without repetitions: what there is to compute.
+        missing: Lines without predictions, which `allow_missing` let pass.
+        skipped: Databases without any predictions.
+        absent_splits: Splits whose folder of results is not there, which were left out.
+        one_list: Databases with the same test list in every split, as DIEM.
+    """
+
+    videos: list[ListedVideo]
+    scored: dict[tuple[ListedVideo, str], ScoredMaps]
+    tasks: list[VideoTask]
+    missing: list[ListedVideo]
+    skipped: list[str]
+    absent_splits: tuple[int, ...]
+    one_list: frozenset[str]
+
+
+def make_plan(
+    data: Path,
+    predictions: Path | None,
+    output: Path,
+    settings: EvaluationSettings,
+    *,
+    databases: Sequence[str] | None = None,
+    split: int | None = None,
+    baselines: Sequence[Baseline] = (),
+    allow_missing: bool = False,
+) -> Plan:
+    """Finds what there is to evaluate. Folders are listed, nothing is opened but the fold lists.
+
+    Args:
+        data: The data folder.
+        predictions: The folder of maps; None to score baselines alone.
+        output: The evaluation's folder.
+        settings: How it is scored.
+        databases: Which; None for all that there are predictions of.
+        split: Whose test lists; None for all that there are predictions of.
+        baselines: What is scored besides.
+        allow_missing: Leave out videos without predictions instead of refusing.
+
+    Raises:
+        StavisError: There are no predictions of a video, or annotations are missing, or a list is.
+    """
+    layout = Layout(data)
+    if predictions is not None and not predictions.is_dir():
+        raise StavisError(f"{predictions}: no such folder of predictions")
+    if predictions is None and not baselines:
+        raise StavisError("nothing to score: give --predictions, --baseline or both")
+    chosen = choose_databases(layout, databases)
+    listed = {database: _read_test_lists(layout, database, split) for database in chosen}
+    absent_splits: tuple[int, ...] = ()
+    if predictions is not None and split is None:
+        absent_splits = find_absent_splits(predictions)
+        listed = {
+            name: [v for v in videos if v.split not in absent_splits] for name, videos in listed.items()
+        }
+    found: dict[ListedVideo, tuple[MapSource, bool]] = {}
+    if predictions is not None:
+        for video in [video for videos in listed.values() for video in videos]:
+            place = find_source(predictions, video.database, video.entry.video, video.split)
+            if place is not None:
+                found[video] = place
+        if not found:
+            num = sum(len({v.entry.video for v in videos}) for videos in listed.values())
+            raise StavisError(
+                f"{predictions}: no maps of any of the {num} test videos of {', '.join(listed)} in {data}; "
+                f"{describe_content(predictions)}"
+            )
+    skipped = []
+    if predictions is not None and databases is None:
+        skipped = [name for name, videos in listed.items() if not any(v in found for v in videos)]
+    listed = {name: videos for name, videos in listed.items() if name not in skipped}
+    one_list = frozenset(name for name in listed if _has_one_list(layout, name, "test"))
+    for name in one_list:
+        # The same maps on the same list in every split: once is enough.
+        of_split = any(found[video][1] for video in listed[name] if video in found)
+        if not of_split and ("train-mean" not in baselines or _has_one_list(layout, name, "train")):
+            listed[name] = [video for video in listed[name] if video.split == listed[name][0].split]
+    for name in (name for name, of_database in listed.items() if not of_database):
+        raise StavisError(f"{predictions}: no split of {name}'s test lists has predictions")
+    videos = [video for videos in listed.values() for video in videos]
+    missing = [video for video in videos if predictions is not None and video not in found]
+    if missing and not allow_missing:
+        assert predictions is not None
+        raise StavisError(_describe_missing(predictions, missing, videos))
+    videos = [video for video in videos if video not in missing]
+    for database in listed:
+        check_annotations(layout, database, [v.entry for v in videos if v.database == database])
+    _check_entries(videos, settings)
+    scored = {}
+    for video in videos:
+        if predictions is not None:
+            source, of_split = found[video]
+            scored[video, PREDICTIONS] = ScoredMaps(PREDICTIONS, video.split if of_split else None, source)
+        for baseline in baselines:
+            own_split = video.split if baseline == "train-mean" else None
+            scored[video, baseline] = ScoredMaps(baseline, own_split, None)
+    tasks = _group(data, output, videos, scored, settings)
+    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list)
+
+
+def _read_test_lists(layout: Layout, database: str, split: int | None) -> list[ListedVideo]:
+    videos = []
+    for number in SPLITS if split is None else (split,):
+        path = layout.fold_list(database, "test", number)
+        if split is None and not path.exists() and layout.splits(database):
+            continue
+        entries = read_fold_list(path)
+        if not entries:
+            raise StavisError(f"{path}: no video in it")
+        videos += [ListedVideo(database, number, entry) for entry in entries]
+    return videos
+
+
+def _has_one_list(layout: Layout, database: str, subset: str) -> bool:
+    return layout.fold_list(database, subset, 1) == layout.fold_list(database, subset, 2)
+
+
+def _describe_missing(
+    predictions: Path, missing: Sequence[ListedVideo], videos: Sequence[ListedVideo]
+) -> str:
+    first = missing[0]
+    message = (
+        f"{predictions}: no maps of {len(missing)} of {len(videos)} videos of the test lists, the first is "
+        f"{first.entry.video} ({first.database}, split {first.split})"
+    )
+    there = sorted({v.split for v in videos} - {v.split for v in missing})
+    if there and len(there) < len({v.split for v in videos}):
+        return f"{message}; splits that are whole: {', '.join(map(str, there))} (--split)"
+    return f"{message}; --allow-missing scores the others"
+
+
+def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) -> None:
+    seen: dict[tuple[str, str], FoldEntry] = {}
+    for video in videos:
+        entry = video.entry
+        before = seen.setdefault((video.database, entry.video), entry)
+        if before != entry:
+            raise StavisError(
+                f"the test lists of {video.database} name {entry.video} with {before.num_frames} frames at "
+                f"{before.frame_rate} and with {entry.num_frames} at {entry.frame_rate} fps; they must agree"
+            )
+        if entry.num_frames <= settings.first_frame:
+            raise StavisError(
+                f"{video.database}: {entry.video} has {entry.num_frames} frames, and scoring begins with frame "
+                f"{settings.first_frame + 1} (--first-frame)"
+            )
+
+
+def _group(
+    data: Path,
+    output: Path,
+    videos: Sequence[ListedVideo],
+    scored: dict[tuple[ListedVideo, str], ScoredMaps],
+    settings: EvaluationSettings,
+) -> list[VideoTask]:
+    of_video: dict[tuple[str, FoldEntry], dict[ScoredMaps, None]] = {}
+    for (video, _), maps_of_method in scored.items():
+        of_video.setdefault((video.database, video.entry), {})[maps_of_method] = None
+    entries: dict[str, dict[FoldEntry, None]] = {}
+    for video in videos:
+        entries.setdefault(video.database, {})[video.entry] = None
+    tasks = []
+    for (database, entry), those in of_video.items():
+        others: tuple[FoldEntry, ...] = ()
+        if settings.protocol != "stavis":
+            others = tuple(other for other in entries[database] if other != entry)
+            if not others:
+                raise StavisError(
+                    f"protocol {settings.protocol!r} takes negatives from other videos, but {database} has only "
+                    f"{entry.video} in its test lists"
+                )
+        tasks.append(VideoTask(data, output, database, entry, tuple(those), settings, {}, others))
+    return tasks
+
+
+def identity(task: VideoTask, scored: ScoredMaps) -> dict[str, Any]:
+    return {
+        "settings": asdict(task.settings),
+        "maps": scored.source.fingerprint() if scored.source is not None else f"baseline {scored.method}",
+        "num_frames": task.entry.num_frames,
+        "others": sorted(entry.video for entry in task.others),
+    }

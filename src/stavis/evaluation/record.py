@@ -1,0 +1,93 @@
+"""Record of an evaluation's settings and inputs."""
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import stavis
+from stavis.errors import StavisError
+from stavis.evaluation.plan import EvaluationSettings
+from stavis.runtime.files import write_text
+
+RUN_FILE = "evaluation.json"
+
+
+# --- What was run -----------------------------------------------------------------------------------------------------
+
+
+def claim(
+    output: Path,
+    data: Path,
+    predictions: Path | None,
+    settings: EvaluationSettings,
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Records what the folder `output` is for, or finds that it is for this evaluation.
+
+    Returns:
+        The record, which is in `evaluation.json`.
+
+    Raises:
+        StavisError: The folder holds an evaluation of other predictions, data or settings.
+    """
+    path = output / RUN_FILE
+    record = {
+        "stavis": stavis.__version__,
+        "settings": asdict(settings),
+        "data": str(data.resolve()),
+        "predictions": None if predictions is None else str(predictions.resolve()),
+        "test_run": _read_test_run(predictions),
+        "versions": _versions(),
+    }
+    before = read_run(output) if path.exists() else None
+    if before is not None and not overwrite:
+        for key in ("settings", "data", "predictions"):
+            if before[key] != record[key] and not (key == "predictions" and before[key] is None):
+                raise StavisError(
+                    f"{output}: holds an evaluation with other {key} ({before[key]}, now {record[key]}); give another "
+                    "--output, or --overwrite"
+                )
+    write_text(path, json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def read_run(output: Path) -> dict[str, Any]:
+    """The record of the evaluation in a folder.
+
+    Raises:
+        StavisError: There is none.
+    """
+    path = output / RUN_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            key: record[key] for key in ("stavis", "settings", "data", "predictions", "test_run", "versions")
+        }
+    except FileNotFoundError:
+        raise StavisError(f"{output}: no evaluation in it; `stavis evaluate` writes {RUN_FILE}") from None
+    except (ValueError, KeyError, TypeError):
+        raise StavisError(f"{path}: not the record of an evaluation") from None
+
+
+def _read_test_run(predictions: Path | None) -> Any:
+    """What `stavis test` recorded of the run that made the maps; None if it was not that."""
+    if predictions is None:
+        return None
+    try:
+        return json.loads((predictions / "testrun.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("numpy", "scipy", "Pillow", "av"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,148 @@
+"""Scores of one video."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from stavis import maps
+from stavis.datasets.layout import Layout
+from stavis.evaluation.baselines import (
+    FixedMap,
+    InterObserver,
+    NoiseMaps,
+    VideoGaze,
+    center_map,
+    read_video_gaze,
+)
+from stavis.evaluation.ground_truth import (
+    Negatives,
+    OtherVideosNegatives,
+    SameVideoNegatives,
+    VideoFixations,
+    merge_scaled,
+    read_density,
+    read_fixations,
+)
+from stavis.evaluation.other_videos import read_counts
+from stavis.evaluation.plan import ScoredMaps, VideoTask, identity
+from stavis.evaluation.predictions import (
+    MapReader,
+)
+from stavis.evaluation.results import METRICS, VideoScores, write_scores
+from stavis.metrics import Protocol
+from stavis.metrics.frame import FrameScores, Pixels, score_frame
+
+# --- One video --------------------------------------------------------------------------------------------------------
+
+
+class _MapScorer:
+    """Scores maps that can be read."""
+
+    def __init__(self, reader: MapReader) -> None:
+        self.reader = reader
+
+    def score(self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol) -> FrameScores | None:
+        saliency_map = self.reader.read(frame)
+        if saliency_map is None:
+            return None
+        return score_frame(
+            saliency_map, truth.density(frame), fixated, truth.negatives(frame), protocol=protocol
+        )
+
+    def finish(self) -> int:
+        num_beyond = self.reader.count_beyond()
+        self.reader.close()
+        return num_beyond
+
+
+class _ObserverScorer:
+    """Scores observers by one another."""
+
+    def __init__(self, gaze: VideoGaze, truth: "_Truth") -> None:
+        self._inter_observer = InterObserver(gaze, truth.fixations.size)
+
+    def score(self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol) -> FrameScores | None:
+        return self._inter_observer.score(frame, truth.source_of_negatives, fixated, protocol)
+
+    def finish(self) -> int:
+        return 0
+
+
+class _Truth:
+    """A video's ground truth. What several methods need of a frame is read once."""
+
+    def __init__(self, task: VideoTask, advance: Callable[[int], None]) -> None:
+        self._layout = Layout(task.data)
+        self._task = task
+        self.fixations: VideoFixations = read_fixations(self._layout, task.database, task.entry, advance)
+        self.source_of_negatives: Negatives
+        if task.settings.protocol == "stavis":
+            self.source_of_negatives = SameVideoNegatives(self.fixations, task.settings.quirks)
+        else:
+            others = [read_counts(task, other) for other in task.others]
+            self.source_of_negatives = OtherVideosNegatives(merge_scaled(others, self.fixations.size))
+        self._density: tuple[int, maps.Array] = (-1, np.empty((0, 0)))
+        self._negatives: tuple[int, Pixels] = (-1, Pixels(np.empty(0, np.intp), np.empty(0)))
+
+    def density(self, frame: int) -> maps.Array:
+        if self._density[0] != frame:
+            video = self._task.entry.video
+            density = read_density(self._layout, self._task.database, video, frame, self.fixations.size)
+            self._density = (frame, density)
+        return self._density[1]
+
+    def negatives(self, frame: int) -> Pixels:
+        if self._negatives[0] != frame:
+            self._negatives = (frame, self.source_of_negatives.of_frame(self.fixations.frames[frame]))
+        return self._negatives[1]
+
+
+def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
+    # Before the work: if maps change meanwhile, the scores are not taken for theirs.
+    identities = [identity(task, scored) for scored in task.scored]
+    settings, num_frames = task.settings, task.entry.num_frames
+    truth = _Truth(task, advance)
+    scorers = [_make_scorer(task, scored, truth) for scored in task.scored]
+    frames: list[list[int]] = [[] for _ in scorers]
+    scores: list[list[FrameScores]] = [[] for _ in scorers]
+    missing: list[list[int]] = [[] for _ in scorers]
+    advance(settings.first_frame * len(scorers))
+    for frame in range(settings.first_frame, num_frames, settings.stride):
+        fixated = truth.fixations.frames[frame]
+        for i, scorer in enumerate(scorers):
+            result = scorer.score(frame, truth, fixated, settings.protocol)
+            if result is None:
+                missing[i].append(frame)
+            else:
+                frames[i].append(frame)
+                scores[i].append(result)
+            advance(min(settings.stride, num_frames - frame))
+    for i, (scored, scorer) in enumerate(zip(task.scored, scorers, strict=True)):
+        video = VideoScores(
+            method=scored.method,
+            database=task.database,
+            video=task.entry.video,
+            split=scored.split,
+            num_frames=num_frames,
+            frame_rate=task.entry.frame_rate,
+            frames=np.array(frames[i], dtype=np.int64),
+            scores=np.array(scores[i], dtype=np.float64).reshape(-1, len(METRICS)),
+            missing=tuple(missing[i]),
+            num_beyond=scorer.finish(),
+            source=str(scored.source.path) if scored.source is not None else scored.method,
+        )
+        write_scores(task.scores_path(scored), video, identities[i])
+
+
+def _make_scorer(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> _MapScorer | _ObserverScorer:
+    video = task.entry.video
+    if scored.source is not None:
+        return _MapScorer(scored.source.open(task.entry.num_frames))
+    if scored.method == "center":
+        return _MapScorer(FixedMap(center_map(truth.fixations.size)))
+    if scored.method == "uniform":
+        return _MapScorer(NoiseMaps(task.database, video))
+    if scored.method == "train-mean":
+        assert scored.split is not None
+        return _MapScorer(FixedMap(task.train_means[scored.split]))
+    return _ObserverScorer(read_video_gaze(Layout(task.data), task.database, video), truth)
