@@ -10,9 +10,10 @@ above 0.8. Interrupted, it goes on where it was.
 import argparse
 from pathlib import Path
 
-from stavis.training.config import PUBLISHED, change_recipe
 from stavis.training.distributed import Processes
 from stavis.training.loop import train
+from stavis.training.recipe import PUBLISHED
+from stavis.training.recipe_file import change_recipe
 from stavis.training.runlog import draw_curves, read_metrics
 
 WANTED_CC = 0.8

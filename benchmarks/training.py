@@ -34,12 +34,13 @@ from loader import PublishedDataset, write_data_set
 from stavis.datasets.dataset import SaliencyDataset, Sample
 from stavis.datasets.layout import Layout
 from stavis.model import STAViS
-from stavis.training.config import PUBLISHED, Recipe, change_recipe
 from stavis.training.distributed import Processes, StopRequest, plan_batches
 from stavis.training.loop import Session, take_step
 from stavis.training.losses import clip_losses, side_output_weight
 from stavis.training.memory import bytes_per_clip
 from stavis.training.optim import parameter_groups
+from stavis.training.recipe import PUBLISHED, Recipe
+from stavis.training.recipe_file import change_recipe
 from stavis.training.samples import BatchLoader, Clips, open_clips
 from stavis.training.state import build_state, prepare_network
 

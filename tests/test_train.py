@@ -20,8 +20,9 @@ from stavis.cli import app
 from stavis.datasets.dataset import SaliencyDataset, Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.training.config import PUBLISHED, change_recipe, format_recipe, read_recipe
 from stavis.training.distributed import Processes
+from stavis.training.recipe import PUBLISHED
+from stavis.training.recipe_file import change_recipe, format_recipe, read_recipe
 from stavis.training.runlog import read_metrics
 from stavis.training.state import prepare_network
 from stavis.weights import load_model, load_model_with_report, save_model

@@ -17,18 +17,9 @@ from stavis.cli import app
 from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.model import ModelConfig
-from stavis.training.config import (
-    CHANGEABLE,
-    PUBLISHED,
-    DataSettings,
-    Recipe,
-    change_recipe,
-    differences,
-    format_recipe,
-    parse_recipe,
-    read_recipe,
-)
 from stavis.training.optim import OptimizerSettings
+from stavis.training.recipe import CHANGEABLE, PUBLISHED, DataSettings, Recipe
+from stavis.training.recipe_file import change_recipe, differences, format_recipe, parse_recipe, read_recipe
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stavis.errors import StavisError
-from stavis.training.config import format_recipe
 from stavis.training.distributed import Processes, choose_device, epoch_order, micro_batches, plan_batches
+from stavis.training.recipe_file import format_recipe
 from stavis.training.runlog import read_metrics
 from training_setup import (
     final_weights,

@@ -6,9 +6,10 @@ import torch
 from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.model import Modality, ModelConfig, STAViS
-from stavis.training.config import PUBLISHED, change_recipe
 from stavis.training.distributed import Processes
 from stavis.training.memory import advise, bytes_per_clip, explain_memory, fixed_bytes, num_clips_that_fit
+from stavis.training.recipe import PUBLISHED
+from stavis.training.recipe_file import change_recipe
 
 
 def kept_by_autograd(config: ModelConfig, batch: int) -> int:

@@ -25,8 +25,8 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
-    from stavis.training.config import read_recipe
     from stavis.training.display import format_duration
+    from stavis.training.recipe_file import read_recipe
     from stavis.training.runlog import RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
 
     table = Table("run", "network", "split", "epochs", "state", "time", box=None, pad_edge=False)

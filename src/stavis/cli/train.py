@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stavis.training.config import Recipe
     from stavis.training.distributed import Processes
+    from stavis.training.recipe import Recipe
 
 DEFAULT_RUNS = Path("runs")
 
@@ -83,8 +83,8 @@ def train(
     after the step under way, with a checkpoint; the same command goes on from there.
     """
     from stavis.errors import StavisError
-    from stavis.training.config import format_recipe, read_recipe
     from stavis.training.distributed import join_processes
+    from stavis.training.recipe_file import format_recipe, read_recipe
 
     changes = list(settings or ())
     if on_nan is not None:
@@ -121,7 +121,8 @@ def train(
 
 def _read_config(path: Path, changes: list[str]) -> "tuple[str, Recipe]":
     """A recipe and its name."""
-    from stavis.training.config import PUBLISHED, change_recipe, read_recipe
+    from stavis.training.recipe import PUBLISHED
+    from stavis.training.recipe_file import change_recipe, read_recipe
 
     if str(path) in PUBLISHED and not path.exists():
         return str(path), change_recipe(PUBLISHED[str(path)], changes)

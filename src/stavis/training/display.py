@@ -7,8 +7,8 @@ import torch
 
 from stavis.runtime.progress import console
 from stavis.training.checkpoint import Position
-from stavis.training.config import Recipe
 from stavis.training.distributed import BatchPlan
+from stavis.training.recipe import Recipe
 
 
 def show(text: str) -> None:

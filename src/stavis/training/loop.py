@@ -28,7 +28,6 @@ from stavis.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from stavis.training.config import Recipe, differences, format_recipe, parse_recipe, read_recipe
 from stavis.training.display import describe_epoch, describe_progress, describe_start, gpu_memory, show
 from stavis.training.distributed import (
     STOP_SIGNALS,
@@ -43,6 +42,8 @@ from stavis.training.distributed import (
 from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
 from stavis.training.optim import set_training_mode
+from stavis.training.recipe import Recipe
+from stavis.training.recipe_file import differences, format_recipe, parse_recipe, read_recipe
 from stavis.training.runlog import (
     CHECKPOINT_FOLDER,
     RECIPE_FILE,

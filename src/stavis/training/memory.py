@@ -10,8 +10,8 @@ from torch import nn
 
 from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
-from stavis.training.config import Recipe
 from stavis.training.distributed import Processes, plan_batches
+from stavis.training.recipe import Recipe
 
 # Of all memory: what allocators lose between blocks and what drivers and convolution work spaces take.
 USABLE_SHARE = 0.9

@@ -17,9 +17,9 @@ from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
 from stavis.datasets.layout import Subset
 from stavis.errors import StavisError
 from stavis.training.augmentation import Augmentation, change_colour, change_sound, enlarge, random_state
-from stavis.training.config import Recipe
 from stavis.training.display import show
 from stavis.training.distributed import Processes
+from stavis.training.recipe import Recipe
 
 Indices = npt.NDArray[np.int64]
 

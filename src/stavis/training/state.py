@@ -13,10 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.training.checkpoint import Checkpoint, Position
-from stavis.training.config import Recipe, format_recipe
 from stavis.training.display import show
 from stavis.training.distributed import Processes
 from stavis.training.optim import build_optimizer, build_scheduler, freeze
+from stavis.training.recipe import Recipe
+from stavis.training.recipe_file import format_recipe
 from stavis.weights import initialise
 
 

@@ -1,21 +1,13 @@
 """The recipe of a training run: TOML in, frozen dataclasses out. Every default is the published stage-1 recipe's."""
 
-import copy
-import dataclasses
-import difflib
-import functools
-import json
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from annotated_types import Ge, Gt, Lt
 
 from stavis.datasets.quirks import Quirks
-from stavis.errors import StavisError
 from stavis.model import ModelConfig
 from stavis.training.augmentation import Augmentation
 from stavis.training.losses import LossWeights
@@ -216,149 +208,3 @@ CHANGEABLE = frozenset(
         "runtime.on_nan",
     }
 )
-
-
-def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe from a TOML file, with `a.b=value` settings that win over it.
-
-    Raises:
-        StavisError: The file is missing or not TOML, a key is not known, a value is not allowed.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StavisError(f"{path}: recipe not found") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StavisError(f"{path}: not a TOML file: {error}") from None
-    return parse_recipe(table, str(path), overrides)
-
-
-def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """The recipe with `a.b=value` settings changed.
-
-    Raises:
-        StavisError: A key is not known, a value is not allowed.
-    """
-    return parse_recipe(dataclasses.asdict(recipe), "recipe", overrides)
-
-
-def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe in a table as TOML gives it.
-
-    Args:
-        table: Nested dictionaries.
-        source: Named in errors.
-        overrides: `a.b=value` settings that win over the table.
-
-    Raises:
-        StavisError: A key is not known, a value is not allowed.
-    """
-    merged = copy.deepcopy(dict(table))
-    overrides = list(overrides)
-    for override in overrides:
-        _set(merged, override)
-    _expand(merged)
-    try:
-        # As JSON, since pydantic then takes lists for tuples and is strict in all else. TOML's dates become strings,
-        # which no setting takes.
-        return _adapter().validate_json(json.dumps(merged, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        where = f"{source} with --set {' '.join(overrides)}" if overrides else source
-        raise StavisError(f"{where}: {_explain(error.errors(include_url=False)[0])}") from None
-
-
-def format_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML, every setting included; `read_recipe` gives the same recipe back."""
-    return _format_table(dataclasses.asdict(recipe), ())
-
-
-def differences(here: Recipe, there: Recipe) -> list[str]:
-    """What differs between two recipes and would lead to other numbers, a line for each setting."""
-    ours, theirs = _flatten(dataclasses.asdict(here)), _flatten(dataclasses.asdict(there))
-    return [
-        f"{key} is {_format_value(ours[key])}, was {_format_value(theirs[key])}"
-        for key in ours
-        if ours[key] != theirs[key] and key not in CHANGEABLE
-    ]
-
-
-@functools.cache
-def _adapter() -> pydantic.TypeAdapter[Recipe]:
-    return pydantic.TypeAdapter(Recipe)
-
-
-def _set(table: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise StavisError(f"--set {override}: expected key=value, data.split=2 say")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare string, which TOML would want in quotes
-    *path, last = key.strip().split(".")
-    for part in path:
-        inner = table.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise StavisError(f"--set {override}: {part!r} is a single value, not a table")
-        table = inner
-    table[last] = value
-
-
-def _expand(table: dict[str, Any]) -> None:
-    """Writes out what may be written shorter: a list of one without brackets, a set of quirks by its name."""
-    for path in (("initial_weights",), ("data", "databases"), ("optimizer", "frozen"), ("data", "quirks")):
-        *outer, last = path
-        inner: Any = table
-        for part in outer:
-            inner = inner.get(part)
-            if not isinstance(inner, dict):
-                break
-        else:
-            value = inner.get(last)
-            if isinstance(value, str):
-                inner[last] = dataclasses.asdict(Quirks.named(value)) if last == "quirks" else [value]
-
-
-def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    match error["type"]:
-        case "unexpected_keyword_argument":
-            return f"unknown key {key!r}; the nearest that there is: {_nearest_key(key)!r}"
-        case "dataclass_type":
-            return f"{key!r} is a table of settings, not {error['input']!r}"
-        case "value_error":
-            return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    return f"{key} {error['msg'].removeprefix('Input ')}, found {error['input']!r}"
-
-
-def _nearest_key(key: str) -> str:
-    tables = dataclasses.asdict(Recipe())
-    known = [*_flatten(tables), *(name for name, value in tables.items() if isinstance(value, dict))]
-    # A key of the right name in a wrong table is nearer than any misspelt one.
-    same_name = [one for one in known if one.rpartition(".")[2] == key.rpartition(".")[2]]
-    return (same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.0))[0]
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _format_table(table: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    values = [(key, value) for key, value in table.items() if not isinstance(value, dict)]
-    text = f"[{'.'.join(path)}]\n" if path else ""
-    text += "".join(f"{key} = {_format_value(value)}\n" for key, value in values)
-    for key, value in table.items():
-        if isinstance(value, dict):
-            text += "\n" + _format_table(value, (*path, key))
-    return text
-
-
-def _format_value(value: Any) -> str:
-    # JSON's strings, numbers, booleans and lists are TOML's too.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
