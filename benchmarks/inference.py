@@ -25,7 +25,8 @@ from PIL import Image
 
 import stavis
 from stavis import media
-from stavis.bench import count_work, matrix_rate, moving_pictures, time_network
+from stavis.bench.machine import count_work, matrix_rate, moving_pictures
+from stavis.bench.measure import time_network
 from stavis.clips import clip_samples, reference_windows
 from stavis.clips.preprocess import audio_excerpt, make_clip, resize_frame
 from stavis.engine import EngineFactory

@@ -11,16 +11,9 @@ import torch
 from PIL import Image
 
 import stavis
-from stavis.bench import (
-    BenchReport,
-    EngineSpeed,
-    MachineSpeed,
-    MediaSpeed,
-    count_work,
-    draw_roofline,
-    moving_pictures,
-    peak_megabytes,
-)
+from stavis.bench.bench import BenchReport, draw_roofline
+from stavis.bench.machine import MachineSpeed, count_work, moving_pictures, peak_megabytes
+from stavis.bench.measure import EngineSpeed, MediaSpeed
 from stavis.clips.preprocess import Preprocessing
 from stavis.weights import save_model
 

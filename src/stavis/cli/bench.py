@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stavis.bench import BenchReport
+    from stavis.bench.bench import BenchReport
 
 
 def bench(
@@ -38,7 +38,7 @@ def bench(
     """
     import json
 
-    from stavis.bench import draw_roofline, run_bench
+    from stavis.bench.bench import draw_roofline, run_bench
     from stavis.errors import StavisError
     from stavis.runtime.files import write_text
 

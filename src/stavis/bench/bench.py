@@ -1,0 +1,174 @@
+"""How fast this machine predicts, where the time goes, and how near that is to what it can do."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from stavis.engine.factory import EngineName
+from stavis.engine.precision import Precision
+from stavis.runtime.files import atomic_path
+
+if TYPE_CHECKING:
+    pass
+from stavis.bench.machine import MachineSpeed, write_clip
+from stavis.bench.measure import EngineSpeed, MediaSpeed, Task, measure_engine, measure_machine, measure_media
+
+NUM_FRAMES = 64
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Everything that was measured, and on what."""
+
+    stavis: str
+    torch: str
+    weights: str
+    depth: int
+    modality: str
+    video: str
+    width: int
+    height: int
+    num_frames: int
+    machine: MachineSpeed
+    media: MediaSpeed
+    engines: tuple[EngineSpeed, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_engines(device: str) -> list[tuple[EngineName, Precision]]:
+    """The engines and precisions that `device` may have; which of them work shows when they are made."""
+    if device == "cpu":
+        return [
+            ("plain", "float32"),
+            ("torch", "float32"),
+            ("openvino", "float32"),
+            ("openvino", "bf16"),
+            ("openvino", "int8"),
+        ]
+    return [("plain", "float32"), ("torch", "float32"), ("torch", "bf16"), ("torch", "fp16")]
+
+
+def run_bench(
+    weights: str,
+    *,
+    device: str = "auto",
+    video: Path | None = None,
+    num_frames: int = NUM_FRAMES,
+    num_threads: int | None = None,
+    advance: Callable[[str], None] = lambda step: None,
+) -> BenchReport:
+    """Measures decoding, the network and writing, each by itself and together, with every engine that works here.
+
+    Every engine runs in a process of its own, so that its peak memory is its own.
+
+    Args:
+        weights: What the command line takes as --weights.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        video: The input; a generated clip of 1280x720 with sound if None.
+        num_frames: How many of its frames are predicted.
+        num_threads: For PyTorch and OpenVINO; all cores if None.
+        advance: Called with the name of each step when it begins.
+
+    Raises:
+        StavisError: The weights or the video cannot be read, or the device is not there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if video is None:
+            advance("generating a clip")
+            video = Path(folder) / "generated.mp4"
+            write_clip(video, num_frames)
+            shown = "generated"
+        else:
+            shown = str(video)
+        task = Task(weights, device, video, num_frames, num_threads)
+        advance("the machine")
+        machine, facts = _in_own_process(measure_machine, task)
+        task = replace(task, device=machine.device)
+        advance("decoding and writing")
+        media_speed = _in_own_process(measure_media, task)
+        engines = []
+        for engine, precision in list_engines(machine.device.partition(":")[0]):
+            advance(f"{engine} {precision}")
+            speed = _in_own_process(measure_engine, task, engine, precision)
+            if speed is not None:
+                engines.append(speed)
+    return BenchReport(
+        **facts,
+        video=shown,
+        num_frames=num_frames,
+        machine=machine,
+        media=media_speed,
+        engines=tuple(engines),
+    )
+
+
+def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def draw_roofline(report: BenchReport, path: Path) -> None:
+    """Draws what the machine can do at each number of operations a byte, and where the engines are, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    machine = report.machine
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    ridge = machine.matrix_gflops / machine.bandwidth
+    xs = np.geomspace(min(1.0, ridge / 4), max(4 * e.intensity for e in report.engines), 200)
+    roof = np.minimum(machine.matrix_gflops, xs * machine.bandwidth)
+    axes.plot(xs, roof, color="0.25", linewidth=2)
+    axes.annotate(
+        f"float32 matrix product {machine.matrix_gflops:.0f} GFLOP/s",
+        (ridge * 1.1, machine.matrix_gflops),
+        xytext=(0, 5),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    axes.annotate(
+        f"memory {machine.bandwidth:.0f} GB/s",
+        (xs[0] * 1.1, roof[0] * 1.1),
+        xytext=(8, -2),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    for number, engine in enumerate(report.engines):
+        label = f"{engine.engine} {engine.precision}: {engine.gflops:.0f} GFLOP/s, {engine.network_fps:.1f} frames/s"
+        axes.plot(
+            engine.intensity,
+            engine.gflops,
+            marker="osD^v"[number % 5],
+            markersize=9,
+            linestyle="none",
+            label=label,
+            color=f"C{number}",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_xlabel("operations a byte (every layer reads its input and weights and writes its output once)")
+    axes.set_ylabel("GFLOP/s")
+    top = max(machine.matrix_gflops, *(e.gflops for e in report.engines))
+    axes.set_ylim(min(roof[0], *(e.gflops for e in report.engines)) / 1.5, top * 1.8)
+    axes.grid(which="both", alpha=0.2)
+    axes.legend(loc="lower right", fontsize=8)
+    axes.set_title(
+        f"Network part on {machine.name}, {machine.num_threads} threads (depth {report.depth}, {report.modality})",
+        fontsize=10,
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)

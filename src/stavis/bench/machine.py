@@ -1,0 +1,169 @@
+"""Properties of this machine, and the work of a network."""
+
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from stavis.model import ModelConfig
+
+
+CLIP_SIZE = (1280, 720)
+CLIP_RATE = 25
+
+
+@dataclass(frozen=True)
+class MachineSpeed:
+    """What the machine can do, measured.
+
+    Attributes:
+        device: "cpu" or "cuda:0".
+        name: Of the processor.
+        num_threads: That PyTorch uses.
+        matrix_gflops: GFLOP/s of a large float32 matrix product, kept up.
+        bandwidth: GB/s of a copy in memory, reading and writing counted.
+    """
+
+    device: str
+    name: str
+    num_threads: int
+    matrix_gflops: float
+    bandwidth: float
+
+
+class Work(NamedTuple):
+    """Multiplications and additions, and bytes that must be moved in 32 bits."""
+
+    flop: float
+    bytes: float
+
+
+def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -> None:
+    """A textured picture that moves behind a moving light, with noise to hear."""
+    from stavis import media
+
+    width, height = size
+    with tempfile.TemporaryDirectory() as folder:
+        wave = Path(folder) / "sound.wav"
+        rng = np.random.default_rng(0)
+        samples = rng.normal(0, 0.1, int(num_frames / CLIP_RATE * 22050)).astype(np.float32)
+        media.write_wave(wave, samples, 22050)
+        with media.VideoWriter(
+            path, width=width, height=height, frame_rate=CLIP_RATE, audio_from=wave
+        ) as writer:
+            for picture in moving_pictures(num_frames, size):
+                writer.write(picture)
+
+
+def moving_pictures(num_frames: int, size: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
+    """(H, W, 3) RGB pictures, `size` = (width, height)."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    ys, xs = np.mgrid[0:height, 0:width]
+    texture = 110 + 50 * np.sin(xs / 23) * np.cos(ys / 17)
+    texture = (texture + rng.normal(0, 6, texture.shape))[..., None] + np.array([20, 0, -20])
+    for i in range(num_frames):
+        spot = 90 * np.exp(-((xs - 4 * i) ** 2 + (ys - height / 2) ** 2) / 5000)
+        yield np.clip(np.roll(texture, 2 * i, axis=1) + spot[..., None], 0, 255).astype(np.uint8)
+
+
+def matrix_rate(device: str = "cpu", size: int = 2048, rounds: int = 15) -> float:
+    """GFLOP/s of a large float32 matrix product in the median of some rounds: what the machine keeps up.
+
+    Engines are measured by medians, too; a single round can find the processor at a clock that it does not hold.
+    """
+    import torch
+
+    a, b = (torch.rand(size, size, device=device) for _ in range(2))
+    seconds = statistics.median(_timed(lambda: a @ b, device) for _ in range(rounds))
+    return 2 * size**3 / seconds / 1e9
+
+
+def copy_rate(device: str = "cpu", megabytes: int = 256, rounds: int = 8) -> float:
+    """GB/s read and written by a copy in memory, in the median of some rounds."""
+    import torch
+
+    a = torch.ones(megabytes * 1_000_000 // 4, device=device)
+    b = torch.empty_like(a)
+    seconds = statistics.median(_timed(lambda: b.copy_(a), device) for _ in range(rounds))
+    return 2 * a.numel() * 4 / seconds / 1e9
+
+
+def _timed(function: Callable[[], object], device: str) -> float:
+    import torch
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    wait()
+    began = time.perf_counter()
+    function()
+    wait()
+    return time.perf_counter() - began
+
+
+def count_work(config: "ModelConfig", *, shared_stem: bool) -> Work:
+    """What a frame costs: the convolutions and linear layers of one window; of a shared stem one frame's part.
+
+    Counted as the network is defined: engines that reach the same maps with fewer operations get no less.
+    """
+    import torch
+    from torch import Tensor, nn
+
+    from stavis.model import STAViS
+
+    with torch.device("meta"):  # sizes without contents
+        model = STAViS(config).eval()
+    total = [0.0, 0.0]
+    p = config.preprocessing
+    share = 1 / p.clip_length if shared_stem else 1.0
+
+    def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        part = share if layer is model.conv1 else 1.0
+        places = inputs[0].numel() if isinstance(layer, nn.ConvTranspose2d) else output.numel()
+        # Each output place sums over this many products; a transposed one's input place is spread over as many.
+        size = layer.weight[0].numel()
+        total[0] += part * 2 * places * size
+        total[1] += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
+
+    kinds = (nn.Conv3d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    for module in model.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(count)
+    with torch.inference_mode(), torch.device("meta"):
+        model(torch.zeros(1, 3, p.clip_length, *p.input_size), torch.zeros(1, p.num_audio_samples))
+    return Work(*total)
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held, in 10^6 bytes."""
+    try:
+        # Not getrusage: its maximum begins with that of the process that started this one.
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or f"{os.cpu_count()} cores"
