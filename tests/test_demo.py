@@ -14,7 +14,7 @@ import stavis
 from commands import run_command
 from stavis import weights
 from stavis.clips.preprocess import Preprocessing
-from stavis.demo import NUM_MOMENTS, choose_moments, score
+from stavis.experiments.demo import NUM_MOMENTS, choose_moments, score
 from stavis.synthetic import render_clip
 from stavis.synthetic.oracle import SETTLED_SECONDS, oracle_density
 from stavis.weights import save_model

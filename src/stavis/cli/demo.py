@@ -33,7 +33,7 @@ def demo(
     The clip is in no training data: generated databases never hold it. Its observers are simulated.
     """
     from stavis.cli.network import DEFAULT, UNTRAINED, load_network
-    from stavis.demo import draw_moments, read_saliency, score
+    from stavis.experiments.demo import draw_moments, read_saliency, score
     from stavis.runtime.allocator import use_one_arena
     from stavis.weights import has_default_weights
 
@@ -123,7 +123,7 @@ def _show(scores: dict[str, dict[str, float | None]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stavis.demo import MAPS, SHOWN
+    from stavis.experiments.demo import MAPS, SHOWN
 
     table = Table("", *SHOWN.values(), box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:

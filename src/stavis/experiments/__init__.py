@@ -1,0 +1,1 @@
+"""Compositions of capabilities: the published experiment, the demo."""
