@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stavis.cli.evaluate import evaluate
-from stavis.cli.network import DEFAULT
+from stavis.cli.options import DEFAULT
 from stavis.cli.predict import predict
 from stavis.cli.prepare import prepare
 from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos

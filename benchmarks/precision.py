@@ -20,12 +20,12 @@ import numpy.typing as npt
 from scipy.io import loadmat
 
 from stavis import media
-from stavis.cli.network import load_network
 from stavis.engine import Engine, EngineFactory, Example
 from stavis.errors import StavisError
 from stavis.metrics import cc, nss, sim
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import predict_frames
+from stavis.weights.names import load_network
 
 MODES = {
     "exact": {},

@@ -1,5 +1,8 @@
 """The errors that a user can cause, as opposed to those that are our own bugs."""
 
+import re
+from collections.abc import Iterable
+
 
 class StavisError(Exception):
     """Bad input, a bad setting or a missing resource, told in one line.
@@ -7,3 +10,14 @@ class StavisError(Exception):
     The message names the file, what was found in it and what is allowed. The command line prints it
     without a traceback and exits with status 1.
     """
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """The first names in natural order, and how many more there are."""
+    listed = sorted(names, key=_natural)
+    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -19,7 +19,7 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        from stavis import __version__
+        from stavis.version import __version__
 
         typer.echo(f"stavis {__version__}")
         raise typer.Exit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.network import ModalityName
+from stavis.cli.options import ModalityName
 
 if TYPE_CHECKING:
     from stavis.model import STAViS

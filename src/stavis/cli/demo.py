@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stavis.cli.network import WEIGHTS_HELP
+from stavis.cli.options import WEIGHTS_HELP
 
 if TYPE_CHECKING:
-    from stavis.cli.network import LoadedNetwork
     from stavis.synthetic import Truth
+    from stavis.weights.names import LoadedNetwork
 
 CLIP_SEED = 11
 CLIP_PRESET = "sound-decides"
@@ -32,10 +32,11 @@ def demo(
 
     The clip is in no training data: generated databases never hold it. Its observers are simulated.
     """
-    from stavis.cli.network import DEFAULT, UNTRAINED, load_network
+    from stavis.cli.options import DEFAULT
     from stavis.experiments.demo import draw_moments, read_saliency, score
     from stavis.runtime.allocator import use_one_arena
     from stavis.weights import has_default_weights
+    from stavis.weights.names import UNTRAINED, load_network
 
     if weights is None:
         weights = DEFAULT if has_default_weights() else UNTRAINED

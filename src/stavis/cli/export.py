@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
+from stavis.cli.options import DEFAULT, WEIGHTS_HELP, ModalityName
 
 
 class FormatChoice(StrEnum):
@@ -25,8 +25,8 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")] = False,
 ) -> None:
     """Write the network for ONNX, OpenVINO or torch.export, and check it against PyTorch."""
-    from stavis.cli.network import load_network
     from stavis.engine.export import export_model
+    from stavis.weights.names import load_network
 
     network = load_network(weights, modality=modality.value if modality else None, device="cpu")
     for warning in network.warnings:

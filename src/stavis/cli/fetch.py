@@ -88,7 +88,7 @@ def fetch(
     A command that was interrupted goes on from there when it is run again; what is there already is not fetched twice.
     The archives are large; --dry-run tells how large.
     """
-    from stavis.datasets import fetch as fetching
+    from stavis.fetching import fetch as fetching
     from stavis.fetching.download import Patience
     from stavis.fetching.site import SITE
 

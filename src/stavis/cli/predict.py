@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
+from stavis.cli.options import DEFAULT, WEIGHTS_HELP, ModalityName
 
 if TYPE_CHECKING:
     from stavis.model import Modality
@@ -203,8 +203,8 @@ def predict(
     Every video gets a folder below --output with summary.json, frames.csv, timeline.png and the chosen outputs.
     Run again, it skips what is finished.
     """
-    from stavis.cli.network import fetch_published
     from stavis.errors import StavisError
+    from stavis.fetching.fetch import fetch_published
     from stavis.maps.overlay import OverlayStyle
     from stavis.media.inputs import find_videos, name_folders
     from stavis.prediction.folder import FolderSettings
@@ -304,9 +304,9 @@ class _Worker:
     def __init__(self, plan: _Plan) -> None:
         from dataclasses import replace
 
-        from stavis.cli.network import load_network
         from stavis.engine import EngineFactory
         from stavis.runtime.allocator import use_one_arena
+        from stavis.weights.names import load_network
 
         use_one_arena()
         self.plan = plan
@@ -358,8 +358,8 @@ def _run_in_parallel(plan: _Plan, tasks: list[tuple[Path, Path]], jobs: int, qui
     import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    from stavis.cli.network import describe_weights
     from stavis.runtime.progress import track
+    from stavis.weights.names import describe_weights
 
     if not quiet:
         _say(f"weights: {describe_weights(plan.weights)}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.network import DEFAULT, WEIGHTS_HELP, ModalityName
+from stavis.cli.options import DEFAULT, WEIGHTS_HELP, ModalityName
 from stavis.cli.predict import (
     BATCH_SIZE_HELP,
     ENGINE_HELP,
@@ -86,9 +86,9 @@ def predict_test_videos(
     """
     from functools import lru_cache
 
-    from stavis.cli.network import load_network
     from stavis.prediction.testrun import RunSettings, SplitNetwork, find_rank, find_test_videos, run_test
     from stavis.runtime.allocator import use_one_arena
+    from stavis.weights.names import load_network
 
     use_one_arena()
     names = [name.strip() for text in databases for name in text.split(",")] if databases else None

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import DATABASES, SINGLE_SPLIT_DATABASES, SPLITS, SUBSETS, FoldEntry, Layout
 from stavis.errors import StavisError
 

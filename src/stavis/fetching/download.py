@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stavis import __version__
 from stavis.errors import StavisError
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import BYTES, console, track
+from stavis.version import __version__
 
 CHUNK_BYTES = 1 << 20
 PROGRESS_BYTES = 1 << 20

@@ -32,8 +32,10 @@ from stavis.fetching.download import (
     remove_download,
 )
 from stavis.fetching.site import SITE, Part, count_items, find_root, select_parts
+from stavis.model import Modality
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import BYTES, console, track
+from stavis.weights.names import data_folder, published_path
 
 WORK_FOLDER = ".stavis-fetch"
 SPARE_BYTES = 64 << 20
@@ -547,3 +549,19 @@ def _checked_site(url: str) -> str:
     if not is_good or any(character.isspace() for character in url):
         raise StavisError(f"{url!r} is no base URL; one is like {SITE}, http or https, without ? and #")
     return url.rstrip("/")
+
+
+def fetch_published(weights: str, modality: Modality | None, *, quiet: bool) -> None:
+    """Fetches the published weights into the data folder if `weights` is a name of theirs and they are not there.
+
+    Raises:
+        StavisError: They cannot be had, or `weights` is no such name.
+    """
+
+    path = published_path(weights, modality, data_folder())
+    if path is None:
+        raise StavisError(
+            f"--fetch is for weights published-1, published-2 and published-3, not for {weights}"
+        )
+    if not path.is_file():
+        fetch(["weights"], [], data_folder(), base_url=SITE, quiet=quiet)

@@ -17,13 +17,13 @@ from stavis.maps.postprocess import POSTPROCESSING_SIGMA, blur, postprocess
 from stavis.maps.resize import TILE_SIZE, TiledResize, resize, resize_weights
 
 __all__ = [
-    "Array",
     "FIXATION_VARIABLE",
-    "Float64Map",
     "JPEG_QUALITY",
     "MAP_FORMATS",
     "POSTPROCESSING_SIGMA",
     "TILE_SIZE",
+    "Array",
+    "Float64Map",
     "TiledResize",
     "blur",
     "density_from_fixations",

@@ -12,7 +12,6 @@ from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import PredictedFrame
 from stavis.prediction.sound import find_sound
-from stavis.prediction.timeline import Thumbnail, draw_timeline
 from stavis.runtime.files import atomic_path
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import filelock
 
-from stavis import __version__
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
@@ -45,6 +44,7 @@ from stavis.preparation.records import (
 )
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import Advance, run_parallel
+from stavis.version import __version__
 
 PREVIEW_NAME = "preview.png"
 RECORD_VERSION = 1  # a change makes every finished video be prepared anew

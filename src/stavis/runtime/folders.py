@@ -6,8 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from stavis.errors import StavisError
-from stavis.weights.files import some
+from stavis.errors import StavisError, some
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stavis import __version__
 from stavis.errors import StavisError
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.runtime.files import atomic_path, write_text
 from stavis.training.display import show
+from stavis.version import __version__
 
 RECIPE_FILE = "config.toml"
 ENVIRONMENT_FILE = "environment.json"

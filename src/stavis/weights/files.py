@@ -19,13 +19,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stavis import __version__
 from stavis.clips.preprocess import Preprocessing
-from stavis.errors import StavisError
+from stavis.errors import StavisError, some
 from stavis.model import Modality, ModelConfig, Shortcut, STAViS
 from stavis.model.resnet3d import ARCHITECTURES, Bottleneck
 from stavis.model.soundnet import SoundNet
 from stavis.runtime.folders import atomic_folder
+from stavis.version import __version__
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -343,16 +343,6 @@ def misfit(path: Path, what: str, *, missing: Iterable[str] = (), unknown: Itera
         if list(names)
     ]
     return StavisError(f"{path}: does not fit {_article(what)}: {'; '.join(parts)}")
-
-
-def some(names: Iterable[str], limit: int = 5) -> str:
-    listed = sorted(names, key=_natural)
-    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + rest
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _article(noun: str) -> str:

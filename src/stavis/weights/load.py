@@ -36,7 +36,7 @@ from stavis.weights.files import (
 DEFAULT = "default"
 """The name of the weights that come with the package."""
 
-DEFAULT_FOLDER = Path(__file__).with_name("default_weights")
+DEFAULT_FOLDER = Path(__file__).with_name("default")
 
 _log = logging.getLogger("stavis")
 

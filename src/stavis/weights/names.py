@@ -1,27 +1,17 @@
-"""How the commands that run a network get one from their --weights option."""
+"""Names of weights: "default", "published-1" to "published-3", "untrained", or a path."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from stavis.model import Modality, STAViS
+from stavis.datasets.layout import SPLITS, Layout
+from stavis.errors import StavisError
+from stavis.model import Modality, STAViS
+from stavis.weights.load import DEFAULT, load_model_with_report, untrained_model
 
 UNTRAINED = "untrained"
-DEFAULT = "default"  # stavis.weights.DEFAULT, whose module waits for torch
 PUBLISHED_PREFIX = "published-"
 DATA_VARIABLE = "STAVIS_DATA"
-
-WEIGHTS_HELP = (
-    "default (they come with stavis, and are not the paper's), a weights folder, a published .pth file, published-1 "
-    "(2, 3: the paper's, fetched into the data folder), or untrained (random: to try things out only)."
-)
-
-
-class ModalityName(StrEnum):
-    AUDIOVISUAL = "audiovisual"
-    VISUAL = "visual"
 
 
 class LoadedNetwork(NamedTuple):
@@ -34,14 +24,14 @@ class LoadedNetwork(NamedTuple):
         warnings: What a user should know before trusting its maps.
     """
 
-    model: "STAViS"
+    model: STAViS
     name: str
     sha256: str | None
     warnings: tuple[str, ...]
 
 
 def load_network(
-    weights: str, *, modality: "Modality | None", device: str, data: Path | None = None
+    weights: str, *, modality: Modality | None, device: str, data: Path | None = None
 ) -> LoadedNetwork:
     """Loads what --weights names: see `WEIGHTS_HELP`.
 
@@ -54,8 +44,6 @@ def load_network(
     Raises:
         StavisError: There is no such file or device, or the file does not fit.
     """
-    from stavis.weights import load_model_with_report, untrained_model
-
     if weights == UNTRAINED:
         model = untrained_model(modality or "audiovisual", device=device)
         return LoadedNetwork(model, UNTRAINED, None, ("the network is untrained: its maps mean nothing",))
@@ -75,15 +63,13 @@ def data_folder() -> Path:
     return Path(os.environ.get(DATA_VARIABLE, "data"))
 
 
-def find_published(weights: str, modality: "Modality | None", data: Path) -> Path | None:
+def find_published(weights: str, modality: Modality | None, data: Path) -> Path | None:
     """The file of published weights that a name such as "published-1" stands for; None for other names.
 
     Raises:
         StavisError: The name's number is no split's, or the file has not been fetched.
     """
-    from stavis.errors import StavisError
-
-    path = _published_path(weights, modality, data)
+    path = published_path(weights, modality, data)
     if path is not None and not path.is_file():
         raise StavisError(
             f"{path}: the published weights are not there; `stavis fetch weights --data {data}` gets them and nothing "
@@ -92,29 +78,7 @@ def find_published(weights: str, modality: "Modality | None", data: Path) -> Pat
     return path
 
 
-def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -> None:
-    """Fetches the published weights into the data folder if `weights` is a name of theirs and they are not there.
-
-    Raises:
-        StavisError: They cannot be had, or `weights` is no such name.
-    """
-    from stavis.datasets import site
-    from stavis.errors import StavisError
-    from stavis.fetching.fetch import fetch
-
-    path = _published_path(weights, modality, data_folder())
-    if path is None:
-        raise StavisError(
-            f"--fetch is for weights published-1, published-2 and published-3, not for {weights}"
-        )
-    if not path.is_file():
-        fetch(["weights"], [], data_folder(), base_url=site.SITE, quiet=quiet)
-
-
-def _published_path(weights: str, modality: "Modality | None", data: Path) -> Path | None:
-    from stavis.datasets.layout import SPLITS, Layout
-    from stavis.errors import StavisError
-
+def published_path(weights: str, modality: Modality | None, data: Path) -> Path | None:
     if not weights.startswith(PUBLISHED_PREFIX):
         return None
     names = {f"{PUBLISHED_PREFIX}{split}": split for split in SPLITS}
