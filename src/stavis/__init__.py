@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from stavis.model import STAViS as STAViS
     from stavis.prediction.predict import FrameSaliency as FrameSaliency
     from stavis.prediction.predict import predict_video as predict_video
+    from stavis.version import __version__ as __version__
     from stavis.weights import load_model as load_model
-
-__version__ = "0.1.0"
 
 # Public names are imported when first used, so that `import stavis` and `stavis --help` do not wait for torch.
 _HOMES = {
@@ -20,6 +19,7 @@ _HOMES = {
     "STAViS": "stavis.model",
     "FrameSaliency": "stavis.prediction.predict",
     "predict_video": "stavis.prediction.predict",
+    "__version__": "stavis.version",
     "load_model": "stavis.weights",
 }
 _MODULES = ("clips", "maps", "media", "metrics", "model", "predict", "preprocess", "weights")

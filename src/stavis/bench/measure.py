@@ -124,8 +124,8 @@ def _load(task: Task) -> Any:
 def measure_machine(task: Task) -> tuple[MachineSpeed, dict[str, Any]]:
     import torch
 
-    import stavis
     from stavis import media
+    from stavis.version import __version__
 
     model = _load(task)
     device = str(next(model.parameters()).device)
@@ -138,7 +138,7 @@ def measure_machine(task: Task) -> tuple[MachineSpeed, dict[str, Any]]:
         bandwidth=copy_rate(device),
     )
     facts = {
-        "stavis": stavis.__version__,
+        "stavis": __version__,
         "torch": torch.__version__,
         "weights": task.weights,
         "depth": model.config.depth,

@@ -106,11 +106,11 @@ def _predict(
 def _write_record(path: Path, network: "LoadedNetwork", scores: dict[str, Any]) -> None:
     import json
 
-    import stavis
     from stavis.runtime.files import write_text
+    from stavis.version import __version__
 
     record = {
-        "stavis": stavis.__version__,
+        "stavis": __version__,
         "weights": network.name,
         "weights_sha256": network.sha256,
         "clip": {"seed": CLIP_SEED, "preset": CLIP_PRESET, "seconds": CLIP_SECONDS, "size": CLIP_SIZE},

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-import stavis
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.runtime.telemetry import switch_off_telemetry
+from stavis.version import __version__
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 FILES: dict[ExportFormat, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
@@ -189,7 +189,7 @@ def _write_config(model: STAViS, path: Path, export_format: ExportFormat, report
     if model.config.modality == "audiovisual":
         inputs["audio"] = ["batch", p.num_audio_samples]
     config = {
-        "stavis": stavis.__version__,
+        "stavis": __version__,
         "format": export_format,
         "model": dataclasses.asdict(model.config),
         "inputs": inputs,

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import stavis
 from stavis.engine.folded import FoldedNetwork
 from stavis.engine.quantisation import Inputs, quantise
 from stavis.model import ModelConfig, STAViS
 from stavis.runtime.allocator import return_free_memory
 from stavis.runtime.files import write_bytes
 from stavis.runtime.telemetry import switch_off_telemetry
+from stavis.version import __version__
 
 switch_off_telemetry()
 import openvino  # noqa: E402
@@ -126,7 +126,7 @@ def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ())
     description = [
         dataclasses.asdict(model.config),
         precision,
-        stavis.__version__,  # which arranges the network before it is compiled
+        __version__,  # which arranges the network before it is compiled
         torch.get_num_threads(),
         openvino.__version__,
         torch.__version__,

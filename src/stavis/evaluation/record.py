@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import stavis
 from stavis.errors import StavisError
 from stavis.evaluation.plan import EvaluationSettings
 from stavis.runtime.files import write_text
+from stavis.version import __version__
 
 RUN_FILE = "evaluation.json"
 
@@ -36,7 +36,7 @@ def claim(
     """
     path = output / RUN_FILE
     record = {
-        "stavis": stavis.__version__,
+        "stavis": __version__,
         "settings": asdict(settings),
         "data": str(data.resolve()),
         "predictions": None if predictions is None else str(predictions.resolve()),

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import stavis
 from stavis import media
 from stavis.engine import MakeEngine
 from stavis.errors import StavisError
@@ -34,6 +33,7 @@ from stavis.prediction.sound import describe_sound, find_sound
 from stavis.prediction.timeline import Thumbnails, audio_levels, draw_timeline
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
+from stavis.version import __version__
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
 
@@ -124,7 +124,7 @@ def predict_to_folder(
         seconds = time.monotonic() - began
         earlier: list[OutputKind] = finished["outputs"] if finished is not None else []
         summary = {
-            "stavis": stavis.__version__,
+            "stavis": __version__,
             "input": str(video),
             "input_size_bytes": _size(video),
             "weights": settings.weights,

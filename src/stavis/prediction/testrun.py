@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-import stavis
 from stavis import media
 from stavis.clips import Edges
 from stavis.datasets.check import find_missing
@@ -27,6 +26,7 @@ from stavis.prediction.outputs import PublishedMaps
 from stavis.prediction.predict import predict_frames
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import track
+from stavis.version import __version__
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
 RUN_FILE = "testrun.json"
@@ -253,7 +253,7 @@ def _claim(
             "sha256": network.sha256,
             "config": str(network.model.config),
         }
-    record = {"stavis": stavis.__version__, "settings": settings.identity(), "weights": weights}
+    record = {"stavis": __version__, "settings": settings.identity(), "weights": weights}
     if path.exists() and not overwrite:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))

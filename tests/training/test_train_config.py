@@ -21,7 +21,7 @@ from stavis.training.optim import OptimizerSettings
 from stavis.training.recipe import CHANGEABLE, PUBLISHED, DataSettings, Recipe
 from stavis.training.recipe_file import change_recipe, differences, format_recipe, parse_recipe, read_recipe
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)

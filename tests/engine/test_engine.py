@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import stavis
-from networks import frames, lively_network, sound
 from stavis.clips import Window, reference_window, repeat_window
 from stavis.clips.preprocess import Preprocessing, make_clip
 from stavis.clips.schedule import WindowSchedule
@@ -25,6 +24,7 @@ from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
 from stavis.metrics import cc
+from support.networks import frames, lively_network, sound
 
 TOLERANCE = 1e-4  # of a probability
 has_openvino = importlib.util.find_spec("openvino") is not None

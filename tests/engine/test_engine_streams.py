@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import stavis
-from networks import frames, lively_network
 from stavis import media
 from stavis.clips import Window
 from stavis.engine import Engine, EngineFactory, EngineName, Example, PlainEngine
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import PredictedFrame, predict_frames
+from support.networks import frames, lively_network
 
 TOLERANCE = 1e-4  # of a probability
 LONGEST = 200  # frames

@@ -18,7 +18,7 @@ from stavis.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from training_setup import run_here, tiny_recipe, write_tiny_data
+from support.training_setup import run_here, tiny_recipe, write_tiny_data
 
 
 def make_checkpoint(step: int, size: int = 10) -> Checkpoint:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from datasets import write_data_set, write_video
 from stavis.cli import app
 from stavis.clips.preprocess import Preprocessing
 from stavis.datasets import cache as cache_module
@@ -33,6 +32,7 @@ from stavis.datasets.quirks import Quirks
 from stavis.datasets.sources import DirectReader
 from stavis.errors import StavisError
 from stavis.runtime.workers import run_parallel
+from support.datasets import write_data_set, write_video
 
 P = Preprocessing()
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import stavis
-from datasets import write_data_set, write_lists
 from stavis import media
 from stavis.clips.preprocess import Preprocessing
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.prediction.testrun import RunSettings, _write_wrong_sound, find_test_videos, run_test
 from stavis.weights import save_model
+from support.datasets import write_data_set, write_lists
 
 LENGTHS = (20, 12)
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from datasets import write_lists, write_video
 from stavis.cli import app
 from stavis.datasets.layout import FoldEntry, Layout
+from support.datasets import write_lists, write_video
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AWKWARD = "a<i>&amp;'@@DATA@@"

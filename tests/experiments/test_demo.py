@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 import stavis
-from commands import run_command
 from stavis import weights
 from stavis.clips.preprocess import Preprocessing
 from stavis.experiments.demo import NUM_MOMENTS, choose_moments, score
 from stavis.synthetic import render_clip
 from stavis.synthetic.oracle import SETTLED_SECONDS, oracle_density
 from stavis.weights import save_model
+from support.commands import run_command
 
 MODULE = sys.modules["stavis.cli.demo"]  # its name in the package is the command's
 

@@ -12,11 +12,11 @@ import scipy.io
 from PIL import Image
 from typer.testing import CliRunner
 
-from datasets import write_data_set
 from stavis.cli import app
 from stavis.datasets.check import DataReport, check_data
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
+from support.datasets import write_data_set
 
 
 @pytest.fixture(scope="module")

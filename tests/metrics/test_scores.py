@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_metrics import Case, cases
 
 from stavis import maps, metrics
 from stavis.metrics.frame import FrameScores, Pixels, pixels_of, score_frame
-from test_metrics import Case, cases
 
 
 def plain_scores(

@@ -26,7 +26,7 @@ from stavis.training.recipe_file import change_recipe, format_recipe, read_recip
 from stavis.training.runlog import read_metrics
 from stavis.training.state import prepare_network
 from stavis.weights import load_model, load_model_with_report, save_model
-from training_setup import (
+from support.training_setup import (
     assert_same_run,
     final_weights,
     finish,

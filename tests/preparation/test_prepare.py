@@ -23,13 +23,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stavis.cli import app
-from stavis.datasets import records
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.gaze import fixation_counts, read_observers
 from stavis.maps import density_from_fixations, read_density_map, read_fixation_map, read_map, to_8bit
 from stavis.media import read_wave, write_wave
+from stavis.preparation import records
 from stavis.preparation.folds import FoldChoice, choose_folds, k_folds
 from stavis.preparation.frames import choose_frames
 from stavis.preparation.manifest import find_sources, folder_name, match_gaze

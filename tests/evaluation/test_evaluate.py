@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commands import run_command
-from datasets import write_data_set
 from stavis import maps, metrics
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout, result_folder
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
 from stavis.metrics.frame import pixels_of
+from support.commands import run_command
+from support.datasets import write_data_set
 
 OCTAVE_NAMES = {
     "cc": "CC",
@@ -825,9 +825,9 @@ def test_intervals_hold_what_they_promise() -> None:
 @pytest.mark.slow
 def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_path: Path) -> None:
     """`stavis test` with quirks "reference" on the recorded data set, against the recorded predictions."""
+    from model.test_model import recipe_model
     from stavis.model import ModelConfig
     from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
-    from test_model import recipe_model
 
     data = goldens / "dataset" / "data"
     for recorded_maps in sorted((goldens / "dataset" / "predictions").iterdir()):

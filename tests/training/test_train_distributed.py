@@ -16,7 +16,7 @@ from stavis.errors import StavisError
 from stavis.training.distributed import Processes, choose_device, epoch_order, micro_batches, plan_batches
 from stavis.training.recipe_file import format_recipe
 from stavis.training.runlog import read_metrics
-from training_setup import (
+from support.training_setup import (
     final_weights,
     finish,
     num_steps,

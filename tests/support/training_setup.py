@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from datasets import write_data_set
 from stavis.training.distributed import Processes
 from stavis.training.loop import Outcome, train
 from stavis.training.recipe import Recipe
 from stavis.training.recipe_file import change_recipe, parse_recipe
 from stavis.training.runlog import read_metrics
 from stavis.weights import load_model
+from support.datasets import write_data_set
 
 TINY: dict[str, Any] = {
     "epochs": 2,

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datasets import SAMPLE_RATE, write_data_set, write_lists, write_video
 from stavis import clips
 from stavis.clips.preprocess import (
     Preprocessing,
@@ -33,6 +32,7 @@ from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
+from support.datasets import SAMPLE_RATE, write_data_set, write_lists, write_video
 
 P = Preprocessing()
 

@@ -14,14 +14,14 @@ import safetensors.torch
 import torch
 
 import stavis
-from commands import run_command
-from datasets import write_data_set
 from stavis import weights
 from stavis.clips.preprocess import Preprocessing
-from stavis.datasets import site
 from stavis.errors import StavisError
+from stavis.fetching import site
 from stavis.synthetic import render_clip
 from stavis.weights import load_model, load_model_with_report, save_model
+from support.commands import run_command
+from support.datasets import write_data_set
 
 SMALL = Preprocessing(input_size=(64, 64))
 

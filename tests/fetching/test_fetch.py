@@ -27,10 +27,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stavis.__main__ import main
-from stavis.datasets import download as download_module
-from stavis.datasets import fetch as fetch_module
 from stavis.datasets.layout import DATABASES
 from stavis.errors import StavisError
+from stavis.fetching import download as download_module
+from stavis.fetching import fetch as fetch_module
 from stavis.fetching.archive import ArchiveError, refuse_links_out, unpack
 from stavis.fetching.download import DownloadError, Patience, download, remote_size
 from stavis.fetching.fetch import fetch, plan
