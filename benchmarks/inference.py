@@ -72,8 +72,8 @@ def run_yardstick(model: stavis.STAViS, frames: Path, output: Path, num: int) ->
             saliency = torch.sigmoid(model(clip, audio).logits)[0, 0].cpu().numpy()
             in_network += time.perf_counter() - start
             stretched = (saliency - saliency.min()) / (saliency.max() - saliency.min())
-            grey = (stretched * 255).astype(np.uint8)
-            Image.fromarray(grey).save(output / f"pred_sal_{window.target + 1:06d}.jpg")
+            gray = (stretched * 255).astype(np.uint8)
+            Image.fromarray(gray).save(output / f"pred_sal_{window.target + 1:06d}.jpg")
     return (time.perf_counter() - began) / len(windows), in_network / len(windows)
 
 

@@ -54,9 +54,9 @@ def read(path: Path, seconds: float) -> None:
     began = time.perf_counter()
     with AudioReader(path) as sound:
         for frame in read_frames(path, end_seconds=seconds):
-            centre = frame.time_seconds * sound.sample_rate
+            center = frame.time_seconds * sound.sample_rate
             half = CLIP_LENGTH / 2 / frame_rate * sound.sample_rate
-            sound.read(round(centre - half), round(centre + half))
+            sound.read(round(center - half), round(center + half))
             num_frames += 1
     elapsed = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

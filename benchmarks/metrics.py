@@ -59,12 +59,12 @@ class Video(NamedTuple):
 
 
 def make_video(folder: Path, height: int, width: int, num_fixations: int, num_frames: int) -> Video:
-    """Made-up frames whose fixations gather around two moving centres, and predictions that find them roughly."""
+    """Made-up frames whose fixations gather around two moving centers, and predictions that find them roughly."""
     rng = np.random.default_rng(0)
     frames, fixation_maps = [], []
     for i in range(num_frames):
-        centres = rng.uniform(0.2, 0.8, (2, 2)) * (height, width)
-        positions = rng.normal(centres[rng.integers(0, 2, num_fixations)], 0.07 * height).astype(int)
+        centers = rng.uniform(0.2, 0.8, (2, 2)) * (height, width)
+        positions = rng.normal(centers[rng.integers(0, 2, num_fixations)], 0.07 * height).astype(int)
         positions = positions.clip(0, (height - 1, width - 1))
         fixations = np.zeros((height, width), dtype=np.uint8)
         fixations[tuple(positions.T)] = 1

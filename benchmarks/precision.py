@@ -4,7 +4,7 @@
 
 Predicts the video's first seconds exactly and in every approximate mode that this machine has, in one run, and prints a
 table in Markdown: CC and SIM of the approximate maps to the exact ones (mean and lowest over the frames), the mean NSS
-of both on the same fixations, and frames per second, decoding included, set-up (compiling, quantising) not. The
+of both on the same fixations, and frames per second, decoding included, set-up (compiling, quantizing) not. The
 fixations are the recorded ones of a MATLAB file with one cell an observer, each (frames, 2) of x, y in pixels from 1;
 without a file, twenty a frame are drawn from the exact maps.
 """

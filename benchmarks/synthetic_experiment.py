@@ -340,22 +340,22 @@ def draw_results(
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1)
     networks = (CONTROL, "normal", "silent", "shuffled", "time-shifted")
-    colours = ("#7a7a7a", "#1f6fb4", "#8fbbdd", "#e0a458", "#c9713a")
+    colors = ("#7a7a7a", "#1f6fb4", "#8fbbdd", "#e0a458", "#c9713a")
     bounds = (("center", ":", "#000000"), ("sees", "--", "#8a2be2"), ("hears", "-", "#8a2be2"))
     width = 0.8 / len(networks)
     for group, preset in enumerate(presets):
-        for number, (name, colour) in enumerate(zip(networks, colours, strict=True)):
+        for number, (name, color) in enumerate(zip(networks, colors, strict=True)):
             difference = to_control["normal" if name == CONTROL else name].databases[preset]["nss"]
             height = difference.before if name == CONTROL else difference.after
             place = group + (number - 2) * width
-            above.bar(place, height, width * 0.92, color=colour, label=MAPS[name] if group == 0 else None)
-        for name, line, colour in bounds:
+            above.bar(place, height, width * 0.92, color=color, label=MAPS[name] if group == 0 else None)
+        for name, line, color in bounds:
             height = to_control[name].databases[preset]["nss"].after
             above.plot(
                 [group - 0.44, group + 0.44],
                 [height, height],
                 line,
-                color=colour,
+                color=color,
                 label=MAPS[name] if group == 0 else None,
             )
     above.set_ylabel("NSS")

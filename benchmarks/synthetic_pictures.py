@@ -26,7 +26,7 @@ SEED = 2020
 SIZE = (320, 240)
 FRAME_RATE = 25.0
 TILE = (180, 135)
-DRIVE_COLOURS = {
+DRIVE_COLORS = {
     "center": "#4dd2ff",
     "contrast": "#4060ff",
     "objects": "#ffb000",
@@ -55,11 +55,11 @@ def make(index: int, preset: str, seconds: float) -> tuple[ClipMaker, list[Pictu
     return maker, images, maker.truth()
 
 
-def save(picture: Image.Image, path: Path, num_colours: int, keep: tuple[str, ...] = ()) -> None:
-    """Writes a picture as a PNG with a palette, a third as large; `keep` are colours that must stay exact."""
-    drawn = picture.quantize(num_colours, dither=Image.Dither.NONE)
-    palette = (drawn.getpalette() or [])[: 3 * num_colours]
-    palette += [part for colour in keep for part in ImageColor.getrgb(colour)]
+def save(picture: Image.Image, path: Path, num_colors: int, keep: tuple[str, ...] = ()) -> None:
+    """Writes a picture as a PNG with a palette, a third as large; `keep` are colors that must stay exact."""
+    drawn = picture.quantize(num_colors, dither=Image.Dither.NONE)
+    palette = (drawn.getpalette() or [])[: 3 * num_colors]
+    palette += [part for color in keep for part in ImageColor.getrgb(color)]
     chosen = Image.new("P", (1, 1))
     chosen.putpalette(palette)
     with atomic_path(path) as temporary:
@@ -94,8 +94,8 @@ def gaze(folder: Path) -> None:
         now = truth.gaze.frame == frame
         samples = zip(truth.gaze.x[now], truth.gaze.y[now], truth.gaze.drive[now], strict=True)
         for x, y, drive in samples:
-            colour = DRIVE_COLOURS[DRIVES[drive]] if drive >= 0 else "#808080"
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour, outline="black")
+            color = DRIVE_COLORS[DRIVES[drive]] if drive >= 0 else "#808080"
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=color, outline="black")
         counts = truth.gaze.fixation_maps(truth.num_frames, SIZE)[frame]
         maps = [
             density_from_fixations(counts, truth.sigma_pixels),
@@ -106,7 +106,7 @@ def gaze(folder: Path) -> None:
         for row, tile in enumerate(tiles):
             small = tile.resize(tile_size, Image.Resampling.LANCZOS)
             sheet.paste(small, (column * tile_size[0], row * tile_size[1]))
-    save(sheet, folder / "synthetic_gaze.png", 64, (*DRIVE_COLOURS.values(), "#000000"))
+    save(sheet, folder / "synthetic_gaze.png", 64, (*DRIVE_COLORS.values(), "#000000"))
 
 
 def sounds(folder: Path) -> None:
@@ -115,7 +115,7 @@ def sounds(folder: Path) -> None:
     for axis, (index, preset) in zip(axes, [(101, "sound-decides"), (104, "mixed")], strict=True):
         maker, _, truth = make(index, preset, 7.0)
         samples = maker.samples + 1e-6 * np.random.default_rng(0).standard_normal(len(maker.samples))
-        axis.specgram(samples, NFFT=512, Fs=SAMPLE_RATE, noverlap=384, vmin=-110, vmax=-40, cmap="Greys")
+        axis.specgram(samples, NFFT=512, Fs=SAMPLE_RATE, noverlap=384, vmin=-110, vmax=-40, cmap="Grays")
         axis.set_ylim(0, 9000)
         axis.set_ylabel("Hz")
         times = np.arange(truth.num_frames) / truth.frame_rate

@@ -5,7 +5,7 @@
 The published audiovisual stage does not begin with an untrained SoundNet either: its initial weights had learnt to name
 what is in a video from its sound. Here it learns which kind of source a generated clip lets one hear (speech, blows,
 notes, noise, or none), from the sounds of the training videos and the truth beside them; nothing is seen. Written is a
-SoundNet initialiser, for `initial_weights` of a recipe. Printed is the share of the test videos' clips that are named
+SoundNet initializer, for `initial_weights` of a recipe. Printed is the share of the test videos' clips that are named
 right, and that of the commonest kind.
 """
 

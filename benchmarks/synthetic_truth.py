@@ -80,7 +80,7 @@ def measure(task: tuple[str, int, float, int]) -> Video:
         rows["without sound"][frame] = nss(deaf, fixations[frame])
         rows["center"][frame] = nss(drives[DRIVES.index("center")], fixations[frame])
         if frame in settled:
-            expected.append([(hearing * _standardised(density)).sum() for density in (hearing, deaf)])
+            expected.append([(hearing * _standardized(density)).sum() for density in (hearing, deaf)])
             now = truth.gaze.frame == frame
             likelihoods.append(drives[:, truth.gaze.y[now].astype(int), truth.gaze.x[now].astype(int)].T)
     scores = {name: float(np.nanmean(list(values.values()))) for name, values in rows.items()}
@@ -107,7 +107,7 @@ def measure(task: tuple[str, int, float, int]) -> Video:
     )
 
 
-def _standardised(density: Array) -> Array:
+def _standardized(density: Array) -> Array:
     return np.asarray((density - density.mean()) / density.std(ddof=1))
 
 
@@ -121,12 +121,12 @@ def _leave_one_out(truth: Truth, frame: int) -> float:
         counts = np.zeros((truth.height, truth.width))
         np.add.at(counts, (rows[others], columns[others]), 1)
         density = density_from_fixations(counts, truth.sigma_pixels)
-        values.append(_standardised(density)[rows[left_out], columns[left_out]])
+        values.append(_standardized(density)[rows[left_out], columns[left_out]])
     return float(np.mean(values)) if len(values) > 1 else float("nan")
 
 
 def fit_shares(likelihoods: Array) -> Array:
-    """The mixture of drives under which the samples are likeliest, by expectation maximisation."""
+    """The mixture of drives under which the samples are likeliest, by expectation maximization."""
     shares = np.full(len(DRIVES), 1 / len(DRIVES))
     for _ in range(200):
         weighted = likelihoods * shares

@@ -207,15 +207,15 @@ def four_optimizers(model: STAViS, recipe: Recipe) -> list[torch.optim.Optimizer
 def time_steps(step: Callable[[], float], num_steps: int, batch_size: int, device: torch.device) -> Speed:
     for _ in range(WARM_UP_STEPS):
         step()
-    synchronise(device)
+    synchronize(device)
     began = time.perf_counter()
     waited = sum(step() for _ in range(num_steps))
-    synchronise(device)
+    synchronize(device)
     elapsed = time.perf_counter() - began
     return Speed(num_steps * batch_size / elapsed, waited / elapsed)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -271,7 +271,7 @@ def profile_step(console: Console, recipe: Recipe, processes: Processes) -> None
         activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
         with torch.profiler.profile(activities=activities) as profile:
             step()
-            synchronise(processes.device)
+            synchronize(processes.device)
     console.print(
         profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=15),
         markup=False,

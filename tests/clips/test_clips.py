@@ -97,8 +97,8 @@ def test_crops_lie_inside_their_window(length, start, data):
 
 
 @given(st.integers(1, 90))
-def test_centre_crop_is_in_the_middle(length):
-    begin = clips.centre_crop_begin(length)
+def test_center_crop_is_in_the_middle(length):
+    begin = clips.center_crop_begin(length)
     crop = clips.crop_window(range(length), begin)
     if length >= 16:
         assert crop == tuple(range(begin, begin + 16))
@@ -115,10 +115,10 @@ sample_rates = st.sampled_from([16000, 22050, 44100, 48000])
 @given(st.integers(0, 5000), frame_rates, sample_rates, st.integers(0, 10_000_000))
 def test_frame_samples_are_half_a_frame_to_either_side(frame, frame_rate, sample_rate, num_samples):
     first, last = clips.frame_samples(frame, frame_rate, sample_rate, num_samples)
-    centre = frame / frame_rate * sample_rate
+    center = frame / frame_rate * sample_rate
     half = sample_rate / frame_rate / 2
-    assert first == pytest.approx(max(0, centre - half), abs=1.001)
-    assert last == pytest.approx(min(num_samples, centre + half), abs=1.001)
+    assert first == pytest.approx(max(0, center - half), abs=1.001)
+    assert last == pytest.approx(min(num_samples, center + half), abs=1.001)
     assert first >= 0
     assert last <= num_samples
 
@@ -164,9 +164,9 @@ def test_frame_samples_multiply_in_the_published_order():
     sample_rate, frame_rate, differing = 22050, 25.0, 0
     for frame in range(3000):
         half = sample_rate / frame_rate / 2
-        centre = frame * (1.0 / frame_rate) * sample_rate
-        expected = int(max(0, centre - half)), int(centre + half)
+        center = frame * (1.0 / frame_rate) * sample_rate
+        expected = int(max(0, center - half)), int(center + half)
         assert clips.frame_samples(frame, frame_rate, sample_rate, 10**9) == expected
-        centre = frame / frame_rate * sample_rate
-        differing += expected != (int(max(0, centre - half)), int(centre + half))
+        center = frame / frame_rate * sample_rate
+        differing += expected != (int(max(0, center - half)), int(center + half))
     assert differing > 100

@@ -24,7 +24,7 @@ from stavis.datasets.cache import (
     FrameCache,
     default_cache_folder,
     plan_cache,
-    summarise,
+    summarize,
 )
 from stavis.datasets.dataset import SaliencyDataset
 from stavis.datasets.layout import FoldEntry, Layout
@@ -475,5 +475,5 @@ def test_the_command_names_what_is_missing(own_layout: Layout, tmp_path: Path) -
 def test_sizes_are_told_in_units() -> None:
     entry = FoldEntry("v", 10, 25.0)
     files = [CacheFile("frames", "DIEM", entry, Path(str(i)), 1_234_000_000) for i in range(3)]
-    assert summarise(files) == "1 video, 3.7 GB"
-    assert summarise([]) == "0 videos, 0 B"
+    assert summarize(files) == "1 video, 3.7 GB"
+    assert summarize([]) == "0 videos, 0 B"

@@ -266,18 +266,18 @@ def test_approximate_maps_are_near(
 
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs NNCF")
 @pytest.mark.parametrize("network", ["audiovisual", "shortcut A"])
-def test_only_the_stages_are_quantised(networks: dict[str, stavis.STAViS], network: str) -> None:
-    """By the definition: a convolution computes in integers if its input comes from a quantiser."""
+def test_only_the_stages_are_quantized(networks: dict[str, stavis.STAViS], network: str) -> None:
+    """By the definition: a convolution computes in integers if its input comes from a quantizer."""
     from stavis.engine.openvino import convert_network
-    from stavis.engine.quantisation import quantise
+    from stavis.engine.quantization import quantize
 
     model = networks[network]
     rng = np.random.default_rng(0)
     window = [rng.random(shape, dtype=np.float32) for shape in ((1, 64, 8, 32, 32), (1, 64, 32, 32))]
     if model.config.modality == "audiovisual":
         window.append(rng.random((1, 1024), dtype=np.float32))
-    quantised, other = set(), set()
-    for operation in quantise(convert_network(model), [window]).get_ops():
+    quantized, other = set(), set()
+    for operation in quantize(convert_network(model), [window]).get_ops():
         if operation.get_type_name() == "Add" and "/aten::add/" in operation.get_friendly_name():
             # Sums of parts of the logits: in integers they cost nearly all that int8 costs.
             kinds = {one.get_source_output().get_node().get_type_name() for one in operation.inputs()}
@@ -286,11 +286,11 @@ def test_only_the_stages_are_quantised(networks: dict[str, stavis.STAViS], netwo
             source = operation.input_value(0).get_node()
             if source.get_type_name() == "MaxPool":  # takes integers as they are
                 source = source.input_value(0).get_node()
-            found = quantised if source.get_type_name() == "FakeQuantize" else other
+            found = quantized if source.get_type_name() == "FakeQuantize" else other
             found.add(operation.get_friendly_name())
     stages = [m for stage in (model.layer1, model.layer2, model.layer3) for m in stage.modules()]
-    assert len(quantised) == sum(isinstance(m, torch.nn.Conv3d) for m in stages)
-    assert all(".stages." in name for name in quantised)
+    assert len(quantized) == sum(isinstance(m, torch.nn.Conv3d) for m in stages)
+    assert all(".stages." in name for name in quantized)
     assert other
     assert not any(".stages." in name for name in other)
 

@@ -569,7 +569,7 @@ def test_bad_archives(arrays: dict[str, np.ndarray], message: str, data: Path, t
     [
         (("--predictions", "nowhere"), "no such folder"),
         ((), "nothing to score"),
-        (("--baseline", "centre"), "allowed: center, uniform, train-mean, inter-observer"),
+        (("--baseline", "center"), "allowed: center, uniform, train-mean, inter-observer"),
         (("--baseline", "center", "--shard", "3/2"), "i/n is allowed"),
         (("--baseline", "center", "--databases", "SumMe"), "allowed: AVAD, DIEM"),
         (("--baseline", "center", "--first-frame", "12"), "has 11 frames"),
@@ -645,13 +645,13 @@ def test_baselines(data: Path, tmp_path: Path) -> None:
     for metric, chance in (("cc", 0), ("nss", 0), ("auc_shuffled", 0.5)):
         assert abs(scores["uniform"][metric] - chance) < 0.15
 
-    # The centre prior by its formula, for a picture that is wider than high.
+    # The center prior by its formula, for a picture that is wider than high.
     half = (np.arange(112) + 0.5) / 56 - 1
     across, down = np.meshgrid(half, half * SIZE[0] / SIZE[1])
-    centre = np.exp(-(across**2) / (2 * 0.23) - down**2 / (2 * 0.23 * 0.45))
+    center = np.exp(-(across**2) / (2 * 0.23) - down**2 / (2 * 0.23 * 0.45))
     videos = videos_of(data)
     expected = np.mean(
-        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: centre) for e in videos], axis=0
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: center) for e in videos], axis=0
     )
     np.testing.assert_allclose([scores["center"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
 
@@ -808,7 +808,7 @@ def test_intervals_hold_what_they_promise() -> None:
     inside = 0
     for _ in range(100):
         noise = rng.normal(size=1100)
-        frames = np.convolve(noise, np.ones(10) / 10, "valid") + 0.5  # neighbours share nine of ten terms
+        frames = np.convolve(noise, np.ones(10) / 10, "valid") + 0.5  # neighbors share nine of ten terms
         low, high = interval_of_video(frames, 25)
         inside += low <= 0.5 <= high
     assert 85 <= inside <= 100

@@ -32,12 +32,12 @@ from stavis.errors import StavisError
 from stavis.fetching import download as download_module
 from stavis.fetching import fetch as fetch_module
 from stavis.fetching.archive import ArchiveError, refuse_links_out, unpack
-from stavis.fetching.download import DownloadError, Patience, download, remote_size
+from stavis.fetching.download import DownloadError, RetryPolicy, download, remote_size
 from stavis.fetching.fetch import fetch, plan
 from stavis.fetching.site import PART_NAMES, select_parts
 
-ONE_TRY = Patience(retries=0, wait_seconds=0.0, timeout_seconds=5.0)
-FEW_TRIES = Patience(retries=3, wait_seconds=0.0, timeout_seconds=5.0)
+ONE_TRY = RetryPolicy(retries=0, wait_seconds=0.0, timeout_seconds=5.0)
+FEW_TRIES = RetryPolicy(retries=3, wait_seconds=0.0, timeout_seconds=5.0)
 FRAMES = "video_frames/AVAD"
 
 
@@ -608,7 +608,7 @@ def test_failures_are_counted_again_after_progress(site: Site, tmp_path: Path, p
     content = {"v/img_00001.jpg": noise("big", 6 << 20)}
     cuts = [Answer(cut_after=1_500_000) for _ in range(4)]
     site.put(FRAMES, archive_of(FRAMES, content=content), *cuts)
-    fetch_frames(site, tmp_path, patience=Patience(1, 1.0, 5.0))
+    fetch_frames(site, tmp_path, patience=RetryPolicy(1, 1.0, 5.0))
     expect_frames(tmp_path, content)
 
 
@@ -732,7 +732,7 @@ def test_pauses_double_and_have_an_end(site: Site, tmp_path: Path, pauses: list[
     path = site.put(FRAMES, archive_of(FRAMES))
     site.forever[path] = Answer(status=500)
     with pytest.raises(StavisError, match="status 500"):
-        fetch_frames(site, tmp_path, patience=Patience(9, 1.0, 5.0))
+        fetch_frames(site, tmp_path, patience=RetryPolicy(9, 1.0, 5.0))
     assert len(pauses) == 9
     for number, pause in enumerate(pauses):
         wanted = min(2.0**number, 60.0)
@@ -809,7 +809,7 @@ def test_redirects_lead_to_http_only(site: Site, tmp_path: Path, target: str) ->
 
 def test_silence_counts_as_a_broken_connection(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES), Answer(silent_seconds=1.0))
-    fetch_frames(site, tmp_path, patience=Patience(1, 0.0, 0.2))
+    fetch_frames(site, tmp_path, patience=RetryPolicy(1, 0.0, 0.2))
     expect_frames(tmp_path)
     assert len(site.gets()) == 2
 
@@ -866,7 +866,7 @@ def test_what_is_no_base_url(url: str, tmp_path: Path) -> None:
 def test_what_is_no_patience() -> None:
     for bad in ({"retries": -1}, {"wait_seconds": -1.0}, {"timeout_seconds": 0.0}):
         with pytest.raises(StavisError, match="must be 0 or more"):
-            Patience(**bad)  # type: ignore[arg-type]
+            RetryPolicy(**bad)  # type: ignore[arg-type]
 
 
 # --- room, checksums, what is there already ---------------------------------------------------------------------
@@ -1353,7 +1353,7 @@ CRASHES = """
 import hashlib, json, os, shutil, signal, sys
 from pathlib import Path
 
-from stavis.data.download import Patience
+from stavis.data.download import RetryPolicy
 from stavis.data.fetch import fetch
 
 url, scratch, step = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -1375,7 +1375,7 @@ def run(data, kill_at):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
-        patience = Patience(0, 0.0, 5.0)
+        patience = RetryPolicy(0, 0.0, 5.0)
         fetch(["lists", "datasets"], ["AVAD"], data, base_url=url, patience=patience, quiet=True)
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -26,8 +26,8 @@ from stavis.gaze import (
     detect_format,
     fixation_counts,
     gaze_on_video,
+    median_per_observer,
     merge_gaze,
-    one_per_observer,
     pixels_per_degree,
     read_gaze,
     sigma_in_video_pixels,
@@ -66,7 +66,7 @@ def by_frame(
     screen=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
     video=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
 )
-def test_letterboxed_picture_fills_the_screen_one_way_and_is_centred(
+def test_letterboxed_picture_fills_the_screen_one_way_and_is_centerd(
     screen: tuple[int, int], video: tuple[int, int]
 ) -> None:
     mapping = ScreenMapping(*screen, *video, mode="letterbox")
@@ -170,7 +170,7 @@ def test_frames_that_the_video_has_not_are_counted() -> None:
 )
 def test_one_sample_an_observer_and_frame_is_the_median(samples: list[tuple[int, int, float, float]]) -> None:
     observer, frame, x, y = (list(values) for values in zip(*samples, strict=True))
-    merged = one_per_observer(by_frame(observer, frame, x, y))
+    merged = median_per_observer(by_frame(observer, frame, x, y))
     assert merged.frame is not None
     expected = {
         key: (
@@ -190,7 +190,7 @@ def test_one_sample_an_observer_and_frame_is_the_median(samples: list[tuple[int,
 
 def test_merging_needs_observers_that_are_told_apart() -> None:
     with pytest.raises(ValueError, match="tells observers apart"):
-        one_per_observer(by_frame([0], [0], [1], [1], known=False))
+        median_per_observer(by_frame([0], [0], [1], [1], known=False))
 
 
 def test_files_of_one_observer_are_joined_by_name() -> None:
@@ -214,7 +214,7 @@ def test_counts_hold_every_point_in_its_pixel(points: list[tuple[float, float]])
 
 
 def test_pixels_per_degree() -> None:
-    # At 57.2958 cm one centimetre is one degree, but for tan; the screen has 40 pixels a centimetre.
+    # At 57.2958 cm one centimeter is one degree, but for tan; the screen has 40 pixels a centimeter.
     horizontal, vertical = pixels_per_degree(57.29, (50, 25), (2000, 1000))
     assert horizontal == pytest.approx(2 * 57.29 * math.tan(math.radians(0.5)) * 40)
     assert horizontal == vertical == pytest.approx(40, rel=1e-3)

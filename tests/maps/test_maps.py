@@ -40,7 +40,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("unit", golden_units("imresize"))
 def test_resize_equals_matlab(unit: dict) -> None:
     given_map = np.reshape(np.asarray(unit["input_rowmajor"], dtype=float), unit["in_size"])
-    # Octave does not normalise antialiasing weights; where it matters MATLAB's rule was recorded too.
+    # Octave does not normalize antialiasing weights; where it matters MATLAB's rule was recorded too.
     expected = unit["matlab_emulated_rowmajor"] if unit["antialiased"] else unit["octave_rowmajor"]
     resized = maps.resize(given_map, tuple(unit["out_size"]))
     np.testing.assert_allclose(resized.ravel(), expected, rtol=0, atol=1e-10)
@@ -207,7 +207,7 @@ def test_write_map_refuses_other_formats_and_types(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_coloured_prediction_gives_its_first_channel_and_ground_truth_is_refused(tmp_path: Path) -> None:
+def test_colored_prediction_gives_its_first_channel_and_ground_truth_is_refused(tmp_path: Path) -> None:
     channels = (noise(6, 7, 3) * 255).astype(np.uint8)
     path = tmp_path / "map.png"
     for mode, num in (("RGB", 3), ("RGBA", 4), ("LA", 2)):
@@ -215,7 +215,7 @@ def test_coloured_prediction_gives_its_first_channel_and_ground_truth_is_refused
         first = np.asarray(Image.fromarray(channels).convert(mode))[..., 0]
         np.testing.assert_array_equal(maps.read_map(path), first)
         with pytest.raises(
-            StavisError, match=rf"map\.png: has {num} channels \({mode}\); ground truth must be grey"
+            StavisError, match=rf"map\.png: has {num} channels \({mode}\); ground truth must be gray"
         ):
             maps.read_density_map(path)
 
@@ -225,9 +225,9 @@ def test_bilevel_and_palette_images(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     Image.fromarray(binary).save(path)
     np.testing.assert_array_equal(maps.read_density_map(path), binary * np.uint8(255))
-    grey = (noise(6, 7) * 255).astype(np.uint8)
-    Image.fromarray(grey).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).save(path)
-    np.testing.assert_allclose(maps.read_map(path).astype(int), grey, atol=1)
+    gray = (noise(6, 7) * 255).astype(np.uint8)
+    Image.fromarray(gray).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    np.testing.assert_allclose(maps.read_map(path).astype(int), gray, atol=1)
 
 
 def jpeg_bytes() -> bytes:
@@ -262,7 +262,7 @@ def test_missing_and_16bit_maps_are_named(tmp_path: Path) -> None:
     with pytest.raises(StavisError, match=r"none\.jpg: map not found"):
         maps.read_map(tmp_path / "none.jpg")
     Image.fromarray(np.zeros((3, 3), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(StavisError, match=r"deep\.png: Pillow mode 'I;16'; an 8-bit grey"):
+    with pytest.raises(StavisError, match=r"deep\.png: Pillow mode 'I;16'; an 8-bit gray"):
         maps.read_map(tmp_path / "deep.png")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, peak_position, resize_smoothly
+from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, peak_position, resize_smoothly
 from stavis.prediction.timeline import Thumbnail, draw_timeline
 
 
@@ -15,7 +15,7 @@ def blob(row: int, column: int, size: int = 112) -> np.ndarray:
 
 def test_heat_lies_where_saliency_is() -> None:
     picture = np.full((360, 640, 3), 90, dtype=np.uint8)
-    overlay = draw_overlay(picture, blob(28, 84), OverlayStyle(colour_bar=False))
+    overlay = draw_overlay(picture, blob(28, 84), OverlayStyle(color_bar=False))
     changed = np.abs(overlay.astype(int) - 90).sum(axis=2)
     ys, xs = np.nonzero(changed > 150)
     assert abs(ys.mean() / 360 - 28.5 / 112) < 0.02
@@ -25,9 +25,9 @@ def test_heat_lies_where_saliency_is() -> None:
 
 def test_peak_ring_contour_and_bar_are_drawn() -> None:
     picture = np.zeros((240, 320, 3), dtype=np.uint8)
-    plain = draw_overlay(picture, blob(56, 56), OverlayStyle(colour_bar=False))
+    plain = draw_overlay(picture, blob(56, 56), OverlayStyle(color_bar=False))
     for style in (
-        OverlayStyle(colour_bar=True),
+        OverlayStyle(color_bar=True),
         OverlayStyle(False, contour=0.2),
         OverlayStyle(False, peak=True),
     ):
@@ -49,16 +49,16 @@ def test_resize_is_bicubic(size: tuple[int, int], shape: tuple[int, int]) -> Non
     np.testing.assert_allclose(resize_smoothly(saliency, size), expected, atol=2e-6)
 
 
-def test_normalise_and_resize_stay_in_range() -> None:
+def test_normalize_and_resize_stay_in_range() -> None:
     rng = np.random.default_rng(0)
     saliency = rng.uniform(0.2, 0.4, (112, 112)).astype(np.float32)
-    stretched = normalise(saliency)
+    stretched = normalize(saliency)
     assert (stretched.min(), stretched.max()) == (0.0, 1.0)
     large = resize_smoothly(stretched, (641, 359))
     assert large.shape == (359, 641)
     assert large.min() >= 0
     assert large.max() <= 1
-    assert (normalise(np.full((4, 4), 0.7, np.float32)) == 0).all()
+    assert (normalize(np.full((4, 4), 0.7, np.float32)) == 0).all()
 
 
 def test_peak_position() -> None:

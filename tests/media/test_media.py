@@ -41,7 +41,7 @@ RATE = 25
 
 
 def numbered_picture(number: int, width: int = 64, height: int = 48) -> npt.NDArray[np.uint8]:
-    """A picture that tells its number, 0..63, in grey blocks that survive any encoder."""
+    """A picture that tells its number, 0..63, in gray blocks that survive any encoder."""
     image = np.zeros((height, width, 3), np.uint8)
     block = width // 6
     for bit in range(6):
@@ -205,11 +205,11 @@ def test_pixel_formats_and_bit_depths_become_8_bit_rgb(tmp_path: Path, pixel_for
     ("colorspace", "red", "blue"),  # FFmpeg's number, 2 being "not told"; the weights of red and blue in luma
     [(1, 0.2126, 0.0722), (2, 0.299, 0.114), (6, 0.299, 0.114), (9, 0.2627, 0.0593)],
 )
-def test_colours_follow_the_matrix_and_range_of_the_file(
+def test_colors_follow_the_matrix_and_range_of_the_file(
     tmp_path: Path, colorspace: int, red: float, blue: float, is_full_range: bool
 ) -> None:
     random = np.random.default_rng(0)
-    colours = np.stack(
+    colors = np.stack(
         [random.integers(low, high, 50) for low, high in ((16, 236), (16, 241), (16, 241))], axis=1
     )
     path = tmp_path / "video.mkv"
@@ -219,19 +219,19 @@ def test_colours_follow_the_matrix_and_range_of_the_file(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = colorspace
         stream.codec_context.color_range = 2 if is_full_range else 1
-        for y, u, v in colours:
+        for y, u, v in colors:
             planes = np.concatenate([np.full((32, 32), y), np.full((8, 32), u), np.full((8, 32), v)])
             frame = VideoFrame.from_ndarray(planes.astype(np.uint8), "yuv420p")
             frame.colorspace, frame.color_range = colorspace, 2 if is_full_range else 1
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    luma, *chroma = np.moveaxis(colours.astype(float), 1, 0)
+    luma, *chroma = np.moveaxis(colors.astype(float), 1, 0)
     luma = luma / 255 if is_full_range else (luma - 16) / 219
     u, v = ((plane - 128) / (255 if is_full_range else 224) for plane in chroma)
     r, b = luma + 2 * (1 - red) * v, luma + 2 * (1 - blue) * u
     expected = 255 * np.stack([r, (luma - red * r - blue * b) / (1 - red - blue), b], axis=1).clip(0, 1)
-    for frame, colour in zip(read_frames(path), expected, strict=True):
-        assert np.abs(frame.image - colour).max() <= 3
+    for frame, color in zip(read_frames(path), expected, strict=True):
+        assert np.abs(frame.image - color).max() <= 3
 
 
 @pytest.mark.parametrize(
@@ -418,8 +418,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
         num_frames = 0
         with AudioReader(sys.argv[1]) as sound:
             for frame in read_frames(sys.argv[1]):
-                centre = round(frame.time_seconds * 22050)
-                sound.read(centre - 7056, centre + 7056)
+                center = round(frame.time_seconds * 22050)
+                sound.read(center - 7056, center + 7056)
                 num_frames += 1
         print(num_frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
@@ -1105,7 +1105,7 @@ def test_equal_time_stamps_are_moved_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_grey_pictures_keep_their_levels(tmp_path: Path, suffix: str) -> None:
+def test_gray_pictures_keep_their_levels(tmp_path: Path, suffix: str) -> None:
     y, x = np.mgrid[:90, :160]
     maps = [
         (255 * np.exp(-((x - 30 - 4 * i) ** 2 + (y - 45) ** 2) / 2 / 15**2)).astype(np.uint8)
@@ -1122,19 +1122,18 @@ def test_grey_pictures_keep_their_levels(tmp_path: Path, suffix: str) -> None:
         assert error.mean() <= 1
 
 
-def test_every_grey_level_and_colour_comes_back(tmp_path: Path) -> None:
-    colours = [(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)]
-    with VideoWriter(tmp_path / "grey.mp4", width=32, height=32, frame_rate=25) as writer:
+def test_every_gray_level_and_color_comes_back(tmp_path: Path) -> None:
+    colors = [(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)]
+    with VideoWriter(tmp_path / "gray.mp4", width=32, height=32, frame_rate=25) as writer:
         for level in range(256):
             writer.write(np.full((32, 32), level, np.uint8))
-    with VideoWriter(tmp_path / "colour.mp4", width=32, height=32, frame_rate=25) as writer:
-        for colour in colours:
-            writer.write(np.full((32, 32, 3), colour, np.uint8))
-    for frame in read_frames(tmp_path / "grey.mp4"):
+    with VideoWriter(tmp_path / "color.mp4", width=32, height=32, frame_rate=25) as writer:
+        for color in colors:
+            writer.write(np.full((32, 32, 3), color, np.uint8))
+    for frame in read_frames(tmp_path / "gray.mp4"):
         assert np.abs(frame.image.astype(int) - frame.index).max() <= 1
     errors = [
-        np.abs(frame.image.astype(int) - colours[frame.index])
-        for frame in read_frames(tmp_path / "colour.mp4")
+        np.abs(frame.image.astype(int) - colors[frame.index]) for frame in read_frames(tmp_path / "color.mp4")
     ]
     assert np.max(errors) <= 6
     assert np.mean(errors) <= 1.5

@@ -49,7 +49,7 @@ def test_recorded_cases(case: Case) -> None:
 @given(st.data())
 @settings(max_examples=80, deadline=None)
 def test_made_up_frames(data: st.DataObject) -> None:
-    """Of any size, with few grey levels, with few or no fixations, or constant."""
+    """Of any size, with few gray levels, with few or no fixations, or constant."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     side = st.integers(1, 60)
     levels = data.draw(st.sampled_from([1, 2, 5, 256]))

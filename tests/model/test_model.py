@@ -200,7 +200,7 @@ def test_config_says_what_is_allowed(name: str, value: Any) -> None:
         ModelConfig(**{name: value})
 
 
-# Initialisation
+# Initialization
 
 
 def test_upsampling_starts_as_bilinear_interpolation() -> None:
@@ -210,7 +210,7 @@ def test_upsampling_starts_as_bilinear_interpolation() -> None:
         for upscale, channels in ((dsam.upscale, 16), (dsam.upscale_, 1)):
             maps = torch.randn(1, channels, 6, 7)
             wanted = nn.functional.interpolate(maps, scale_factor=scale, mode="bilinear", align_corners=False)
-            # Beyond the outermost pixels' centres the convolution sees zeros; interpolation repeats the edge.
+            # Beyond the outermost pixels' centers the convolution sees zeros; interpolation repeats the edge.
             inside = (..., slice(scale // 2, -(scale // 2)), slice(scale // 2, -(scale // 2)))
             torch.testing.assert_close(upscale(maps)[inside], wanted[inside])
 

@@ -120,7 +120,7 @@ def test_all_outputs_of_several_inputs(run: Run, clips: Path, weights: Path, tmp
         assert Image.open(folder / "timeline.png").size[0] == 1400
 
 
-def test_the_grey_video_holds_the_maps(run: Run, clips: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_gray_video_holds_the_maps(run: Run, clips: Path, weights: Path, tmp_path: Path) -> None:
     assert run("predict", clips / "mute.mkv", "-w", weights, "-o", tmp_path, "--outputs", "maps,video") == 0
     frames = list(media.read_frames(tmp_path / "mute" / "saliency.mp4"))
     for frame, path in zip(frames, sorted((tmp_path / "mute" / "maps").iterdir()), strict=True):

@@ -15,7 +15,7 @@ def test_a_single_point() -> None:
     saliency[4, 5] = 0.25
     found = of(saliency)
     assert (found.peak_x, found.peak_y) == (55.0, 45.0)
-    assert (found.centre_x, found.centre_y) == pytest.approx((55.0, 45.0))
+    assert (found.center_x, found.center_y) == pytest.approx((55.0, 45.0))
     assert found.peak_probability == 0.25
     assert found.entropy_bits == pytest.approx(0.0)
     assert found.spread_pixels == pytest.approx(0.0, abs=1e-6)
@@ -24,7 +24,7 @@ def test_a_single_point() -> None:
 def test_a_flat_map_is_as_spread_out_as_can_be() -> None:
     found = of(np.full((10, 20), 0.1))
     assert found.entropy_bits == pytest.approx(math.log2(200))
-    assert (found.centre_x, found.centre_y) == pytest.approx((100.0, 50.0))
+    assert (found.center_x, found.center_y) == pytest.approx((100.0, 50.0))
     # Cells of 10 x 10 pixels: the variances of 20 and of 10 evenly spaced points.
     assert found.spread_pixels == pytest.approx(10 * math.sqrt((20**2 - 1) / 12 + (10**2 - 1) / 12))
     assert (found.box_left, found.box_top, found.box_right, found.box_bottom) == (0, 0, 200, 100)

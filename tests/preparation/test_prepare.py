@@ -43,7 +43,7 @@ RATE = 12.5  # of the image folders here
 def make_images(
     folder: Path, num: int = NUM_FRAMES, *, size: tuple[int, int] = (WIDTH, HEIGHT), sound: bool = True
 ) -> Path:
-    """An image folder whose frames differ in colour, with a tone in stereo at another rate."""
+    """An image folder whose frames differ in color, with a tone in stereo at another rate."""
     folder.mkdir(parents=True)
     for i in range(num):
         Image.new("RGB", size, (40 * i % 256, 255 - 30 * i % 256, 90)).save(folder / f"img_{i + 1:05d}.png")
@@ -54,7 +54,7 @@ def make_images(
 
 
 def make_gif(path: Path, durations_ms: Sequence[int]) -> Path:
-    """A video file of variable frame rate: frame i has the grey value 20 * i."""
+    """A video file of variable frame rate: frame i has the gray value 20 * i."""
     frames = [Image.new("L", (WIDTH, HEIGHT), 20 * i) for i in range(len(durations_ms))]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=list(durations_ms), loop=0)
     return path
@@ -127,8 +127,8 @@ def test_frames_sound_maps_and_lists_of_a_video_with_gaze(tmp_path: Path) -> Non
         with Image.open(layout.frame("mine", "talk", i)) as image:
             assert image.size == (WIDTH, HEIGHT)
             assert image.layer[0][1:3] == image.layer[1][1:3]  # type: ignore[attr-defined] # 4:4:4
-            colour = np.asarray(image).reshape(-1, 3).astype(int)
-        assert np.abs(colour - [40 * i % 256, 255 - 30 * i % 256, 90]).max() <= 3
+            color = np.asarray(image).reshape(-1, 3).astype(int)
+        assert np.abs(color - [40 * i % 256, 255 - 30 * i % 256, 90]).max() <= 3
 
     samples, sample_rate = read_wave(layout.wave("mine", "talk"))
     assert (sample_rate, len(samples)) == (22050, round(NUM_FRAMES / RATE * 22050))
@@ -287,7 +287,7 @@ def test_preview_is_a_sheet_of_frames_with_gaze(tmp_path: Path) -> None:
     with Image.open(preview) as image:
         assert image.size == (3 * 480, 2 * 360)
         picture = np.asarray(image).astype(int)
-    # In the middle of each frame there is the observer's dot, at its corners nothing but the frame's colour.
+    # In the middle of each frame there is the observer's dot, at its corners nothing but the frame's color.
     assert np.abs(picture[180 + 4, 240 + 4] - picture[350, 470]).max() > 50
 
 
@@ -452,7 +452,7 @@ def test_manifest_names_videos_their_gaze_and_how_to_read_it(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("name\na\n", "a manifest has a column video"),
-        ("video,colour\na,b\n", "found: video, colour"),
+        ("video,color\na,b\n", "found: video, color"),
         ("video,gaze\none\n", "row 1: not as many cells as columns"),
         ("video\nmissing.mp4\n", "missing.mp4: no such file or folder"),
         ("video,gaze\none,missing.csv\n", "missing.csv: no such file or folder"),

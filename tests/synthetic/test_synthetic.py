@@ -449,16 +449,16 @@ def _lag_frames(seen: list[np.ndarray], heard: list[np.ndarray]) -> tuple[float,
     total /= len(seen)
     peak = int(np.argmax(total))
     assert 0 < peak < len(lags) - 1
-    left, centre, right = total[peak - 1 : peak + 2]
-    return float(lags[peak] + 0.5 * (left - right) / (left - 2 * centre + right)), float(centre)
+    left, center, right = total[peak - 1 : peak + 2]
+    return float(lags[peak] + 0.5 * (left - right) / (left - 2 * center + right)), float(center)
 
 
 def _mouth_opening(images: list[np.ndarray], truth: Truth) -> np.ndarray:
     """How unlike a closed mouth the lower middle of the face looks, per frame: mean absolute difference of pixels."""
     left, top, right, bottom = np.nanmean(truth.boxes[:, 0], axis=0)
-    centre_x, centre_y = (left + right) / 2, (top + bottom) / 2
-    rows = slice(int(centre_y + 0.12 * (bottom - top)), int(centre_y + 0.48 * (bottom - top)))
-    columns = slice(int(centre_x - 0.25 * (right - left)), int(centre_x + 0.25 * (right - left)))
+    center_x, center_y = (left + right) / 2, (top + bottom) / 2
+    rows = slice(int(center_y + 0.12 * (bottom - top)), int(center_y + 0.48 * (bottom - top)))
+    columns = slice(int(center_x - 0.25 * (right - left)), int(center_x + 0.25 * (right - left)))
     patches = np.array([image[rows, columns] for image in images], dtype=float)
     closed = np.median(patches[truth.activity[:, 0] == 0], axis=0)
     return np.abs(patches - closed).mean(axis=(1, 2, 3))
@@ -588,7 +588,7 @@ def z_scores(density: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def fitted_shares(truths: list[Truth], densities: list[dict[int, np.ndarray]], eyes: Eyes) -> np.ndarray:
-    """The mixture of drives under which the samples are likeliest, by expectation maximisation."""
+    """The mixture of drives under which the samples are likeliest, by expectation maximization."""
     likelihoods = []
     for truth, at_frames in zip(truths, densities, strict=True):
         gaze = fresh_observers(truth, 60, eyes=eyes)
@@ -646,7 +646,7 @@ def test_oracle_gains_nothing_where_sound_tells_nothing_more(name: str) -> None:
 
 
 def test_other_observers_are_the_ceiling(decided_by_sound: list[Truth]) -> None:
-    """Many other observers predict best, then who knows the sounding object, then who does not, then the centre."""
+    """Many other observers predict best, then who knows the sounding object, then who does not, then the center."""
     scores = {"observers": [], "hearing": [], "deaf": [], "center": []}
     for truth in decided_by_sound[:4]:
         others = fresh_observers(truth, 200, seed=1)

@@ -70,11 +70,11 @@ def test_cc_epsilon_is_on_the_targets_sum_of_squares() -> None:
     # A density map so faint that its sum of squares is below the epsilon.
     density = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     density[0, 0, 0, 0] = 1e-4
-    centred = density - density.mean()
+    centerd = density - density.mean()
     saliency = torch.sigmoid(logits)
     saliency = saliency - saliency.mean()
-    energy = centred.square().sum()
-    expected = -(saliency * centred).sum() / (saliency.square().sum() * (energy + 2.0**-23)).sqrt()
+    energy = centerd.square().sum()
+    expected = -(saliency * centerd).sum() / (saliency.square().sum() * (energy + 2.0**-23)).sqrt()
     assert energy < 2.0**-23  # so that a missing epsilon would show
     torch.testing.assert_close(cc_loss(logits, density)[0], expected, rtol=1e-12, atol=0)
 
@@ -91,8 +91,8 @@ def test_constant_density_and_no_fixation_give_zero_with_finite_gradients() -> N
 def test_nss_epsilon_is_on_the_count() -> None:
     logits, _, fixations = random_case(batch=1)
     saliency = torch.sigmoid(logits)
-    standardised = (saliency - saliency.mean()) / saliency.std(correction=0)
-    expected = -standardised[fixations].sum() / (fixations.sum().double() + 2.0**-23)
+    standardized = (saliency - saliency.mean()) / saliency.std(correction=0)
+    expected = -standardized[fixations].sum() / (fixations.sum().double() + 2.0**-23)
     torch.testing.assert_close(nss_loss(logits, fixations)[0], expected, rtol=1e-12, atol=0)
     assert EPSILON == 2.0**-23
 

@@ -312,7 +312,7 @@ BEYOND = {
     "frozen stem, channels last, augmented": [
         "optimizer.frozen=['stem', 'layer1']",
         "runtime.channels_last=true",
-        "augmentation.colour=0.3",
+        "augmentation.color=0.3",
         "augmentation.scale=0.3",
     ],
 }

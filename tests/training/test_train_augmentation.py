@@ -5,7 +5,7 @@ import pytest
 
 from stavis.training.augmentation import (
     Augmentation,
-    change_colour,
+    change_color,
     change_sound,
     enlarge,
     random_state,
@@ -28,16 +28,16 @@ def test_nothing_is_changed_by_default() -> None:
     clip, maps = make_clip(rng), rng.uniform(0, 255, (2, 16, 20)).astype(np.float32)
     maps[1] = maps[1] > 200
     audio = rng.standard_normal(100).astype(np.float32)
-    np.testing.assert_allclose(change_colour(clip, MEAN, 0.0, rng), clip, atol=1e-4)
+    np.testing.assert_allclose(change_color(clip, MEAN, 0.0, rng), clip, atol=1e-4)
     larger, larger_maps = enlarge(clip, maps, 0.0, rng)
     np.testing.assert_array_equal(larger, clip)
     np.testing.assert_array_equal(larger_maps, maps)
     np.testing.assert_array_equal(change_sound(audio, Augmentation(), rng), audio)
 
 
-def test_colours_stay_in_range_and_change_alike_in_all_frames() -> None:
+def test_colors_stay_in_range_and_change_alike_in_all_frames() -> None:
     clip = np.repeat(make_clip(np.random.RandomState(0))[:, :1], 4, axis=1)
-    changed = change_colour(clip, MEAN, 0.9, np.random.RandomState(1))
+    changed = change_color(clip, MEAN, 0.9, np.random.RandomState(1))
     pixels = pixels_of(changed)
     assert pixels.min() >= -1e-3
     assert pixels.max() <= 255 + 1e-3
@@ -46,9 +46,9 @@ def test_colours_stay_in_range_and_change_alike_in_all_frames() -> None:
         np.testing.assert_allclose(changed[:, frame], changed[:, 0], atol=1e-4)
 
 
-def test_grey_stays_grey() -> None:
+def test_gray_stays_gray() -> None:
     clip = np.full((3, 2, 8, 8), 100, np.float32) - np.array(MEAN, np.float32)[:, None, None, None]
-    pixels = pixels_of(change_colour(clip, MEAN, 0.5, np.random.RandomState(3)))
+    pixels = pixels_of(change_color(clip, MEAN, 0.5, np.random.RandomState(3)))
     np.testing.assert_allclose(pixels[0], pixels[1], atol=1e-3)
     np.testing.assert_allclose(pixels[0], pixels[2], atol=1e-3)
 

@@ -82,7 +82,7 @@ def test_the_default_is_taken_wherever_weights_are(default: Path, tmp_path: Path
     record = json.loads((tmp_path / "run" / "testrun.json").read_text())
     assert "not the paper's weights" in record["weights"]["1"]["name"]
     started = small_network(4)
-    report = weights.initialise(started, "default")
+    report = weights.initialize(started, "default")
     assert report.source == default
     assert all(torch.equal(value, expected[name]) for name, value in started.state_dict().items())
 

@@ -28,7 +28,7 @@ from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
 from stavis.model.soundnet import SoundNet
-from stavis.weights import initialise, load_model, load_model_with_report, resolve_device, save_model
+from stavis.weights import initialize, load_model, load_model_with_report, resolve_device, save_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,7 +116,7 @@ def test_published_checkpoint_gives_the_recorded_forward(
     assert (report.modality, report.depth, report.shortcut) == (modality, golden["depth"], golden["shortcut"])
     assert set(report.used) | set(report.dropped) == tree.keys()
     assert set(report.used) == model.state_dict().keys()
-    assert not report.initialised
+    assert not report.initialized
     assert not report.warnings
 
 
@@ -168,7 +168,7 @@ def test_files_without_prefix_or_counters_load(tmp_path: Path) -> None:
     tensors = {name: value for name, value in tensors.items() if not name.endswith("tracked")}
     model, report = load_model_with_report(save_pth(tmp_path / "a.pth", tensors, prefix=""))
     assert model.bn1.num_batches_tracked.item() == 0
-    assert (report.prefix, report.epoch, report.initialised) == ("", None, ())
+    assert (report.prefix, report.epoch, report.initialized) == ("", None, ())
     assert equal({name: value for name, value in model.state_dict().items() if name in tensors}, tensors)
 
 
@@ -186,11 +186,11 @@ def test_loading_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCapture
     used = len(model.state_dict())
     assert caplog.messages == [
         f"{path}: published checkpoint, epoch 60 -> visual ResNet-18 B: "
-        f"{used} entries used, {len(published_tree(18)) - used} dropped, 0 freshly initialised"
+        f"{used} entries used, {len(published_tree(18)) - used} dropped, 0 freshly initialized"
     ]
 
 
-# Initialisers
+# Initializers
 
 
 def whole_resnet(depth: int, shortcut: Any, *, counters: bool = False) -> dict[str, Tensor]:
@@ -229,7 +229,7 @@ def test_kinetics_weights_start_a_network(depth: int, shortcut: Any, counters: b
     assert set(report.dropped) == tensors.keys() - set(report.used)
     state = model.state_dict()
     assert equal({name: state[name] for name in report.used}, tensors)
-    assert {name.partition(".")[0] for name in report.initialised} == {"score_dsn", "fuse"}
+    assert {name.partition(".")[0] for name in report.initialized} == {"score_dsn", "fuse"}
     assert model.fuse.bias.item() == -6
     assert "must be trained" in report.warnings[0]
 
@@ -281,15 +281,15 @@ def test_soundnet_is_found_under_any_name(
     kept = {
         name: value.clone() for name, value in model.state_dict().items() if not name.startswith("soundnet8.")
     }
-    report = initialise(model, path)
+    report = initialize(model, path)
     assert equal(
         {name: value.float() for name, value in model.soundnet8.state_dict().items()}, soundnet_tensors()
     )
     assert model.soundnet8[0].weight.dtype == torch.float64
     assert equal(kept, model.state_dict())
-    assert report.kind == "SoundNet initialiser"
+    assert report.kind == "SoundNet initializer"
     assert report.prefix == prefix
-    assert set(report.initialised) == kept.keys()
+    assert set(report.initialized) == kept.keys()
     assert set(report.dropped) == ({"conv8_objs.weight", "conv8_objs.bias"} if names is AS_PORTED else set())
 
 
@@ -298,7 +298,7 @@ def test_soundnet_alone_gives_the_published_network_around_it(tmp_path: Path) ->
     assert model.config == ModelConfig()
     assert "must be trained" in report.warnings[0]
     with pytest.raises(
-        StavisError, match=r"soundnet8\.pth: a SoundNet initialiser, of which a visual network has no"
+        StavisError, match=r"soundnet8\.pth: a SoundNet initializer, of which a visual network has no"
     ):
         load_model(tmp_path / "soundnet8.pth", modality="visual")
 
@@ -306,14 +306,14 @@ def test_soundnet_alone_gives_the_published_network_around_it(tmp_path: Path) ->
 def test_the_published_two_stages_of_training_can_be_started(tmp_path: Path) -> None:
     kinetics = whole_resnet(10, "B")
     visual = STAViS(ModelConfig("visual", 10))
-    initialise(visual, save_pth(tmp_path / "resnet-10-kinetics.pth", kinetics))
+    initialize(visual, save_pth(tmp_path / "resnet-10-kinetics.pth", kinetics))
     assert equal({"conv1.weight": visual.conv1.weight}, kinetics)
     save_model(visual, tmp_path / "visual")
 
     audiovisual = STAViS(ModelConfig("audiovisual", 10))
     read_out = audiovisual.fuseav.weight.clone()
-    first = initialise(audiovisual, tmp_path / "visual")
-    second = initialise(audiovisual, save_pth(tmp_path / "soundnet8.pth", soundnet_tensors()))
+    first = initialize(audiovisual, tmp_path / "visual")
+    second = initialize(audiovisual, save_pth(tmp_path / "soundnet8.pth", soundnet_tensors()))
     ours, theirs = audiovisual.state_dict(), visual.state_dict()
     common = ours.keys() & theirs.keys()
     assert set(first.used) == common
@@ -323,29 +323,29 @@ def test_the_published_two_stages_of_training_can_be_started(tmp_path: Path) -> 
     assert torch.equal(audiovisual.fuseav.weight, read_out)
 
 
-def test_initialise_from_a_published_checkpoint_takes_all_that_fits(tmp_path: Path) -> None:
+def test_initialize_from_a_published_checkpoint_takes_all_that_fits(tmp_path: Path) -> None:
     tensors = light_tensors(published_tree(10))
     model = STAViS(ModelConfig("audiovisual", 10))
-    report = initialise(model, save_published(tmp_path / "visual_split1_save_60.pth", tensors))
-    assert not report.initialised
+    report = initialize(model, save_published(tmp_path / "visual_split1_save_60.pth", tensors))
+    assert not report.initialized
     assert not report.warnings
     assert equal(model.state_dict(), tensors)
 
 
-def test_initialise_refuses_another_architecture(tmp_path: Path) -> None:
+def test_initialize_refuses_another_architecture(tmp_path: Path) -> None:
     path = save_pth(tmp_path / "kinetics.pth", whole_resnet(18, "A"))
     for config in (ModelConfig("visual", 10, "A"), ModelConfig("visual", 18, "B")):
         with pytest.raises(StavisError, match=r"weights of a ResNet-18 A; the network is a ResNet-1\d"):
-            initialise(STAViS(config), path)
+            initialize(STAViS(config), path)
 
 
-def test_initialise_refuses_half_a_backbone(tmp_path: Path) -> None:
+def test_initialize_refuses_half_a_backbone(tmp_path: Path) -> None:
     tensors = whole_resnet(10, "B")
     del tensors["layer2.0.bn1.weight"]
     model = STAViS(ModelConfig("visual", 10))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(StavisError, match=r"missing layer2\.0\.bn1\.weight"):
-        initialise(model, save_pth(tmp_path / "kinetics.pth", tensors))
+        initialize(model, save_pth(tmp_path / "kinetics.pth", tensors))
     assert equal(model.state_dict(), before)
 
 
@@ -368,7 +368,7 @@ def test_a_folder_gives_back_what_was_saved(small: STAViS, tmp_path: Path) -> No
         assert equal(model.state_dict(), small.state_dict())
         assert not model.training
         assert report.metadata == metadata
-        assert (report.kind, report.dropped, report.initialised) == ("weights folder", (), ())
+        assert (report.kind, report.dropped, report.initialized) == ("weights folder", (), ())
     assert sorted(entry.name for entry in (tmp_path / "new").rglob("*")) == [
         "config.json",
         "model.safetensors",
@@ -472,7 +472,7 @@ def altered(folder: Path, tmp_path: Path) -> Callable[[Callable[[Any], object]],
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(colour=1), "unknown keys: colour"),
+        (lambda c: c.update(color=1), "unknown keys: color"),
         (lambda c: c["model"].update(depht=1), r"unknown keys: model\.depht"),
         (lambda c: c["model"]["preprocessing"].update(gamma=1), r"unknown keys: model\.preprocessing\.gamma"),
         (lambda c: c["model"].pop("depth"), r"missing keys: model\.depth"),
@@ -719,7 +719,7 @@ def test_convert_writes_a_folder_and_says_what_it_used(tmp_path: Path) -> None:
     assert lines["resizing"] == "nearest"
     assert lines["used"].startswith(f"{len(model.state_dict())} entries: conv1 1, bn1 5, ")
     assert lines["dropped"] == "57 entries: soundnet8 49, fusion3 6, fuseav 2"
-    assert lines["initialised"] == "nothing"
+    assert lines["initialized"] == "nothing"
     assert model.config.preprocessing == Preprocessing(resize_filter="nearest")
     assert equal(model.state_dict(), tensors)
     origin = report.metadata["converted_from"]
@@ -737,7 +737,7 @@ def test_convert_replaces_only_when_told(tmp_path: Path) -> None:
     assert load_model(tmp_path / "w").config.modality == "visual"
 
 
-def test_convert_of_an_initialiser_warns_and_is_repeatable(tmp_path: Path) -> None:
+def test_convert_of_an_initializer_warns_and_is_repeatable(tmp_path: Path) -> None:
     path = save_pth(tmp_path / "resnet-10-kinetics.pth", whole_resnet(10, "B"))
     for name in ("a", "b"):
         result = run(path, tmp_path / name)

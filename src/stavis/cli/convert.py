@@ -22,7 +22,7 @@ def convert(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A published checkpoint (visual_split1_save_60.pth) or initialiser (resnet-50-kinetics.pth, "
+            help="A published checkpoint (visual_split1_save_60.pth) or initializer (resnet-50-kinetics.pth, "
             "soundnet8.pth); with --half also a weights folder.",
             metavar="FILE.pth",
         ),
@@ -68,7 +68,7 @@ def convert(
 
     from stavis.weights import WEIGHTS_FILE, load_model_with_report, save_model
 
-    torch.manual_seed(0)  # an initialiser's missing part is drawn: the same at every conversion
+    torch.manual_seed(0)  # an initializer's missing part is drawn: the same at every conversion
     model, report = load_model_with_report(
         file,
         modality=modality.value if modality else None,
@@ -97,7 +97,7 @@ def convert(
         ("resizing", model.config.preprocessing.resize_filter + (", assumed" if is_assumed else "")),
         ("used", _count_by_part(report.used)),
         ("dropped", _count_by_part(report.dropped)),
-        ("initialised", _count_by_part(report.initialised)),
+        ("initialized", _count_by_part(report.initialized)),
         (
             "written",
             f"{folder}: {num_parameters:,} parameters, {_megabytes(folder / WEIGHTS_FILE)}, {same}",

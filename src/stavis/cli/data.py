@@ -128,7 +128,7 @@ def cache(
     what is cached already is made anew only where a source file has changed.
     """
     from stavis.clips.preprocess import Preprocessing
-    from stavis.datasets.cache import FrameCache, default_cache_folder, plan_cache, summarise
+    from stavis.datasets.cache import FrameCache, default_cache_folder, plan_cache, summarize
     from stavis.datasets.check import count_more
     from stavis.datasets.layout import Layout
     from stavis.datasets.quirks import Quirks
@@ -148,11 +148,11 @@ def cache(
         )
     missing = frame_cache.missing(files)
     if dry_run:
-        typer.echo(f"{target}: {summarise(missing)} to cache, of {summarise(files)}")
+        typer.echo(f"{target}: {summarize(missing)} to cache, of {summarize(files)}")
         return
     frame_cache.build(missing, jobs=jobs, quiet=quiet)
     if not quiet:
-        typer.echo(f"{target}: complete, {summarise(files)}")
+        typer.echo(f"{target}: complete, {summarize(files)}")
 
 
 def _split_names(databases: list[str] | None) -> list[str] | None:

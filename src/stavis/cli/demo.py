@@ -159,7 +159,7 @@ def _explain(output: Path, network: "LoadedNetwork", scores: dict[str, Any], unt
   {folder / "overlay.mp4"}    the heat map over the clip, with its sound
   {output / "without-sound/overlay.mp4"}    the same, predicted as if there were no sound
   {folder / "timeline.png"}   the clip at a glance
-  {folder / "frames.csv"}     peak, centre of mass, entropy of every frame
+  {folder / "frames.csv"}     peak, center of mass, entropy of every frame
   {output / "scores.json"}    the table's numbers"""
     )
     more = " --weights WEIGHTS" if untrained else ""

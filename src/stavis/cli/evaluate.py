@@ -123,7 +123,7 @@ def evaluate(
     from stavis.evaluation.evaluate import run
     from stavis.evaluation.plan import EvaluationSettings, make_plan
     from stavis.evaluation.record import claim
-    from stavis.evaluation.summary import summarise, write_summary
+    from stavis.evaluation.summary import summarize, write_summary
     from stavis.evaluation.tables import write_tables
     from stavis.runtime.workers import default_jobs
 
@@ -152,7 +152,7 @@ def evaluate(
                     err=True,
                 )
             return
-    summary = summarise(plan, record)
+    summary = summarize(plan, record)
     write_summary(output, summary, parquet=frame_format is FrameFormat.PARQUET)
     write_tables(output, summary)
     if report:

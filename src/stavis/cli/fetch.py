@@ -89,10 +89,10 @@ def fetch(
     The archives are large; --dry-run tells how large.
     """
     from stavis.fetching import fetch as fetching
-    from stavis.fetching.download import Patience
+    from stavis.fetching.download import RetryPolicy
     from stavis.fetching.site import SITE
 
-    patience = Patience(retries=retries, wait_seconds=retry_wait, timeout_seconds=timeout)
+    patience = RetryPolicy(retries=retries, wait_seconds=retry_wait, timeout_seconds=timeout)
     names = parts or []
     chosen = [name for text in databases or [] for name in text.split(",") if name]
     if chosen and names and not {"datasets", "annotations", "audio"} & set(names) and not quiet:

@@ -84,7 +84,7 @@ def predict(
         str,
         typer.Option(
             help="What to write, separated by commas: maps (PNG), npz (probabilities), published (pred_sal_*.jpg), "
-            "video (grey), overlay; or all.",
+            "video (gray), overlay; or all.",
             rich_help_panel="What is written",
         ),
     ] = "maps,overlay",
@@ -104,8 +104,8 @@ def predict(
             rich_help_panel="What is written",
         ),
     ] = MapValues.STRETCHED,
-    colour_bar: Annotated[
-        bool, typer.Option(help="Overlay: a colour bar.", rich_help_panel="What is written")
+    color_bar: Annotated[
+        bool, typer.Option(help="Overlay: a color bar.", rich_help_panel="What is written")
     ] = True,
     contour: Annotated[
         float,
@@ -240,7 +240,7 @@ def predict(
         ),
         kinds=parse_output_kinds(outputs),
         map_format=MapFormat(map_size.value, map_bits, map_values.value),  # type: ignore[arg-type]
-        style=OverlayStyle(colour_bar, contour, peak),
+        style=OverlayStyle(color_bar, contour, peak),
     )
     names = name_folders(find_videos(inputs))
     if fetch:

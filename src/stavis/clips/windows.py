@@ -112,8 +112,8 @@ def num_crop_begins(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
     return max(0, window_length - clip_length - 1) + 1
 
 
-def centre_crop_begin(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
-    """Where the centre crop of a window begins, counted from the window's own begin."""
+def center_crop_begin(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
+    """Where the center crop of a window begins, counted from the window's own begin."""
     return max(0, window_length // 2 - clip_length // 2)
 
 
@@ -132,9 +132,9 @@ def frame_samples(frame: int, frame_rate: float, sample_rate: float, num_samples
     """
     # Multiplied by the inverse as published: dividing gives another integer for one frame in seventeen at 25
     # frames per second and 22050 Hz, where the exact ends are integers themselves.
-    centre = frame * (1.0 / frame_rate) * sample_rate
+    center = frame * (1.0 / frame_rate) * sample_rate
     half = sample_rate / frame_rate / 2
-    return int(max(0.0, centre - half)), int(min(float(num_samples), centre + half))
+    return int(max(0.0, center - half)), int(min(float(num_samples), center + half))
 
 
 def clip_samples(

@@ -122,7 +122,7 @@ class FrameCache:
         self._check_space(missing)
         self._describe(missing)
         if not quiet:
-            console.print(f"{self.folder}: {summarise(missing)} to cache", highlight=False, soft_wrap=True)
+            console.print(f"{self.folder}: {summarize(missing)} to cache", highlight=False, soft_wrap=True)
         # The largest first, so that no process is left with a long one at the end.
         missing.sort(key=lambda file: file.num_bytes, reverse=True)
         # Files that another process is making are left for last, and waited for.
@@ -182,7 +182,7 @@ class FrameCache:
         free = shutil.disk_usage(existing).free
         if needed > free:
             raise StavisError(
-                f"{self.folder}: {summarise(missing)} to cache, but {format_bytes(free)} are free on that disk; "
+                f"{self.folder}: {summarize(missing)} to cache, but {format_bytes(free)} are free on that disk; "
                 "choose another cache folder or fewer databases"
             )
 
@@ -253,7 +253,7 @@ def plan_cache(
     return files, problems
 
 
-def summarise(files: Sequence[CacheFile]) -> str:
+def summarize(files: Sequence[CacheFile]) -> str:
     """How many videos and bytes: "3 videos, 12.3 GB"."""
     num_videos = len({(file.database, file.entry.video) for file in files})
     size = format_bytes(sum(file.num_bytes for file in files))

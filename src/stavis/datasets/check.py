@@ -231,7 +231,7 @@ def check_data(
                 if (database, entry) not in videos:
                     videos[database, entry] = find_files(layout, database, entry)
             found = [videos[database, entry] for entry in entries]
-            summaries.append(_summarise(database, list_split, subset, entries, found))
+            summaries.append(_summarize(database, list_split, subset, entries, found))
         problems += _check_lists(layout, database, named)
         problems += _check_unlisted(layout, database)
         of_database = {entry: files for (owner, entry), files in videos.items() if owner == database}
@@ -253,7 +253,7 @@ def check_data(
     return DataReport(data_folder, summaries, sorted(problems, key=lambda problem: not problem.is_error))
 
 
-def _summarise(
+def _summarize(
     database: str,
     split: int | None,
     subset: str,

@@ -236,7 +236,7 @@ class SaliencyDataset(Dataset[Sample]):
         """The clip that begins at `begin` of a window; None where the mode has but one."""
         length = self.preprocessing.clip_length
         if begin is None:
-            begin = clips.centre_crop_begin(len(window), length) if self.mode == "validation" else 0
+            begin = clips.center_crop_begin(len(window), length) if self.mode == "validation" else 0
         return clips.crop_window(window, begin, length)
 
     def _open(self, cache: Path | None, jobs: int | None, quiet: bool) -> DirectReader | CachedReader:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 
 from stavis.clips import Window
-from stavis.engine import quantisation
+from stavis.engine import quantization
 from stavis.engine.folded import FoldedNetwork, FoldedSoundNet
 from stavis.engine.plain import PlainEngine
 from stavis.engine.precision import AutocastBackend, Precision
@@ -162,7 +162,7 @@ def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) ->
         raise StavisError(f"on a CPU precision {precision!r} needs --engine openvino (or auto), not torch")
     if importlib.util.find_spec("openvino") is None:
         raise StavisError(f"on a CPU precision {precision!r} needs OpenVINO: pip install 'stavis[openvino]'")
-    if precision == "int8" and not quantisation.is_installed():
+    if precision == "int8" and not quantization.is_installed():
         raise StavisError("precision 'int8' needs NNCF: pip install 'stavis[int8]'")
     from stavis.engine import openvino
 

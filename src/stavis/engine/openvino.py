@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from stavis.engine.folded import FoldedNetwork
-from stavis.engine.quantisation import Inputs, quantise
+from stavis.engine.quantization import Inputs, quantize
 from stavis.model import ModelConfig, STAViS
 from stavis.runtime.allocator import return_free_memory
 from stavis.runtime.files import write_bytes
@@ -58,7 +58,7 @@ class OpenVINOBackend:
         if kept is None:
             network = convert_network(model)
             if precision == "int8":
-                network = quantise(network, windows)
+                network = quantize(network, windows)
             gc.collect()  # tracing leaves cycles behind, with copies of the weights in them
             compiled = core.compile_model(network, "CPU", settings)
             del network

@@ -21,7 +21,7 @@ NUM_TAPS = 7
 HALF = NUM_TAPS // 2
 
 # The frames under the seven taps around an output; None where the window has ended.
-Neighbourhood = tuple[int | None, ...]
+Neighborhood = tuple[int | None, ...]
 
 
 class StemCache:
@@ -41,9 +41,9 @@ class StemCache:
         # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
         # are a hundred times as large as the frame.
         self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
-        self._sums: dict[Neighbourhood, Tensor] = {}  # not yet rectified
-        self._outputs: dict[Neighbourhood, Tensor] = {}
-        self._maxima: dict[tuple[Neighbourhood, ...], Tensor] = {}
+        self._sums: dict[Neighborhood, Tensor] = {}  # not yet rectified
+        self._outputs: dict[Neighborhood, Tensor] = {}
+        self._maxima: dict[tuple[Neighborhood, ...], Tensor] = {}
 
     def add_frame(self, index: int, frame: Tensor) -> None:
         """Takes a (3, H, W) frame minus the mean."""
@@ -76,7 +76,7 @@ class StemCache:
         """
         self._give_up_before(min(frames))
         padded = (None,) * HALF + frames + (None,) * HALF
-        keys: list[Neighbourhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
+        keys: list[Neighborhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
         # Behind each output, the first frame that a later one or the next window needs: what lies before it goes at
         # once. Otherwise a first window would hold all its frames' responses.
         needed = accumulate(map(_first, reversed(keys[1:])), min, initial=max(frames) - NUM_TAPS + 1)
@@ -101,7 +101,7 @@ class StemCache:
         for old in [i for i in self._responses if i < index]:
             del self._responses[old]
 
-    def _output(self, key: Neighbourhood) -> Tensor:
+    def _output(self, key: Neighborhood) -> Tensor:
         output = self._outputs.get(key)
         if output is None:
             output = torch.relu(self._sum(key))
@@ -109,7 +109,7 @@ class StemCache:
                 self._outputs[key] = output
         return output
 
-    def _maximum(self, keys: tuple[Neighbourhood, ...], outputs: list[Tensor]) -> Tensor:
+    def _maximum(self, keys: tuple[Neighborhood, ...], outputs: list[Tensor]) -> Tensor:
         maximum = self._maxima.get(keys)
         if maximum is None:
             maximum = outputs[0]
@@ -119,8 +119,8 @@ class StemCache:
                 self._maxima[keys] = maximum
         return maximum
 
-    def _sum(self, key: Neighbourhood) -> Tensor:
-        """The sum of a neighbourhood's responses, from the sum of one frame fewer if it is of any use to others.
+    def _sum(self, key: Neighborhood) -> Tensor:
+        """The sum of a neighborhood's responses, from the sum of one frame fewer if it is of any use to others.
 
         From window to window an output moves towards the window's beginning: first it lacks the frames behind the
         window's end, one fewer each time, later those before its beginning, one more each time. The latter sums are
@@ -142,7 +142,7 @@ class StemCache:
             self._sums[key] = total
         return total
 
-    def _response(self, key: Neighbourhood, tap: int) -> Tensor:
+    def _response(self, key: Neighborhood, tap: int) -> Tensor:
         frame = key[tap]
         assert frame is not None
         responses = self._responses.get(frame)
@@ -152,7 +152,7 @@ class StemCache:
         return responses[tap]
 
 
-def _without(key: Neighbourhood, tap: int) -> Neighbourhood:
+def _without(key: Neighborhood, tap: int) -> Neighborhood:
     return (*key[:tap], None, *key[tap + 1 :])
 
 

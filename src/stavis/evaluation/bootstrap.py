@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     """95 % interval of the mean of a video's frames, by the circular block bootstrap (Politis and Romano 1992).
 
-    Neighbouring frames are much alike, and drawn one by one they would promise too much. So blocks of a second are, or
+    Neighboring frames are much alike, and drawn one by one they would promise too much. So blocks of a second are, or
     of a quarter of the video where that is shorter.
 
     Args:

@@ -66,7 +66,7 @@ def read_density(layout: Layout, database: str, video: str, frame: int, size: tu
     """Reads the density map of a frame, (H, W) uint8.
 
     Raises:
-        StavisError: It is unreadable, coloured, or not of the fixation maps' size.
+        StavisError: It is unreadable, colored, or not of the fixation maps' size.
     """
     path = layout.density_map(database, video, frame)
     density_map = maps.read_density_map(path)
@@ -136,7 +136,7 @@ def merge_scaled(others: Sequence[tuple[tuple[int, int], Pixels]], size: tuple[i
     counts: npt.NDArray[np.float64] = np.zeros(height * width)
     for (other_height, other_width), pixels in others:
         rows, columns = np.divmod(pixels.positions, other_width)
-        # A pixel's centre is half a pixel from its edge, whatever the size.
+        # A pixel's center is half a pixel from its edge, whatever the size.
         rows = ((rows + 0.5) * height / other_height).astype(np.intp)
         columns = ((columns + 0.5) * width / other_width).astype(np.intp)
         np.add.at(counts, rows * width + columns, pixels.counts)

@@ -30,7 +30,7 @@ from stavis.evaluation.tables import (
 )
 from stavis.runtime.files import write_text
 
-MAX_POINTS = 200  # of a video's curve: neighbouring frames are averaged to get there
+MAX_POINTS = 200  # of a video's curve: neighboring frames are averaged to get there
 FRAMES_METRIC = "cc"  # what makes a frame good or bad: it compares what is shown, two maps
 FRAMES_EACH = 3  # best and worst frames of each database
 PICTURE_WIDTH = 256  # pixels
@@ -267,7 +267,7 @@ def _extremes(videos: Sequence[VideoScores], *, sign: int) -> list[_ChosenFrame]
         ]
         picked: list[tuple[float, _ChosenFrame]] = []
         for value, chosen in sorted(candidates, key=lambda candidate: candidate[0]):
-            # Neighbouring frames look the same: at least a second apart.
+            # Neighboring frames look the same: at least a second apart.
             if all(abs(chosen.frame - other.frame) >= chosen.scores.frame_rate for _, other in picked):
                 picked.append((value, chosen))
             if len(picked) == per_video:
@@ -302,7 +302,7 @@ def _figure(chosen: _ChosenFrame, layout: Layout) -> str:
 
 
 def _read_picture(path: Path, size: tuple[int, int]) -> Image.Image:
-    """The frame, or grey with a word where the data folder has none."""
+    """The frame, or gray with a word where the data folder has none."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as file:
             return file.convert("RGB").resize(size, Image.Resampling.BICUBIC)
@@ -319,8 +319,8 @@ def _draw_map(
     stretched = np.asarray(values, dtype=np.float64)
     low, high = float(stretched.min()), float(stretched.max())
     stretched = (stretched - low) / (high - low) if high > low else np.zeros(stretched.shape)
-    grey = Image.fromarray((stretched * 255).round().astype(np.uint8))
-    picture = grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    gray = Image.fromarray((stretched * 255).round().astype(np.uint8))
+    picture = gray.resize(size, Image.Resampling.BICUBIC).convert("RGB")
     if fixations is not None:
         draw = ImageDraw.Draw(picture)
         for row, column in np.argwhere(fixations)[:500]:

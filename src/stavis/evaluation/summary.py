@@ -87,7 +87,7 @@ class Summary:
         return list(self.listed)
 
 
-def summarise(plan: Plan, run: dict[str, Any]) -> Summary:
+def summarize(plan: Plan, run: dict[str, Any]) -> Summary:
     """Averages the scores that an evaluation has left.
 
     Raises:

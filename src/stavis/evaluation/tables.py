@@ -20,7 +20,7 @@ METRIC_NAMES = {"cc": "CC", "nss": "NSS", "auc_judd": "AUC-J", "auc_shuffled": "
 METHOD_NAMES = {
     PREDICTIONS: "these predictions",
     "published": "STAViS, published",
-    "center": "centre prior",
+    "center": "center prior",
     "uniform": "noise (uniform)",
     "train-mean": "training mean",
     "inter-observer": "inter-observer",

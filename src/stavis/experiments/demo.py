@@ -12,7 +12,7 @@ from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.gaze.observers import Observers
 from stavis.maps import Array, to_8bit
-from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
+from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, resize_smoothly
 from stavis.metrics.frame import FrameScores, pixels_of, score_frame
 from stavis.prediction.outputs import PUBLISHED_SIZE
 from stavis.runtime.files import atomic_path
@@ -73,8 +73,8 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
         density, others = to_8bit(observed_density(truth, frame)), negatives.of_frame(fixations[frame])
         maps: dict[str, Array] = {
             # As `stavis test` writes them: scoring blurs by pixels of such maps.
-            "with_sound": resize_smoothly(normalise(with_sound[frame]), PUBLISHED_SIZE),
-            "without_sound": resize_smoothly(normalise(without_sound[frame]), PUBLISHED_SIZE),
+            "with_sound": resize_smoothly(normalize(with_sound[frame]), PUBLISHED_SIZE),
+            "without_sound": resize_smoothly(normalize(without_sound[frame]), PUBLISHED_SIZE),
             "center": center,
             "knows_sight": oracle_density(truth, frame, hears=False),
             "knows_sight_and_sound": oracle_density(truth, frame, hears=True),
@@ -126,7 +126,7 @@ def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: 
 
     moments = choose_moments(truth)
     images = {frame.index: frame.image for frame in media.read_frames(clip) if frame.index in moments}
-    style = OverlayStyle(colour_bar=False, peak=True)
+    style = OverlayStyle(color_bar=False, peak=True)
     column_inches, title_inches = 3.0, 0.35
     row_inches = column_inches * truth.height / truth.width
     figure = Figure(

@@ -49,7 +49,7 @@ class DownloadError(StavisError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to go on with a server that fails.
 
     Attributes:
@@ -71,7 +71,7 @@ class Patience:
             )
 
 
-DEFAULT_PATIENCE = Patience()
+DEFAULT_PATIENCE = RetryPolicy()
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def download(
     url: str,
     path: Path,
     *,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: RetryPolicy = DEFAULT_PATIENCE,
     check_space: Callable[[int, int], None] = lambda num_missing, num_total: None,
     label: str | None = None,
     quiet: bool = False,
@@ -251,7 +251,7 @@ def download(
     return Downloaded(path, note.url if note else None, is_doubtful)
 
 
-def _pause_seconds(url: str, error: _FailedAttemptError, num_failures: int, patience: Patience) -> float:
+def _pause_seconds(url: str, error: _FailedAttemptError, num_failures: int, patience: RetryPolicy) -> float:
     seconds = min(patience.wait_seconds * 2.0 ** (num_failures - 1), MAX_WAIT_SECONDS) * random.uniform(
         0.5, 1.5
     )

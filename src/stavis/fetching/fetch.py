@@ -25,7 +25,7 @@ from stavis.fetching.archive import ArchiveError, hash_file, refuse_links_out, u
 from stavis.fetching.download import (
     DEFAULT_PATIENCE,
     DownloadError,
-    Patience,
+    RetryPolicy,
     download,
     pending_bytes,
     remote_size,
@@ -168,7 +168,7 @@ def fetch(
     archives_folder: Path | str | None = None,
     keep_archives: bool = False,
     accept_changed: bool = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: RetryPolicy = DEFAULT_PATIENCE,
     quiet: bool = False,
 ) -> list[FetchedPart]:
     """Downloads and unpacks parts of the published data into the published layout.
@@ -287,7 +287,7 @@ class _Run:
         sources: _Sources,
         keep_archives: bool,
         accept_changed: bool,
-        patience: Patience,
+        patience: RetryPolicy,
         quiet: bool,
     ) -> None:
         self.data = data

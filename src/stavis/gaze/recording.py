@@ -80,7 +80,7 @@ class Gaze:
         time_seconds: (N,) time of each sample from the begin of the video.
         num_read: Samples in the files.
         dropped: Reason -> number of samples that were dropped for it; `num_read` is N and these together, until
-            `one_per_observer` merges samples.
+            `median_per_observer` merges samples.
         observers_known: Whether the format told the observers apart.
     """
 
@@ -109,7 +109,7 @@ class ScreenMapping:
         screen_height: As `screen_width`.
         video_width: Pixels of the video as displayed.
         video_height: As `video_width`.
-        mode: "letterbox": as large as fits, aspect ratio kept, centred. "stretch": fills the screen. "center": at its
+        mode: "letterbox": as large as fits, aspect ratio kept, centerd. "stretch": fills the screen. "center": at its
             own size in the middle. "none": at its own size at the top left, that is, gaze is in video pixels already.
         explicit_scale: Replaces the mode's scale: video pixels per screen pixel, horizontal and vertical.
         explicit_offset: Replaces the mode's offset: the screen pixel at which the picture begins.
@@ -271,7 +271,7 @@ def assign_frames(gaze: Gaze, frame_starts: FloatArray, end_seconds: float) -> G
     )
 
 
-def one_per_observer(gaze: Gaze) -> Gaze:
+def median_per_observer(gaze: Gaze) -> Gaze:
     """Merges the samples that an observer has in a frame into one, at the median of their x and of their y.
 
     Args:

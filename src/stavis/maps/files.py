@@ -22,7 +22,7 @@ JPEG_QUALITY = 75  # Pillow's default, which the published maps were written wit
 
 
 def read_map(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an 8-bit JPEG or PNG. Of a coloured one the first channel counts, as in the published scoring.
+    """Reads an 8-bit JPEG or PNG. Of a colored one the first channel counts, as in the published scoring.
 
     Returns:
         (H, W) in 0..255; a bilevel image gives 0 and 255.
@@ -30,22 +30,22 @@ def read_map(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         StavisError: The file is missing, unreadable, truncated, neither JPEG nor PNG, or not 8-bit.
     """
-    return _read_8bit(Path(path), colour_allowed=True)
+    return _read_8bit(Path(path), color_allowed=True)
 
 
 def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an 8-bit grey JPEG or PNG: ground truth, which the published scoring refuses in colour.
+    """Reads an 8-bit gray JPEG or PNG: ground truth, which the published scoring refuses in color.
 
     Returns:
         (H, W) in 0..255.
 
     Raises:
-        StavisError: As `read_map`, or the image has colours.
+        StavisError: As `read_map`, or the image has colors.
     """
-    return _read_8bit(Path(path), colour_allowed=False)
+    return _read_8bit(Path(path), color_allowed=False)
 
 
-def _read_8bit(path: Path, *, colour_allowed: bool) -> npt.NDArray[np.uint8]:
+def _read_8bit(path: Path, *, color_allowed: bool) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as file:
             file.load()
@@ -66,16 +66,16 @@ def _read_8bit(path: Path, *, colour_allowed: bool) -> npt.NDArray[np.uint8]:
     if image.mode == "L":
         return np.asarray(image)
     if image.mode not in ("LA", "RGB", "RGBA"):
-        raise StavisError(f"{path}: Pillow mode {image.mode!r}; an 8-bit grey JPEG or PNG is allowed")
-    if not colour_allowed:
+        raise StavisError(f"{path}: Pillow mode {image.mode!r}; an 8-bit gray JPEG or PNG is allowed")
+    if not color_allowed:
         raise StavisError(
-            f"{path}: has {len(image.getbands())} channels ({image.mode}); ground truth must be grey"
+            f"{path}: has {len(image.getbands())} channels ({image.mode}); ground truth must be gray"
         )
     return np.asarray(image.getchannel(0))
 
 
 def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> None:
-    """Writes an (H, W) uint8 map as grey JPEG or PNG, by the suffix; whole or not at all.
+    """Writes an (H, W) uint8 map as gray JPEG or PNG, by the suffix; whole or not at all.
 
     Raises:
         StavisError: The suffix is neither .jpg, .jpeg nor .png.

@@ -76,8 +76,8 @@ def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64M
     return down @ (counts[np.ix_(rows, columns)] @ across.T)
 
 
-def _gaussian_columns(length: int, centres: npt.NDArray[np.intp], sigma_pixels: float) -> Float64Map:
-    """(length, len(centres)): in each column a Gaussian around its centre, whose sum over all integers would be 1."""
+def _gaussian_columns(length: int, centers: npt.NDArray[np.intp], sigma_pixels: float) -> Float64Map:
+    """(length, len(centers)): in each column a Gaussian around its center, whose sum over all integers would be 1."""
     radius = math.ceil(10 * sigma_pixels)
     total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_pixels) ** 2).sum()
-    return np.asarray(np.exp(-0.5 * ((np.arange(length)[:, None] - centres) / sigma_pixels) ** 2) / total)
+    return np.asarray(np.exp(-0.5 * ((np.arange(length)[:, None] - centers) / sigma_pixels) ** 2) / total)

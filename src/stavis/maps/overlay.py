@@ -8,8 +8,8 @@ import numpy.typing as npt
 from contourpy import contour_generator
 from PIL import Image, ImageDraw, ImageFont
 
-COLOUR_MAP = "turbo"
-BAND_HEIGHT = 64  # pixels that are coloured at a time
+COLOR_MAP = "turbo"
+BAND_HEIGHT = 64  # pixels that are colored at a time
 MOST_OPAQUE = 0.65  # of the heat map, where saliency is highest
 
 
@@ -18,17 +18,17 @@ class OverlayStyle:
     """What an overlay shows besides the heat map.
 
     Attributes:
-        colour_bar: A labelled bar at the right.
+        color_bar: A labeled bar at the right.
         contour: The outline of the most salient part of the picture, this share of its area (0..1); 0 for none.
         peak: A ring around the most salient point.
     """
 
-    colour_bar: bool = True
+    color_bar: bool = True
     contour: float = 0.0
     peak: bool = False
 
 
-def normalise(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def normalize(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Stretches a map to 0..1, as the published code does with every frame; a constant map becomes zeros."""
     low, high = float(saliency.min()), float(saliency.max())
     if not high > low:
@@ -70,13 +70,13 @@ def draw_overlay(
     """
     style = style or OverlayStyle()
     picture = Image.fromarray(image)
-    scaled = normalise(saliency)
-    # Colours are looked up at the map's own size and enlarged in 8 bits: the eye sees no difference, and a frame of
+    scaled = normalize(saliency)
+    # Colors are looked up at the map's own size and enlarged in 8 bits: the eye sees no difference, and a frame of
     # 1280x720 takes milliseconds.
     levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     for top in range(0, picture.height, BAND_HEIGHT):  # by bands, which stay in the processor's caches
         band = levels.crop((0, top, picture.width, min(top + BAND_HEIGHT, picture.height)))
-        heat = Image.merge("RGB", [band.point(table) for table in _colour_tables()])
+        heat = Image.merge("RGB", [band.point(table) for table in _color_tables()])
         picture.paste(heat, (0, top), band.point(_opacity_table()))
     draw = ImageDraw.Draw(picture)
     line_width = max(1, round(min(picture.size) / 240))
@@ -84,8 +84,8 @@ def draw_overlay(
         _draw_contour(draw, picture.size, scaled, style.contour, line_width)
     if style.peak:
         _draw_peak(draw, picture.size, scaled, line_width)
-    if style.colour_bar:
-        _paste_colour_bar(picture)
+    if style.color_bar:
+        _paste_color_bar(picture)
     return np.asarray(picture)
 
 
@@ -102,10 +102,10 @@ def top_threshold(saliency: npt.NDArray[np.float32], share: float) -> float:
 
 
 @functools.cache
-def _colour_tables() -> tuple[list[int], list[int], list[int]]:
+def _color_tables() -> tuple[list[int], list[int], list[int]]:
     from matplotlib import colormaps
 
-    table = (colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(int)
+    table = (colormaps[COLOR_MAP](np.arange(256))[:, :3] * 255).round().astype(int)
     return table[:, 0].tolist(), table[:, 1].tolist(), table[:, 2].tolist()
 
 
@@ -137,7 +137,7 @@ def _draw_peak(
 ) -> None:
     x, y = peak_position(scaled)
     radius = max(3.0, min(size) / 40)
-    for colour, grow in (((0, 0, 0), line_width), ((255, 255, 255), 0)):
+    for color, grow in (((0, 0, 0), line_width), ((255, 255, 255), 0)):
         draw.ellipse(
             [
                 x * size[0] - radius - grow,
@@ -145,22 +145,22 @@ def _draw_peak(
                 x * size[0] + radius + grow,
                 y * size[1] + radius + grow,
             ],
-            outline=colour,
+            outline=color,
             width=line_width + (2 * grow if grow else 0),
         )
 
 
-def _paste_colour_bar(picture: Image.Image) -> None:
+def _paste_color_bar(picture: Image.Image) -> None:
     width, height = picture.size
     if width < 96 or height < 96:  # no room to read it
         return
-    bar, mask = _colour_bar(height)
+    bar, mask = _color_bar(height)
     picture.paste(bar, (width - bar.width - max(4, height // 60), (height - bar.height) // 2), mask)
 
 
 @functools.lru_cache(maxsize=8)
-def _colour_bar(height: int) -> tuple[Image.Image, Image.Image]:
-    """The colour bar for pictures of `height` with "high" above it and "low" below, and its opacity."""
+def _color_bar(height: int) -> tuple[Image.Image, Image.Image]:
+    """The color bar for pictures of `height` with "high" above it and "low" below, and its opacity."""
     length, breadth = height // 3, max(6, height // 45)
     font = ImageFont.load_default(size=max(9, height // 36))
     label_height = round(font.getbbox("high")[3]) + 4
@@ -170,7 +170,7 @@ def _colour_bar(height: int) -> tuple[Image.Image, Image.Image]:
     column = np.linspace(255, 0, length).astype(np.uint8)[:, None].repeat(breadth, axis=1)
     levels = Image.fromarray(column)
     left = (bar.width - breadth) // 2
-    bar.paste(Image.merge("RGB", [levels.point(t) for t in _colour_tables()]), (left, label_height))
+    bar.paste(Image.merge("RGB", [levels.point(t) for t in _color_tables()]), (left, label_height))
     mask.paste(230, (left, label_height, left + breadth, label_height + length))
     for drawing, ink, outline in (
         (ImageDraw.Draw(bar), (255, 255, 255), (0, 0, 0)),

@@ -97,11 +97,11 @@ def resize_weights(num_in: int, num_out: int) -> Float64Map:
     scale = num_out / num_in
     shrink = min(scale, 1.0)
     support = 4.0 / shrink  # input pixels under the kernel
-    # Centres of the output pixels in input pixels, both counted from 0.
-    centres = (np.arange(num_out) + 0.5) / scale - 0.5
-    first = np.floor(centres - support / 2).astype(np.intp)
+    # Centers of the output pixels in input pixels, both counted from 0.
+    centers = (np.arange(num_out) + 0.5) / scale - 0.5
+    first = np.floor(centers - support / 2).astype(np.intp)
     taps = first[:, None] + np.arange(math.ceil(support) + 2)
-    weights = _cubic(shrink * (centres[:, None] - taps))
+    weights = _cubic(shrink * (centers[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
     folded = taps % (2 * num_in)
     folded = np.where(folded < num_in, folded, 2 * num_in - 1 - folded)

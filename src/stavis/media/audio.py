@@ -19,7 +19,7 @@ class AudioReader:
     sound begins. Where there is no sound, and in a video without any, samples are 0. Sound is decoded as the windows
     move on and forgotten behind them.
 
-    Two channels are mixed to their mean. Of surround sound the centre counts 1, front left and right 0.71, the others
+    Two channels are mixed to their mean. Of surround sound the center counts 1, front left and right 0.71, the others
     0.5 and the low-frequency channel 0, divided by their sum; several channels of unknown position give their mean.
 
     Args:

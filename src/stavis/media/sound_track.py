@@ -290,8 +290,8 @@ def _channel_weights(layout: AudioLayout) -> Samples | None:
     if len(names) <= 2 or not {"FL", "FR"} <= set(names):
         return None
     weights = np.array([_CHANNEL_WEIGHTS.get(name, 0.5) for name in names])
-    normalised: Samples = (weights / weights.sum()).astype(np.float32)
-    return normalised
+    normalized: Samples = (weights / weights.sum()).astype(np.float32)
+    return normalized
 
 
 def to_channels(frame: AudioFrame) -> Samples:

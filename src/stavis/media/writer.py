@@ -45,13 +45,13 @@ _PRE_ROLL_SECONDS = Fraction(1, 10)  # of copied sound before the first picture,
 
 # BT.709 in limited range, whatever the size. It is written into the file, so that players need not guess.
 _BT709, _LIMITED_RANGE = 1, 1
-_LUMA_OF_GREY = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_LUMA_OF_GRAY = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
 
 class VideoWriter:
     """Writes a video picture by picture, whole or not at all.
 
-    The suffix chooses: .mp4, .m4v, .mov and .mkv hold H.264 and AAC, .webm holds VP9 and Opus. Colours are BT.709 in
+    The suffix chooses: .mp4, .m4v, .mov and .mkv hold H.264 and AAC, .webm holds VP9 and Opus. Colors are BT.709 in
     limited range. 4:2:0 needs even sizes: of an odd one the last column or row is repeated. The video begins with its
     first picture and ends when its last has been shown for 1 / frame_rate; sound before and after is left out.
 
@@ -66,8 +66,8 @@ class VideoWriter:
             the container takes them and the video begins where they do, else encoded anew. If there is none, or none
             that can be decoded, the video has none.
         audio_stream: Which of its audio streams, from 0; FFmpeg's default where it is not given.
-        pixel_format: "yuv420p", which every player shows, or "yuv444p", which keeps fine colour and odd sizes.
-        crf: H.264's quality from 0, lossless, to 51. Where it is not given: 18, and 12 if the first picture is grey.
+        pixel_format: "yuv420p", which every player shows, or "yuv444p", which keeps fine color and odd sizes.
+        crf: H.264's quality from 0, lossless, to 51. Where it is not given: 18, and 12 if the first picture is gray.
 
     Raises:
         StavisError: The file cannot be written, its suffix is another, or the sound's file cannot be read.
@@ -125,7 +125,7 @@ class VideoWriter:
         """Adds a picture.
 
         Args:
-            image: (height, width, 3) RGB, or (height, width) grey.
+            image: (height, width, 3) RGB, or (height, width) gray.
             time_seconds: When it is shown, on the clock of `audio_from`. The first picture's time becomes the video's
                 beginning; a time not after the last picture's is moved behind it. Not given: at the frame rate.
 
@@ -143,7 +143,7 @@ class VideoWriter:
         with self._cleaning_up():
             if self._container is None:
                 self._first_time = Fraction(time_seconds or 0)
-                self._open(is_grey=image.ndim == 2)
+                self._open(is_gray=image.ndim == 2)
             if time_seconds is None:
                 tick = self.num_frames * self._ticks_per_frame
             else:
@@ -200,13 +200,13 @@ class VideoWriter:
         with contextlib.suppress(RuntimeError):
             self._stack.__exit__(RuntimeError, abandoned, None)
 
-    def _open(self, *, is_grey: bool) -> None:
+    def _open(self, *, is_gray: bool) -> None:
         suffix = self.path.suffix.lower()
         codec, sound_codec, copied_codecs = _CONTAINERS[suffix]
         # An index at the front lets a video play while it loads.
         options = {} if suffix in (".mkv", ".webm") else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self._temporary}", mode="w", container_options=options)
-        crf = self._crf if self._crf is not None else 12 if is_grey else 18
+        crf = self._crf if self._crf is not None else 12 if is_gray else 18
         stream = self._container.add_stream(codec, rate=self.frame_rate, options=_encoder_options(codec, crf))
         assert isinstance(stream, VideoStream)
         multiple = 2 if self._pixel_format == "yuv420p" else 1
@@ -242,7 +242,7 @@ class VideoWriter:
             )
         num_rows = 3 * height // 2 if self._pixel_format == "yuv420p" else 3 * height
         planes: npt.NDArray[np.uint8] = np.full((num_rows, width), 128, np.uint8)
-        planes[:height] = _LUMA_OF_GREY[image]
+        planes[:height] = _LUMA_OF_GRAY[image]
         if self._pixel_format == "yuv444p":
             planes = planes.reshape(3, height, width)
         return VideoFrame.from_ndarray(planes, self._pixel_format)

@@ -52,7 +52,7 @@ def auc_shuffled(
     step: float = 0.1,
     protocol: Protocol = "stavis",
 ) -> float:
-    """Shuffled AUC: fixations of this frame against fixations of others, which share the centre bias.
+    """Shuffled AUC: fixations of this frame against fixations of others, which share the center bias.
 
     What the protocols differ in:
 

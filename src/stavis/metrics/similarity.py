@@ -77,7 +77,7 @@ def kl_divergence(saliency_map: Array, density_map: Array) -> float:
 
 
 def nss(saliency_map: Array, fixation_map: Array) -> float:
-    """Normalised scanpath saliency: the mean z-score of the fixated pixels (Peters et al. 2005).
+    """Normalized scanpath saliency: the mean z-score of the fixated pixels (Peters et al. 2005).
 
     Args:
         saliency_map: (H, W), any real range.
@@ -101,7 +101,7 @@ def information_gain(saliency_map: Array, fixation_map: Array, baseline_map: Arr
     Args:
         saliency_map: (H, W), any real range.
         fixation_map: (H, W).
-        baseline_map: (H, W), a centre prior say.
+        baseline_map: (H, W), a center prior say.
 
     Returns:
         nan when no pixel is fixated or either map is constant.

@@ -54,7 +54,7 @@ class STAViS(ResNet3D):
     `forward` is `listen`, `conv1`, `see` and `read_out` in turn.
 
     Args:
-        config: Modality, depth and shortcut. The weights are freshly initialised as published.
+        config: Modality, depth and shortcut. The weights are freshly initialized as published.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -73,7 +73,7 @@ class STAViS(ResNet3D):
             self.fuseav = nn.Conv2d(num_features + fusion.NUM_FEATURES, 1, kernel_size=1)
         else:
             self.fuse = nn.Conv2d(num_features, 1, kernel_size=1)
-        initialise_as_published(self)
+        initialize_as_published(self)
 
     def forward(self, clips: Tensor, audio: Tensor | None = None) -> Prediction:
         """Predicts the saliency map of each clip's target frame.
@@ -153,7 +153,7 @@ class STAViS(ResNet3D):
 
 
 @torch.no_grad()
-def initialise_as_published(model: STAViS) -> None:
+def initialize_as_published(model: STAViS) -> None:
     """Draws all weights anew, from the published code's distributions."""
     for module in model.modules():
         match module:

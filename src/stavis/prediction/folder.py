@@ -258,7 +258,7 @@ def _overall(rows: Sequence[FrameStatistics]) -> dict[str, Any]:
     return {
         "mean_entropy_bits": mean((row.entropy_bits for row in rows), 4),
         "mean_spread_pixels": mean((row.spread_pixels for row in rows), 2),
-        "mean_centre": [mean((row.centre_x for row in rows), 2), mean((row.centre_y for row in rows), 2)],
+        "mean_center": [mean((row.center_x for row in rows), 2), mean((row.center_y for row in rows), 2)],
     }
 
 

@@ -18,10 +18,10 @@ class FrameStatistics:
         peak_x: Where saliency is highest.
         peak_y: Likewise.
         peak_probability: The highest value of the map, before any stretching.
-        centre_x: The map's centre of mass, the map taken as a distribution.
-        centre_y: Likewise.
+        center_x: The map's center of mass, the map taken as a distribution.
+        center_y: Likewise.
         entropy_bits: Entropy of that distribution over the map's cells: log2 of their number where all are alike.
-        spread_pixels: Root mean square distance from the centre of mass under that distribution.
+        spread_pixels: Root mean square distance from the center of mass under that distribution.
         box_left: The box around the fifth of the picture that is most salient.
         box_top: Likewise.
         box_right: Likewise.
@@ -34,8 +34,8 @@ class FrameStatistics:
     peak_x: float
     peak_y: float
     peak_probability: float
-    centre_x: float
-    centre_y: float
+    center_x: float
+    center_y: float
     entropy_bits: float
     spread_pixels: float
     box_left: float
@@ -75,8 +75,8 @@ def measure(
     total = values.sum()
     weights = values / total if total > 0 else np.full_like(values, 1 / values.size)
     along_x, along_y = weights.sum(axis=0), weights.sum(axis=1)
-    centre_x, centre_y = float(along_x @ xs), float(along_y @ ys)
-    variance = float(along_x @ (xs - centre_x) ** 2 + along_y @ (ys - centre_y) ** 2)
+    center_x, center_y = float(along_x @ xs), float(along_y @ ys)
+    variance = float(along_x @ (xs - center_x) ** 2 + along_y @ (ys - center_y) ** 2)
     positive = weights[weights > 0]
     row, column = np.unravel_index(int(np.argmax(values)), values.shape)
     top = values >= np.quantile(values, 1 - TOP_SHARE)
@@ -87,8 +87,8 @@ def measure(
         peak_x=float(xs[column]),
         peak_y=float(ys[row]),
         peak_probability=float(values.max()),
-        centre_x=centre_x,
-        centre_y=centre_y,
+        center_x=center_x,
+        center_y=center_y,
         entropy_bits=float(-(positive * np.log2(positive)).sum()),
         spread_pixels=float(np.sqrt(max(variance, 0.0))),
         box_left=float(columns[0] * scale_x),

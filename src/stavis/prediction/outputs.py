@@ -16,7 +16,7 @@ from PIL import Image
 
 from stavis import media
 from stavis.errors import StavisError
-from stavis.maps.overlay import OverlayStyle, draw_overlay, normalise, resize_smoothly
+from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, resize_smoothly
 from stavis.prediction.predict import PredictedFrame
 
 OutputKind = Literal["maps", "npz", "published", "video", "overlay"]
@@ -44,7 +44,7 @@ class MapFormat:
     Attributes:
         size: "video": as large as the video is displayed. "network": 112x112.
         bits: 8 or 16 a pixel.
-        values: "stretched": each frame's map from 0 to the highest grey. "probability": the highest grey is 1.
+        values: "stretched": each frame's map from 0 to the highest gray. "probability": the highest gray is 1.
     """
 
     size: Literal["video", "network"] = "video"
@@ -95,12 +95,12 @@ class MapFolder(_PictureFolder):
     def write(self, frame: PredictedFrame) -> None:
         values = frame.saliency.saliency
         if self.format.values == "stretched":
-            values = normalise(values)
+            values = normalize(values)
         if self.format.size == "video":
             values = resize_smoothly(values, self.video_size)
-        grey = _to_grey(values, self.format.bits)
+        gray = _to_gray(values, self.format.bits)
         path = self.folder / f"map_{frame.saliency.index:06d}.png"
-        Image.fromarray(grey).save(path, compress_level=3, compress_type=PNG_STRATEGIES[self.format.bits])
+        Image.fromarray(gray).save(path, compress_level=3, compress_type=PNG_STRATEGIES[self.format.bits])
 
 
 class PublishedMaps(_PictureFolder):
@@ -111,11 +111,11 @@ class PublishedMaps(_PictureFolder):
 
     def write(self, frame: PredictedFrame) -> None:
         path = self.folder / f"pred_sal_{frame.saliency.index + 1:06d}.jpg"
-        values = normalise(frame.saliency.saliency)
+        values = normalize(frame.saliency.saliency)
         if values.shape != PUBLISHED_SIZE:
             values = resize_smoothly(values, PUBLISHED_SIZE)
-        grey = (values * 255).astype(np.uint8)  # truncates, as published
-        Image.fromarray(grey).save(path, quality=PUBLISHED_JPEG_QUALITY)
+        gray = (values * 255).astype(np.uint8)  # truncates, as published
+        Image.fromarray(gray).save(path, quality=PUBLISHED_JPEG_QUALITY)
 
 
 class ProbabilityArchive:
@@ -177,7 +177,7 @@ class _VideoOutput:
 
 
 class SaliencyVideo(_VideoOutput):
-    """A grey video, one stretched map a frame, at the video's size, count and time stamps."""
+    """A gray video, one stretched map a frame, at the video's size, count and time stamps."""
 
     def __init__(self, path: Path, *, video_size: tuple[int, int], frame_rate: Fraction) -> None:
         super().__init__(
@@ -186,8 +186,8 @@ class SaliencyVideo(_VideoOutput):
         self.video_size = video_size
 
     def write(self, frame: PredictedFrame) -> None:
-        enlarged = resize_smoothly(normalise(frame.saliency.saliency), self.video_size)
-        self._writer.write(_to_grey(enlarged, 8), frame.saliency.time_seconds)
+        enlarged = resize_smoothly(normalize(frame.saliency.saliency), self.video_size)
+        self._writer.write(_to_gray(enlarged, 8), frame.saliency.time_seconds)
 
 
 class OverlayVideo(_VideoOutput):
@@ -222,7 +222,7 @@ class OverlayVideo(_VideoOutput):
         self._writer.write(picture, frame.saliency.time_seconds)
 
 
-def _to_grey(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArray[Any]:
+def _to_gray(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArray[Any]:
     """Rounds values in 0..1 to 8 or 16 bits."""
     scaled = np.multiply(values, np.float32(2**bits - 1))
     return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)

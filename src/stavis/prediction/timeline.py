@@ -125,7 +125,7 @@ class Thumbnails:
         small = Image.fromarray(frame.image).resize(
             (max(1, round(width * small_height / height)), small_height)
         )
-        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(colour_bar=False))
+        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(color_bar=False))
         return Thumbnail(frame.saliency.time_seconds, overlay)
 
 
@@ -139,9 +139,9 @@ def audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[flo
         half = reader.sample_rate / float(info.frame_rate) / 2
         start = 0
         for time_seconds in times:
-            centre = (time_seconds - times[0]) * reader.sample_rate
-            start = max(start, int(centre - half))
-            samples = reader.read(start, max(start + 1, int(centre + half)))
+            center = (time_seconds - times[0]) * reader.sample_rate
+            start = max(start, int(center - half))
+            samples = reader.read(start, max(start + 1, int(center + half)))
             power = float(np.mean(np.square(samples)))
             levels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
     return levels

@@ -57,7 +57,7 @@ def write_frames(
     folder.mkdir(parents=True)
     times = []
     for frame in read_frames(source.video, frame_rate=folder_rate):
-        # 4:4:4: colour edges keep their place, as the network sees them smaller.
+        # 4:4:4: color edges keep their place, as the network sees them smaller.
         Image.fromarray(frame.image).save(
             staged.frame(database, source.name, frame.index), quality=source.options.quality, subsampling=0
         )

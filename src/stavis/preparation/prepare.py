@@ -21,7 +21,7 @@ from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.gaze import (
     gaze_files,
-    one_per_observer,
+    median_per_observer,
     read_gaze,
     write_observers,
 )
@@ -220,7 +220,7 @@ def _make_video(
     if gaze is not None:
         by_frame = gaze_by_frame(gaze, times, frame_rate, shown, num_frames)
         policy = choose_policy(options.samples, gaze)
-        fixations = one_per_observer(by_frame) if policy == "one-per-observer" else by_frame
+        fixations = median_per_observer(by_frame) if policy == "one-per-observer" else by_frame
         num_fixated = write_maps(staged, database, source, fixations, num_frames, info, sigma_pixels, advance)
         write_observers(staged.annotations_folder(database, name) / OBSERVERS_NAME, fixations)
         record["gaze"] = {

@@ -21,7 +21,7 @@ POINT_RADIUS = 4  # pixels
 def draw_preview(
     layout: Layout, database: str, video: str, *, num_frames: int, observers_path: Path, output: Path
 ) -> None:
-    """Draws frames from all over the video, the density map as a red glow, observers as dots of their own colours.
+    """Draws frames from all over the video, the density map as a red glow, observers as dots of their own colors.
 
     Args:
         layout: Where the video's frames and maps are.
@@ -32,7 +32,7 @@ def draw_preview(
         output: PNG to write.
     """
     observers = read_observers(observers_path)
-    colours = (
+    colors = (
         matplotlib.colormaps["hsv"](np.arange(len(observers.names)) / len(observers.names)) * 255
     ).astype(int)
     num = min(NUM_PICTURES, num_frames)
@@ -54,7 +54,7 @@ def draw_preview(
             # A pixel's middle lies half a pixel from where it begins.
             x, y = (np.floor(observers.x[i]) + 0.5) * scale, (np.floor(observers.y[i]) + 0.5) * scale
             box = (x - POINT_RADIUS, y - POINT_RADIUS, x + POINT_RADIUS, y + POINT_RADIUS)
-            draw.ellipse(box, fill=tuple(colours[observers.observer[i]][:3].tolist()), outline=(0, 0, 0))
+            draw.ellipse(box, fill=tuple(colors[observers.observer[i]][:3].tolist()), outline=(0, 0, 0))
         draw.text((5, 5), f"frame {frame}", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
         pictures.append(picture)
     width, height = size

@@ -14,12 +14,12 @@ from PIL import Image
 
 from stavis.synthetic.performance import Performance
 from stavis.synthetic.sprites import Affine, Sprite, draw_sprite, place
-from stavis.synthetic.textures import Colour
+from stavis.synthetic.textures import Color
 
 Array = npt.NDArray[np.float64]
 
-BLACK: Colour = np.zeros(3, dtype=np.float32)
-WHITE: Colour = np.full(3, 245, dtype=np.float32)
+BLACK: Color = np.zeros(3, dtype=np.float32)
+WHITE: Color = np.full(3, 245, dtype=np.float32)
 
 
 class Part(NamedTuple):

@@ -188,9 +188,9 @@ def contrast_and_motion(
     Returns:
         (h, w), above 0, of mean 1.
     """
-    centre = ndimage.uniform_filter(small, (3, 3, 0))
+    center = ndimage.uniform_filter(small, (3, 3, 0))
     around = ndimage.uniform_filter(small, (15, 15, 0))
-    contrast = np.abs(centre - around).sum(axis=2)
+    contrast = np.abs(center - around).sum(axis=2)
     energy = contrast / (contrast.mean() + 0.02)
     if before is not None:
         change = ndimage.uniform_filter(np.abs(small - before).sum(axis=2), 3)

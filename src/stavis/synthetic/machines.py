@@ -11,7 +11,7 @@ from stavis.synthetic.sprites import (
     Canvas,
     place,
 )
-from stavis.synthetic.textures import draw_colour, surface
+from stavis.synthetic.textures import draw_color, surface
 
 # --- Machines: noise ----------------------------------------------------------------------------------------------
 
@@ -25,7 +25,7 @@ class Machine:
 
     def __init__(self, rng: np.random.Generator, pixels_per_unit: float, light: float) -> None:
         density = max(pixels_per_unit, 5.0)
-        base = draw_colour(rng, (0.05, 0.9), (0.2, 0.85))
+        base = draw_color(rng, (0.05, 0.9), (0.2, 0.85))
         canvas = Canvas(-1.1, -0.8, 1.1, 1.1, density)
         height = rng.uniform(-0.6, -0.3)
         canvas.paint(
@@ -35,7 +35,7 @@ class Machine:
         for _ in range(rng.integers(2, 6)):
             x, y = rng.uniform(-0.8, 0.6), rng.uniform(height + 0.05, 0.4)
             w, h = rng.uniform(0.1, 0.3), rng.uniform(0.08, 0.25)
-            canvas.paint(canvas.box(x, y, x + w, y + h, 0.02), draw_colour(rng, (0, 1), (0.1, 1.0)))
+            canvas.paint(canvas.box(x, y, x + w, y + h, 0.02), draw_color(rng, (0, 1), (0.1, 1.0)))
         for x in (-0.65, 0.65):
             canvas.paint(canvas.box(x - 0.15, 0.7, x + 0.15, 1.0), base * 0.35)
         self.chimney_x = rng.uniform(-0.7, 0.7)
@@ -45,7 +45,7 @@ class Machine:
         self.chimney_y = height - 0.2
         self.case = canvas.sprite()
         wheel = Canvas(-0.5, -0.5, 0.5, 0.5, density)
-        rim = draw_colour(rng, (0, 0.8), (0.1, 0.5))
+        rim = draw_color(rng, (0, 0.8), (0.1, 0.5))
         wheel.paint(wheel.ellipse(0, 0, 0.48, 0.48), rim)
         wheel.paint(wheel.ellipse(0, 0, 0.38, 0.38), np.minimum(rim * 2.2 + 30, 255))
         for spoke in range(int(rng.integers(2, 5))):
@@ -54,7 +54,7 @@ class Machine:
         self.wheel = wheel.sprite()
         self.wheel_x, self.wheel_y = rng.uniform(-0.4, 0.4), rng.uniform(-0.05, 0.4)
         puff = Canvas(-0.5, -0.5, 0.5, 0.5, density)
-        puff.paint(puff.ellipse(0, 0, 0.45, 0.45, soft=0.8) * 0.85, draw_colour(rng, (0, 0.15), (0.6, 1.0)))
+        puff.paint(puff.ellipse(0, 0, 0.45, 0.45, soft=0.8) * 0.85, draw_color(rng, (0, 0.15), (0.6, 1.0)))
         self.puff = puff.sprite()
         self.rate = rng.uniform(6.0, 9.5)  # Hz of the shaking
         self.speed = rng.uniform(6, 14) * rng.choice([-1, 1])  # radians per second at full noise

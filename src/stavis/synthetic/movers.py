@@ -7,7 +7,7 @@ import numpy as np
 from stavis.synthetic.actors import Array, Part
 from stavis.synthetic.performance import Performance
 from stavis.synthetic.sprites import Canvas, blob_points, place, shape_sprite
-from stavis.synthetic.textures import draw_colour, surface
+from stavis.synthetic.textures import draw_color, surface
 
 # --- Silent ones --------------------------------------------------------------------------------------------------
 
@@ -24,7 +24,7 @@ class Mover:
         self.body = shape_sprite(rng, density, light)
         self.wings = rng.random() < 0.35
         wing = Canvas(0, -0.5, 1.2, 0.5, density)
-        wing.paint(wing.ellipse(0.55, 0, 0.55, 0.3), surface(rng, wing.height, wing.width, draw_colour(rng)))
+        wing.paint(wing.ellipse(0.55, 0, 0.55, 0.3), surface(rng, wing.height, wing.width, draw_color(rng)))
         self.wing = wing.sprite()
         self.spin = 0.0 if self.wings or rng.random() < 0.3 else rng.uniform(-4, 4)
         self.flap_rate = rng.uniform(2.5, 7.0)
@@ -56,14 +56,14 @@ class Occluder:
     focus_radius = 0.5
 
     def __init__(self, rng: np.random.Generator, pixels_per_unit: float) -> None:
-        colour = draw_colour(rng, (0, 0.5), (0.03, 0.35))
+        color = draw_color(rng, (0, 0.5), (0.03, 0.35))
         if rng.random() < 0.5:
             canvas = Canvas(-0.25, -3, 0.25, 3, max(pixels_per_unit, 4.0))
             edge = np.clip((0.16 - np.abs(canvas.x)) / 0.06 + 0.5, 0, 1)
-            canvas.paint(edge, colour)
+            canvas.paint(edge, color)
         else:
             canvas = Canvas(-1.1, -1.1, 1.1, 1.1, max(pixels_per_unit, 4.0))
-            canvas.paint(canvas.polygon([(0.8 * x, 0.8 * y) for x, y in blob_points(rng)]), colour)
+            canvas.paint(canvas.polygon([(0.8 * x, 0.8 * y) for x, y in blob_points(rng)]), color)
         self.thing = canvas.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:

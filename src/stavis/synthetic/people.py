@@ -13,7 +13,7 @@ from stavis.synthetic.sprites import (
     ball_shading,
     place,
 )
-from stavis.synthetic.textures import Colour, draw_colour, fractal_noise, surface
+from stavis.synthetic.textures import Color, draw_color, fractal_noise, surface
 
 # --- People -------------------------------------------------------------------------------------------------------
 
@@ -21,7 +21,7 @@ from stavis.synthetic.textures import Colour, draw_colour, fractal_noise, surfac
 class Person:
     """Head with eyes, brows, nose, hair and a mouth that opens with the voice; shoulders, arms, a gesturing hand.
 
-    One unit is half the head's height; the head is centred on (0, 0).
+    One unit is half the head's height; the head is centerd on (0, 0).
     """
 
     box = (-0.85, -1.1, 0.85, 1.1)
@@ -38,12 +38,12 @@ class Person:
             np.array([238, 200, 172], dtype=np.float32) * (1 - depth)
             + np.array([92, 58, 42], np.float32) * depth
         )
-        self.skin: Colour = tone * rng.uniform(0.92, 1.06, 3).astype(np.float32)
+        self.skin: Color = tone * rng.uniform(0.92, 1.06, 3).astype(np.float32)
         dark_hair = rng.random() < 0.7
-        self.hair: Colour = (
-            draw_colour(rng, (0.1, 0.7), (0.05, 0.3), (0.02, 0.12))
+        self.hair: Color = (
+            draw_color(rng, (0.1, 0.7), (0.05, 0.3), (0.02, 0.12))
             if dark_hair
-            else draw_colour(rng, (0.0, 0.7), (0.35, 0.9), (0.04, 0.15))
+            else draw_color(rng, (0.0, 0.7), (0.35, 0.9), (0.04, 0.15))
         )
         self.yaw = rng.uniform(-0.28, 0.28)  # the face's features move sideways on the head
         self.phases = rng.uniform(0, 2 * np.pi, 12)
@@ -52,7 +52,7 @@ class Person:
         self.hand_side = float(rng.choice([-1, 1]))
         self.gestures = rng.random() < 0.5
         self.blink_times = np.cumsum(rng.uniform(1.0, 5.0, 40))
-        cloth = draw_colour(rng, (0.0, 0.9), (0.1, 0.95))
+        cloth = draw_color(rng, (0.0, 0.9), (0.1, 0.95))
         self.head = self._paint_head(rng, density, light)
         self.lids = self._paint_lids(density)
         self.mouth_closed, self.mouth_open = self._paint_mouth(rng, density)
@@ -76,7 +76,7 @@ class Person:
         shading = 1 + skull * (ball_shading(canvas, 0, 0, width * 1.1, 1.15, light) - 1)
         canvas.shade(shading)
         eye_y, nose_x = -0.08, yaw * 1.25
-        iris = draw_colour(rng, (0.2, 0.7), (0.15, 0.45))
+        iris = draw_color(rng, (0.2, 0.7), (0.15, 0.45))
         brow_tilt = rng.normal(-0.01, 0.025)
         for side in (-1, 1):
             x = yaw + side * 0.31 * (1 - 0.35 * abs(yaw) * (side * yaw > 0))
@@ -117,7 +117,7 @@ class Person:
             )
             canvas.paint(beard * 0.75, self.hair * strands)
         if rng.random() < 0.2:  # glasses
-            rim = draw_colour(rng, (0, 0.5), (0.02, 0.4))
+            rim = draw_color(rng, (0, 0.5), (0.02, 0.4))
             for side in (-1, 1):
                 x = yaw + side * 0.31
                 ring = canvas.ellipse(x, eye_y, 0.24, 0.19) - canvas.ellipse(x, eye_y, 0.2, 0.15)
@@ -149,7 +149,7 @@ class Person:
         return closed.sprite(), opened.sprite()
 
     def _paint_torso(
-        self, rng: np.random.Generator, density: float, light: float, cloth: Colour, full_body: bool
+        self, rng: np.random.Generator, density: float, light: float, cloth: Color, full_body: bool
     ) -> Sprite:
         bottom = 12.6 if full_body else 7.5
         canvas = Canvas(-2.4, 1.0, 2.4, bottom, density)
@@ -157,7 +157,7 @@ class Person:
         hip = half * rng.uniform(0.7, 0.9)
         weave = surface(rng, canvas.height, canvas.width, cloth, 0.7)
         if full_body:
-            trousers = draw_colour(rng, (0.0, 0.6), (0.1, 0.6))
+            trousers = draw_color(rng, (0.0, 0.6), (0.1, 0.6))
             for side in (-1, 1):
                 canvas.paint(canvas.capsule(side * hip * 0.5, 6.4, side * hip * 0.6, 12.0, 0.55), trousers)
                 canvas.paint(canvas.ellipse(side * hip * 0.75, 12.3, 0.55, 0.25), trousers * 0.3)
@@ -174,7 +174,7 @@ class Person:
         canvas.shade(np.clip(1 + 0.3 * math.cos(light) * canvas.x / half - 0.02 * canvas.y, 0.4, 1.4))
         return canvas.sprite()
 
-    def _paint_forearm(self, rng: np.random.Generator, density: float, cloth: Colour) -> Sprite:
+    def _paint_forearm(self, rng: np.random.Generator, density: float, cloth: Color) -> Sprite:
         canvas = Canvas(-0.5, -2.9, 0.5, 0.5, density)
         canvas.paint(canvas.capsule(0, 0, 0, -1.7, 0.36), cloth * 0.9)
         canvas.paint(canvas.capsule(0, -1.8, 0, -2.05, 0.27), self.skin * 0.9)

@@ -13,7 +13,7 @@ from stavis.synthetic.sprites import (
     place,
     smooth_texture,
 )
-from stavis.synthetic.textures import draw_colour
+from stavis.synthetic.textures import draw_color
 
 # --- Players: notes -----------------------------------------------------------------------------------------------
 
@@ -40,9 +40,9 @@ class Fiddle:
     def __init__(self, rng: np.random.Generator, pixels_per_unit: float, light: float) -> None:
         density = max(pixels_per_unit, 5.0)
         wood = (
-            draw_colour(rng, (0.5, 0.95), (0.35, 0.85), (0.02, 0.12))
+            draw_color(rng, (0.5, 0.95), (0.35, 0.85), (0.02, 0.12))
             if rng.random() < 0.7
-            else draw_colour(rng)
+            else draw_color(rng)
         )
         canvas = Canvas(-0.9, -1.4, 0.9, 1.15, density)
         waist = rng.uniform(0.5, 0.7)
@@ -61,7 +61,7 @@ class Fiddle:
         canvas.paint(canvas.box(-0.22, 0.76, 0.22, 0.84), wood * 0.25)
         self.wood = canvas.sprite()
         bow = Canvas(-1.3, -0.15, 1.3, 0.15, density)
-        bow.paint(bow.capsule(-1.2, 0, 1.2, 0, 0.035), draw_colour(rng, (0.2, 0.8), (0.15, 0.6), (0.03, 0.1)))
+        bow.paint(bow.capsule(-1.2, 0, 1.2, 0, 0.035), draw_color(rng, (0.2, 0.8), (0.15, 0.6), (0.03, 0.1)))
         bow.paint(bow.capsule(-1.15, 0.07, 1.15, 0.07, 0.02), WHITE * 0.95)
         bow.paint(bow.ellipse(1.15, 0.03, 0.12, 0.1), np.array([215, 170, 140], dtype=np.float32))
         self.bow = bow.sprite()
@@ -88,7 +88,7 @@ class Bellows:
 
     def __init__(self, rng: np.random.Generator, pixels_per_unit: float, light: float) -> None:
         density = max(pixels_per_unit, 5.0)
-        base, trim = draw_colour(rng, (0.4, 1.0), (0.3, 0.95)), draw_colour(rng, (0.0, 0.6), (0.5, 1.0))
+        base, trim = draw_color(rng, (0.4, 1.0), (0.3, 0.95)), draw_color(rng, (0.0, 0.6), (0.5, 1.0))
         folds = Canvas(-1, -0.8, 1, 0.8, density)
         pleats = (np.sin(folds.x * np.pi * 7) > 0).astype(np.float32)[..., None]
         folds.paint(folds.box(-0.9, -0.68, 0.9, 0.68), base * (0.55 + 0.45 * pleats))
@@ -97,8 +97,8 @@ class Bellows:
         side = Canvas(-0.4, -0.9, 0.4, 0.9, density)
         side.paint(side.box(-0.28, -0.8, 0.28, 0.8, 0.1), trim)
         for key in range(6):
-            colour = WHITE if key % 2 == 0 else BLACK
-            side.paint(side.box(-0.16, -0.68 + 0.23 * key, 0.16, -0.52 + 0.23 * key, 0.03), colour)
+            color = WHITE if key % 2 == 0 else BLACK
+            side.paint(side.box(-0.16, -0.68 + 0.23 * key, 0.16, -0.52 + 0.23 * key, 0.03), color)
         self.side = side.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:

@@ -17,7 +17,7 @@ from stavis.synthetic.randomness import generator
 from stavis.synthetic.script import Role, Shot
 from stavis.synthetic.sprites import Affine, Canvas, Sprite, draw_sprite, place
 from stavis.synthetic.strikers import BouncingBall, Drummer
-from stavis.synthetic.textures import BACKDROPS, draw_colour, fractal_noise, paint_backdrop, surface
+from stavis.synthetic.textures import BACKDROPS, draw_color, fractal_noise, paint_backdrop, surface
 
 Array = npt.NDArray[np.float64]
 
@@ -63,12 +63,12 @@ class Camera:
         zoom = max(1.0, self.zoom + self.zoom_speed * time)
         zoom = 1 + (zoom - 1) * parallax
         scale = zoom * self.height
-        centre = Affine(1, 0, -self.aspect / 2 - parallax * x, 0, 1, -0.5 - parallax * y)
+        center = Affine(1, 0, -self.aspect / 2 - parallax * x, 0, 1, -0.5 - parallax * y)
         return (
             place(
                 self.aspect / 2 * self.height, self.height / 2, angle=self.roll, scale_x=scale, scale_y=scale
             )
-            @ centre
+            @ center
         )
 
 
@@ -129,7 +129,7 @@ class Stage:
         if rng.random() < 0.25:
             top = rng.uniform(0.76, 0.9)
             canvas = Canvas(-MARGIN, top, self.aspect + MARGIN, 1 + MARGIN, height)
-            plank = surface(rng, canvas.height, canvas.width, draw_colour(rng, (0.1, 0.7), (0.15, 0.8)), 0.5)
+            plank = surface(rng, canvas.height, canvas.width, draw_color(rng, (0.1, 0.7), (0.15, 0.8)), 0.5)
             canvas.paint(np.clip((canvas.y - top) * height, 0, 1), plank)
             canvas.shade(np.clip(1.15 - 0.6 * (canvas.y - top), 0.5, 1.2))
             self.table = canvas.sprite()
@@ -138,7 +138,7 @@ class Stage:
             noise = fractal_noise(rng, canvas_size[1], canvas_size[0], rng.uniform(1.0, 1.8))
             cover = np.clip(noise * 60 + rng.uniform(-30, 20), 0, 110)
             self.drift = Image.fromarray(cover.astype(np.uint8))
-            self.drift_colour = tuple(int(v) for v in draw_colour(rng, (0, 0.3), (0.0, 0.9)))
+            self.drift_color = tuple(int(v) for v in draw_color(rng, (0, 0.3), (0.0, 0.9)))
             self.drift_velocity = rng.uniform(-0.04, 0.04, 2)
 
     def _place_actors(self, rng: np.random.Generator, roles: list[Role], longest: float) -> None:
@@ -242,7 +242,7 @@ class Stage:
             moved = place(self.drift_velocity[0] * time, self.drift_velocity[1] * time)
             matrix = (camera @ moved @ self.backdrop_to_world).inverse()
             cover = self.drift.transform(self.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-            frame.paste(self.drift_colour, (0, 0), cover)
+            frame.paste(self.drift_color, (0, 0), cover)
         if self.vignette is not None:
             frame.paste((0, 0, 0), (0, 0), self.vignette)
         pixels = np.asarray(frame.point(self.table_lookup)).astype(np.int16)

@@ -107,9 +107,9 @@ class _Voice:
 
     def _filter(self, source: Array, vowel: int) -> Array:
         sections = []
-        for centre, bandwidth in zip(_VOWELS[vowel] * self.tract, _FORMANT_BANDWIDTHS, strict=True):
+        for center, bandwidth in zip(_VOWELS[vowel] * self.tract, _FORMANT_BANDWIDTHS, strict=True):
             radius = np.exp(-np.pi * bandwidth / self.sample_rate)
-            angle = 2 * np.pi * centre / self.sample_rate
+            angle = 2 * np.pi * center / self.sample_rate
             gain = (
                 1 - 2 * radius * np.cos(angle) + radius**2
             )  # unit gain at 0 Hz, as formants in cascade have

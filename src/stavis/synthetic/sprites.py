@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from stavis.synthetic.textures import Colour, draw_colour, fractal_noise, surface
+from stavis.synthetic.textures import Color, draw_color, fractal_noise, surface
 
 Array = npt.NDArray[np.float32]
 
@@ -55,18 +55,18 @@ class Sprite:
     """A painted part.
 
     Attributes:
-        colours: RGB picture; the colours go on behind the soft edge, so that no fringe shows.
-        cover: Grey picture of the same size: 255 where the part covers what is behind.
+        colors: RGB picture; the colors go on behind the soft edge, so that no fringe shows.
+        cover: Gray picture of the same size: 255 where the part covers what is behind.
         to_local: Sprite pixels -> the object's own units.
     """
 
-    colours: Image.Image
+    colors: Image.Image
     cover: Image.Image
     to_local: Affine
 
     def corners(self) -> list[tuple[float, float]]:
         """The four corners in the object's own units."""
-        width, height = self.colours.size
+        width, height = self.colors.size
         return [self.to_local.apply(x, y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
 
 
@@ -87,7 +87,7 @@ def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: f
     matrix = to_frame @ sprite.to_local
     if abs(matrix.a * matrix.e - matrix.b * matrix.d) < 1e-9:
         return
-    width, height = sprite.colours.size
+    width, height = sprite.colors.size
     corners = [matrix.apply(x, y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
     left = max(0, math.floor(min(x for x, _ in corners)))
     top = max(0, math.floor(min(y for _, y in corners)))
@@ -101,8 +101,8 @@ def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: f
     cover = sprite.cover.transform(size, Image.Transform.AFFINE, data, bilinear)
     if opacity < 1:
         cover = cover.point(_opacity_table(round(opacity * 64)))
-    colours = sprite.colours.transform(size, Image.Transform.AFFINE, data, bilinear)
-    frame.paste(colours, (left, top), cover)
+    colors = sprite.colors.transform(size, Image.Transform.AFFINE, data, bilinear)
+    frame.paste(colors, (left, top), cover)
 
 
 def _float32(values: npt.NDArray[Any]) -> Array:
@@ -121,7 +121,7 @@ class Canvas:
         self.y, self.x = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
         self.x = self.left + (self.x + 0.5) / pixels_per_unit
         self.y = self.top + (self.y + 0.5) / pixels_per_unit
-        self.colours: Array = np.zeros((self.height, self.width, 3), dtype=np.float32)
+        self.colors: Array = np.zeros((self.height, self.width, 3), dtype=np.float32)
         self.cover: Array = np.zeros((self.height, self.width), dtype=np.float32)
 
     def ellipse(
@@ -159,22 +159,22 @@ class Canvas:
         ImageDraw.Draw(mask).polygon(scaled, fill=255)
         return _float32(np.asarray(mask.reduce(fine)) / 255)
 
-    def paint(self, cover: Array, colour: Colour | Array) -> None:
-        """Lays a colour, (3,) or (height, width, 3), over the canvas where `cover` is."""
+    def paint(self, cover: Array, color: Color | Array) -> None:
+        """Lays a color, (3,) or (height, width, 3), over the canvas where `cover` is."""
         if not self.cover.any():
-            self.colours[:] = colour
-        self.colours += (colour - self.colours) * cover[..., None]
+            self.colors[:] = color
+        self.colors += (color - self.colors) * cover[..., None]
         self.cover = np.maximum(self.cover, cover)
 
     def shade(self, factor: Array | float) -> None:
-        """Multiplies all colours, (height, width) or one factor."""
-        self.colours *= factor[..., None] if isinstance(factor, np.ndarray) else factor
+        """Multiplies all colors, (height, width) or one factor."""
+        self.colors *= factor[..., None] if isinstance(factor, np.ndarray) else factor
 
     def sprite(self) -> Sprite:
         """The painting as it stands."""
         scale = 1 / self.density
         return Sprite(
-            Image.fromarray(np.clip(self.colours, 0, 255).astype(np.uint8)),
+            Image.fromarray(np.clip(self.colors, 0, 255).astype(np.uint8)),
             Image.fromarray((self.cover * 255 + 0.5).astype(np.uint8)),
             Affine(scale, 0, self.left, 0, scale, self.top),
         )
@@ -222,10 +222,10 @@ def shape_sprite(rng: np.random.Generator, pixels_per_unit: float, light: float)
     """A shaded, textured random shape of about unit radius."""
     canvas = Canvas(-1.3, -1.3, 1.3, 1.3, pixels_per_unit)
     outline = canvas.polygon(blob_points(rng))
-    base = draw_colour(rng, (0.2, 1.0), (0.25, 1.0))
+    base = draw_color(rng, (0.2, 1.0), (0.25, 1.0))
     canvas.paint(outline, surface(rng, canvas.height, canvas.width, base))
     if rng.random() < 0.4:  # a heart or eye in the middle
-        canvas.paint(canvas.ellipse(0, 0, 0.3, 0.25), draw_colour(rng, (0.2, 1.0), (0.1, 1.0)))
+        canvas.paint(canvas.ellipse(0, 0, 0.3, 0.25), draw_color(rng, (0.2, 1.0), (0.1, 1.0)))
     canvas.shade(ball_shading(canvas, 0, 0, 1.15, 1.15, light))
     return canvas.sprite()
 

@@ -14,7 +14,7 @@ from stavis.synthetic.sprites import (
     shadow_sprite,
     smooth_texture,
 )
-from stavis.synthetic.textures import draw_colour, surface
+from stavis.synthetic.textures import draw_color, surface
 
 # --- Strikers: blows ----------------------------------------------------------------------------------------------
 
@@ -42,10 +42,10 @@ class Drummer:
     def __init__(self, rng: np.random.Generator, pixels_per_unit: float, light: float) -> None:
         density = max(pixels_per_unit, 5.0)
         self.drum = rng.random() < 0.6
-        base = draw_colour(rng, (0.2, 1.0), (0.25, 0.95))
+        base = draw_color(rng, (0.2, 1.0), (0.25, 0.95))
         canvas = Canvas(-1.1, -0.2, 1.1, 1.15, density)
         if self.drum:
-            skin = draw_colour(rng, (0.0, 0.3), (0.6, 1.0))
+            skin = draw_color(rng, (0.0, 0.3), (0.6, 1.0))
             canvas.paint(canvas.box(-0.9, 0.15, 0.9, 0.85), surface(rng, canvas.height, canvas.width, base))
             canvas.paint(canvas.ellipse(0, 0.85, 0.9, 0.25), base * 0.8)
             canvas.shade(np.clip(1.15 - 0.5 * np.abs(canvas.x + 0.3 * math.cos(light)), 0.35, 1.3))
@@ -60,13 +60,13 @@ class Drummer:
         glow = Canvas(-1.0, -0.3, 1.0, 0.3, density)
         glow.paint(glow.ellipse(0, 0, 0.85, 0.22, soft=0.5) * 0.8, WHITE)
         self.flash = glow.sprite()
-        wood = draw_colour(rng, (0.3, 0.7), (0.3, 0.9), (0.05, 0.12))
+        wood = draw_color(rng, (0.3, 0.7), (0.3, 0.9), (0.05, 0.12))
         stick = Canvas(-1.6, -0.4, 0.3, 0.4, density)
         stick.paint(stick.capsule(-1.3, 0, 0.05, 0, 0.055), wood)
         if self.drum:
-            stick.paint(stick.ellipse(-1.33, 0, 0.12, 0.1), draw_colour(rng, (0, 0.8), (0.3, 1.0)))
+            stick.paint(stick.ellipse(-1.33, 0, 0.12, 0.1), draw_color(rng, (0, 0.8), (0.3, 1.0)))
         else:
-            steel = draw_colour(rng, (0.0, 0.15), (0.2, 0.8))
+            steel = draw_color(rng, (0.0, 0.15), (0.2, 0.8))
             stick.paint(stick.box(-1.5, -0.3, -1.15, 0.28, 0.04), steel)
         skin_tone = np.array([228, 188, 160], dtype=np.float32) * rng.uniform(0.4, 1.05)
         if rng.random() < 0.7:
@@ -97,9 +97,9 @@ class BouncingBall:
         density = max(pixels_per_unit, 5.0)
         canvas = Canvas(-0.5, -0.5, 0.5, 0.5, density)
         disk = canvas.ellipse(0, 0, 0.48, 0.48)
-        canvas.paint(disk, surface(rng, canvas.height, canvas.width, draw_colour(rng, (0.4, 1), (0.4, 1))))
+        canvas.paint(disk, surface(rng, canvas.height, canvas.width, draw_color(rng, (0.4, 1), (0.4, 1))))
         if rng.random() < 0.6:
-            canvas.paint(disk * canvas.box(-0.08, -1, 0.08, 1), draw_colour(rng))
+            canvas.paint(disk * canvas.box(-0.08, -1, 0.08, 1), draw_color(rng))
         canvas.shade(ball_shading(canvas, 0, 0, 0.5, 0.5, light))
         self.ball = canvas.sprite()
         self.shadow = shadow_sprite(density)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import fft
 
 Array = npt.NDArray[np.float32]
-Colour = npt.NDArray[np.float32]  # (3,) RGB in 0..255
+Color = npt.NDArray[np.float32]  # (3,) RGB in 0..255
 
 BACKDROPS = ("room", "street", "nature", "abstract", "defocused")
 
@@ -29,24 +29,24 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: floa
     return np.asarray(noise / (noise.std() + 1e-9), dtype=np.float32)
 
 
-def draw_colour(
+def draw_color(
     rng: np.random.Generator,
     saturation: tuple[float, float] = (0.0, 1.0),
     value: tuple[float, float] = (0.15, 1.0),
     hue: tuple[float, float] = (0.0, 1.0),
-) -> Colour:
-    """A colour of uniform hue, saturation and value within the ranges given."""
+) -> Color:
+    """A color of uniform hue, saturation and value within the ranges given."""
     rgb = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1.0, rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb, dtype=np.float32) * 255
 
 
-def surface(rng: np.random.Generator, height: int, width: int, base: Colour, strength: float = 1.0) -> Array:
-    """A textured surface: noise, stripes, checks, dots or a plain one, around a base colour.
+def surface(rng: np.random.Generator, height: int, width: int, base: Color, strength: float = 1.0) -> Array:
+    """A textured surface: noise, stripes, checks, dots or a plain one, around a base color.
 
     Returns:
         (height, width, 3), about 0..255, not clipped.
     """
-    second = base * rng.uniform(0.45, 0.9) if rng.random() < 0.5 else draw_colour(rng)
+    second = base * rng.uniform(0.45, 0.9) if rng.random() < 0.5 else draw_color(rng)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     period = rng.uniform(0.06, 0.25) * max(height, width)
@@ -104,12 +104,12 @@ def _to_array(picture: Image.Image) -> Array:
     return np.asarray(picture, dtype=np.float32)
 
 
-def _colour_tuple(colour: Colour) -> tuple[int, int, int]:
-    red, green, blue = (int(v) for v in np.clip(colour, 0, 255))
+def _color_tuple(color: Color) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in np.clip(color, 0, 255))
     return red, green, blue
 
 
-def _vertical_gradient(top: Colour, bottom: Colour, height: int, width: int) -> Array:
+def _vertical_gradient(top: Color, bottom: Color, height: int, width: int) -> Array:
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     return np.broadcast_to(top * (1 - ramp) + bottom * ramp, (height, width, 3)).copy()
 
@@ -127,9 +127,9 @@ def _light(rng: np.random.Generator, pixels: Array) -> Array:
 
 
 def _room(rng: np.random.Generator, height: int, width: int, horizon: float) -> Array:
-    wall = surface(rng, height, width, draw_colour(rng, (0.0, 0.5), (0.25, 0.9)), rng.uniform(0.0, 0.4))
+    wall = surface(rng, height, width, draw_color(rng, (0.0, 0.5), (0.25, 0.9)), rng.uniform(0.0, 0.4))
     floor_row = int(horizon * height)
-    floor = surface(rng, height - floor_row, width, draw_colour(rng, (0.1, 0.6), (0.15, 0.7)), 0.7)
+    floor = surface(rng, height - floor_row, width, draw_color(rng, (0.1, 0.6), (0.15, 0.7)), 0.7)
     wall[floor_row:] = floor
     picture = Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8)).resize((2 * width, 2 * height))
     draw = ImageDraw.Draw(picture)
@@ -139,34 +139,34 @@ def _room(rng: np.random.Generator, height: int, width: int, horizon: float) -> 
         bottom = min(top + h, horizon * height)
         if bottom <= top + 4:
             continue
-        frame = draw_colour(rng, (0.0, 0.6), (0.1, 0.9))
-        draw.rectangle((2 * left, 2 * top, 2 * (left + w), 2 * bottom), fill=_colour_tuple(frame))
+        frame = draw_color(rng, (0.0, 0.6), (0.1, 0.9))
+        draw.rectangle((2 * left, 2 * top, 2 * (left + w), 2 * bottom), fill=_color_tuple(frame))
         inset = rng.uniform(0.03, 0.12) * min(w, bottom - top)
-        inner = draw_colour(rng, (0.0, 0.8), (0.2, 1.0))
+        inner = draw_color(rng, (0.0, 0.8), (0.2, 1.0))
         box = (2 * (left + inset), 2 * (top + inset), 2 * (left + w - inset), 2 * (bottom - inset))
-        draw.rectangle(box, fill=_colour_tuple(inner))
+        draw.rectangle(box, fill=_color_tuple(inner))
         for part in range(1, int(rng.integers(1, 5))):
             if rng.random() < 0.5:
                 x = box[0] + (box[2] - box[0]) * part / 4
-                draw.line((x, box[1], x, box[3]), fill=_colour_tuple(frame), width=max(2, int(inset)))
+                draw.line((x, box[1], x, box[3]), fill=_color_tuple(frame), width=max(2, int(inset)))
             else:
                 y = box[1] + (box[3] - box[1]) * part / 4
-                draw.line((box[0], y, box[2], y), fill=_colour_tuple(frame), width=max(2, int(inset)))
+                draw.line((box[0], y, box[2], y), fill=_color_tuple(frame), width=max(2, int(inset)))
     draw.rectangle(
         (0, 2 * floor_row - int(rng.integers(1, 10)), 2 * width, 2 * floor_row),
-        fill=_colour_tuple(draw_colour(rng, (0, 0.5))),
+        fill=_color_tuple(draw_color(rng, (0, 0.5))),
     )
     return _to_array(picture.reduce(2))
 
 
 def _street(rng: np.random.Generator, height: int, width: int, horizon: float) -> Array:
-    sky_top = draw_colour(rng, (0.1, 0.7), (0.5, 1.0), (0.5, 0.7))
-    pixels = _vertical_gradient(sky_top, draw_colour(rng, (0.0, 0.3), (0.7, 1.0)), height, width)
+    sky_top = draw_color(rng, (0.1, 0.7), (0.5, 1.0), (0.5, 0.7))
+    pixels = _vertical_gradient(sky_top, draw_color(rng, (0.0, 0.3), (0.7, 1.0)), height, width)
     clouds = np.clip(fractal_noise(rng, height, width, 1.6), 0, 2)[..., None] * rng.uniform(0, 0.4)
     pixels = pixels * (1 - 0.5 * clouds) + 250 * 0.5 * clouds
     ground_row = int(horizon * height)
     pixels[ground_row:] = surface(
-        rng, height - ground_row, width, draw_colour(rng, (0, 0.25), (0.2, 0.6)), 0.4
+        rng, height - ground_row, width, draw_color(rng, (0, 0.25), (0.2, 0.6)), 0.4
     )
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).resize((2 * width, 2 * height))
     draw = ImageDraw.Draw(picture)
@@ -174,16 +174,16 @@ def _street(rng: np.random.Generator, height: int, width: int, horizon: float) -
     while left < width:  # a row of houses with windows
         w = rng.uniform(0.08, 0.3) * width
         top = horizon * height * rng.uniform(0.05, 0.8)
-        facade = draw_colour(rng, (0.0, 0.5), (0.25, 0.9))
-        draw.rectangle((2 * left, 2 * top, 2 * (left + w), 2 * ground_row), fill=_colour_tuple(facade))
+        facade = draw_color(rng, (0.0, 0.5), (0.25, 0.9))
+        draw.rectangle((2 * left, 2 * top, 2 * (left + w), 2 * ground_row), fill=_color_tuple(facade))
         columns = int(rng.integers(2, 6))
         step = w / columns
-        pane = draw_colour(rng, (0.0, 0.5), (0.1, 1.0))
+        pane = draw_color(rng, (0.0, 0.5), (0.1, 1.0))
         y = top + step * 0.3
         while y + step * 0.6 < ground_row:
             for column in range(columns):
                 x = left + step * (column + 0.25)
-                tone = _colour_tuple(pane * rng.uniform(0.6, 1.3))
+                tone = _color_tuple(pane * rng.uniform(0.6, 1.3))
                 draw.rectangle((2 * x, 2 * y, 2 * (x + step * 0.5), 2 * (y + step * 0.55)), fill=tone)
             y += step * rng.uniform(0.85, 0.95)
         left += w + (rng.uniform(0, 0.1) * width if rng.random() < 0.3 else 0)
@@ -195,17 +195,17 @@ def _street(rng: np.random.Generator, height: int, width: int, horizon: float) -
 
 
 def _nature(rng: np.random.Generator, height: int, width: int, horizon: float) -> Array:
-    far = draw_colour(rng, (0.2, 0.7), (0.4, 1.0), (0.2, 0.65))
-    pixels = _vertical_gradient(draw_colour(rng, (0.1, 0.6), (0.5, 1.0), (0.45, 0.7)), far, height, width)
+    far = draw_color(rng, (0.2, 0.7), (0.4, 1.0), (0.2, 0.65))
+    pixels = _vertical_gradient(draw_color(rng, (0.1, 0.6), (0.5, 1.0), (0.45, 0.7)), far, height, width)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
     for layer in range(int(rng.integers(1, 4))):  # hills or hedges, one before the other
         ridge = horizon - 0.25 + 0.12 * layer
         line = fractal_noise(rng, 2, width, 1.4)[0] * 0.05 + ridge
-        leaf = draw_colour(rng, (0.3, 0.9), (0.15, 0.6), (0.15, 0.42))
+        leaf = draw_color(rng, (0.3, 0.9), (0.15, 0.6), (0.15, 0.42))
         leaves = leaf * (1 + 0.35 * fractal_noise(rng, height, width, rng.uniform(0.5, 1.1)))[..., None]
         cover = np.clip((y - line[None, :]) * height, 0, 1)[..., None]
         pixels = pixels * (1 - cover) + leaves * cover
-    ground = draw_colour(rng, (0.2, 0.8), (0.2, 0.7), (0.08, 0.4))
+    ground = draw_color(rng, (0.2, 0.8), (0.2, 0.7), (0.08, 0.4))
     stretch = int(rng.integers(1, 5))
     grass = fractal_noise(rng, height, width, rng.uniform(0.4, 1.0))
     if stretch > 1:  # water and mown grass lie in horizontal streaks
@@ -213,24 +213,24 @@ def _nature(rng: np.random.Generator, height: int, width: int, horizon: float) -
     cover = np.clip((y - horizon) * height, 0, 1)[..., None]
     pixels = pixels * (1 - cover) + ground * (1 + 0.3 * grass)[..., None] * cover
     for _ in range(rng.integers(0, 6)):  # trunks
-        centre, half = rng.uniform(0, 1), rng.uniform(0.004, 0.03)
-        bark = draw_colour(rng, (0.1, 0.5), (0.1, 0.5), (0.03, 0.12))
-        edge = np.clip((half - np.abs(x - centre - 0.02 * np.sin(y * rng.uniform(2, 8)))) * width, 0, 1)
+        center, half = rng.uniform(0, 1), rng.uniform(0.004, 0.03)
+        bark = draw_color(rng, (0.1, 0.5), (0.1, 0.5), (0.03, 0.12))
+        edge = np.clip((half - np.abs(x - center - 0.02 * np.sin(y * rng.uniform(2, 8)))) * width, 0, 1)
         edge = (edge * (y < horizon + rng.uniform(0, 0.15)))[..., None]
-        tone = bark * (1 + 0.5 * (x - centre) / half)[..., None]
+        tone = bark * (1 + 0.5 * (x - center) / half)[..., None]
         pixels = pixels * (1 - edge) + tone * edge
     return np.asarray(pixels, dtype=np.float32)
 
 
 def _abstract(rng: np.random.Generator, height: int, width: int, horizon: float) -> Array:
-    first, second, third = (draw_colour(rng) for _ in range(3))
+    first, second, third = (draw_color(rng) for _ in range(3))
     mix = np.clip(0.5 + 0.3 * fractal_noise(rng, height, width, rng.uniform(0.8, 2.2)), 0, 1)[..., None]
     pixels = first * mix + second * (1 - mix)
     mask = np.clip(fractal_noise(rng, height, width, 1.6) * rng.uniform(1, 8), 0, 1)[..., None] * rng.random()
     pixels = pixels * (1 - mask) + third * mask
     if rng.random() < 0.5:
         row = int(horizon * height)
-        pixels[row:] = surface(rng, height - row, width, draw_colour(rng), 1.0)
+        pixels[row:] = surface(rng, height - row, width, draw_color(rng), 1.0)
     return np.asarray(pixels, dtype=np.float32)
 
 
@@ -242,7 +242,7 @@ def _lights_out_of_focus(rng: np.random.Generator, picture: Image.Image) -> Imag
         radius = rng.uniform(0.01, 0.05) * height * 2
         x, y = rng.uniform(0, 2 * width), rng.uniform(0, 1.5 * height)
         draw.ellipse(
-            (x - radius, y - radius, x + radius, y + radius), fill=_colour_tuple(draw_colour(rng) * 0.4)
+            (x - radius, y - radius, x + radius, y + radius), fill=_color_tuple(draw_color(rng) * 0.4)
         )
     blurred = _to_array(glow.reduce(2).filter(ImageFilter.GaussianBlur(1)))
     return Image.fromarray(np.clip(_to_array(picture) + blurred, 0, 255).astype(np.uint8))

@@ -21,15 +21,15 @@ class Augmentation:
     """How far a clip may be changed. 0 leaves it as it is.
 
     Attributes:
-        colour: Brightness, contrast and saturation are each multiplied by a factor in 1 - colour to 1 +
-            colour, the same for all frames of a clip.
+        color: Brightness, contrast and saturation are each multiplied by a factor in 1 - color to 1 +
+            color, the same for all frames of a clip.
         scale: Frames and maps are enlarged by a factor in 1 to 1 + scale about a random place, and cropped.
         audio_gain_decibels: The sound is made louder or softer by up to this.
         audio_noise: White noise is added, of a standard deviation up to this share of full scale.
         audio_silence: The probability that a clip loses its sound.
     """
 
-    colour: Annotated[float, Ge(0), Le(1)] = 0.0
+    color: Annotated[float, Ge(0), Le(1)] = 0.0
     scale: Annotated[float, Ge(0), Le(4)] = 0.0
     audio_gain_decibels: Annotated[float, Ge(0)] = 0.0
     audio_noise: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -46,15 +46,15 @@ def random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.SeedSequence([seed, epoch, index, 5]).generate_state(8))
 
 
-def change_colour(
+def change_color(
     clip: Array, mean: tuple[float, float, float], amount: float, rng: np.random.RandomState
 ) -> Array:
     """Multiplies brightness, contrast and saturation of a clip (3, T, H, W), RGB in 0..255 minus `mean`."""
     brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3).astype(np.float32)
     offset = np.array(mean, dtype=np.float32)[:, None, None, None]
     pixels = (clip + offset) * brightness
-    grey = (pixels * _LUMA).sum(0, keepdims=True)
-    pixels = grey.mean() + (grey - grey.mean() + (pixels - grey) * saturation) * contrast
+    gray = (pixels * _LUMA).sum(0, keepdims=True)
+    pixels = gray.mean() + (gray - gray.mean() + (pixels - gray) * saturation) * contrast
     changed: Array = np.clip(pixels, 0, 255) - offset
     return changed
 

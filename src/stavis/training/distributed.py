@@ -82,7 +82,7 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def heed_signals() -> Iterator[StopRequest]:
+def handle_stop_signals() -> Iterator[StopRequest]:
     """Turns the first SIGTERM or Ctrl-C into a request; a second one interrupts at once."""
     stop = StopRequest()
 

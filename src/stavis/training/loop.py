@@ -35,7 +35,7 @@ from stavis.training.distributed import (
     Processes,
     StopRequest,
     epoch_order,
-    heed_signals,
+    handle_stop_signals,
     micro_batches,
     plan_batches,
 )
@@ -137,7 +137,7 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
         if not quiet:
             num_clips = len(training), len(validation) if validation else 0
             show(describe_start(run, plan, *num_clips, state.position, recipe, processes.device))
-        stop = stack.enter_context(heed_signals())  # up to here a signal ends the program at once
+        stop = stack.enter_context(handle_stop_signals())  # up to here a signal ends the program at once
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         loader = BatchLoader(training, recipe, processes.device, augment=True)
         measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None

@@ -20,7 +20,7 @@ class LossWeights:
     Attributes:
         bce: Of the binary cross-entropy, which is a sum over pixels.
         cc: Of the negated correlation coefficient.
-        nss: Of the negated normalised scanpath saliency.
+        nss: Of the negated normalized scanpath saliency.
         anneal_side_outputs: Weigh the visual network's side outputs by 1 - epoch/epochs, as published,
             instead of by 1.
     """
@@ -76,7 +76,7 @@ def cc_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
 
 
 def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
-    """Minus the mean of the standardised saliency over the fixated pixels (Peters et al. 2005).
+    """Minus the mean of the standardized saliency over the fixated pixels (Peters et al. 2005).
 
     An epsilon on the number of fixated pixels makes the loss without any fixation 0; a constant saliency map
     has no standard deviation and gives nan, as published.
@@ -91,8 +91,8 @@ def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
     saliency = torch.sigmoid(logits).flatten(1)
     fixated = (fixation_maps.flatten(1) > 0).to(logits.dtype)
     deviation, mean = torch.std_mean(saliency, 1, correction=0, keepdim=True)
-    standardised = (saliency - mean) / deviation
-    return -(standardised * fixated).sum(1) / (fixated.sum(1) + EPSILON)
+    standardized = (saliency - mean) / deviation
+    return -(standardized * fixated).sum(1) / (fixated.sum(1) + EPSILON)
 
 
 def output_loss(

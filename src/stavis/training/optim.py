@@ -31,7 +31,7 @@ class OptimizerSettings:
         momentum: Share of the last step's direction that is kept.
         dampening: Share of the gradient that does *not* enter the direction. Published: as much as the
             momentum.
-        weight_decay: On every parameter, biases and normalisation included.
+        weight_decay: On every parameter, biases and normalization included.
         clip_gradient_norm: Beyond the paper: longer gradients are shortened to this norm; 0 leaves them.
         ema_decay: Beyond the paper: keep an exponential moving average of the weights with this decay,
             validate it and save it as the result; 0 keeps none.
@@ -181,7 +181,7 @@ def freeze(model: STAViS, parts: Iterable[str]) -> None:
 
 
 def set_training_mode(model: STAViS, *, frozen: Iterable[str], frozen_statistics: bool) -> None:
-    """Train mode, except for normalisation layers whose running statistics must stay as they are.
+    """Train mode, except for normalization layers whose running statistics must stay as they are.
 
     Args:
         model: The network.

@@ -57,7 +57,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What is measured after an epoch, on centre crops.
+    """What is measured after an epoch, on center crops.
 
     Attributes:
         on: "test" measures on the test lists, as the published code does: to look at, never to pick a model
@@ -90,7 +90,7 @@ class RuntimeSettings:
         compile: Compile the network first (torch.compile).
         channels_last: Store pictures with the channels innermost, which some GPUs like better.
         batch_norm: "local" takes statistics over the clips that a process has at once, as published;
-            "synchronised" over those of all processes; "frozen" keeps those of the initial weights.
+            "synchronized" over those of all processes; "frozen" keeps those of the initial weights.
         on_nan: When the loss is not finite: "stop", or "skip" that step.
         max_skipped: Steps that may be skipped in a run before it stops all the same.
     """
@@ -99,7 +99,7 @@ class RuntimeSettings:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     channels_last: bool = False
-    batch_norm: Literal["local", "synchronised", "frozen"] = "local"
+    batch_norm: Literal["local", "synchronized", "frozen"] = "local"
     on_nan: Literal["stop", "skip"] = "stop"
     max_skipped: Annotated[int, Ge(0)] = 10
 
@@ -133,7 +133,7 @@ class Recipe:
         seed: Of the initial weights, the order of the clips, crops, flips and augmentation.
         epochs: Passes over the training list.
         initial_weights: Files or folders that the network starts from, one after the other, as far as they
-            fit: published initialisers and checkpoints, weights folders. None is from scratch. `{split}` and
+            fit: published initializers and checkpoints, weights folders. None is from scratch. `{split}` and
                 `{data}`
             stand for `data.split` and `data.root`.
         model: Which network.

@@ -56,6 +56,7 @@ def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str]
     overrides = list(overrides)
     for override in overrides:
         _set(merged, override)
+    _rename(merged)
     _expand(merged)
     try:
         # As JSON, since pydantic then takes lists for tuples and is strict in all else. TOML's dates become strings,
@@ -101,6 +102,15 @@ def _set(table: dict[str, Any], override: str) -> None:
             raise StavisError(f"--set {override}: {part!r} is a single value, not a table")
         table = inner
     table[last] = value
+
+
+def _rename(table: dict[str, Any]) -> None:
+    """Accepts the spellings of recipes written before version 0.2."""
+    augmentation, runtime = table.get("augmentation"), table.get("runtime")
+    if isinstance(augmentation, dict) and "colour" in augmentation:
+        augmentation.setdefault("color", augmentation.pop("colour"))
+    if isinstance(runtime, dict) and runtime.get("batch_norm") == "synchronised":
+        runtime["batch_norm"] = "synchronized"
 
 
 def _expand(table: dict[str, Any]) -> None:

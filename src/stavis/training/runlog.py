@@ -160,7 +160,7 @@ def compare_pictures(
     Returns:
         (3 N H, 9 W, 3) RGB.
     """
-    style = OverlayStyle(colour_bar=False)
+    style = OverlayStyle(color_bar=False)
     rows = []
     for frame, density, saliency in zip(frames, density_maps, saliency_maps, strict=True):
         large = np.kron(frame, np.ones((OVERLAY_ENLARGEMENT, OVERLAY_ENLARGEMENT, 1), np.uint8))

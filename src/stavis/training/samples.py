@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
 from stavis.datasets.layout import Subset
 from stavis.errors import StavisError
-from stavis.training.augmentation import Augmentation, change_colour, change_sound, enlarge, random_state
+from stavis.training.augmentation import Augmentation, change_color, change_sound, enlarge, random_state
 from stavis.training.display import show
 from stavis.training.distributed import Processes
 from stavis.training.recipe import Recipe
@@ -173,7 +173,7 @@ class _ChangedSamples(Dataset[Sample | StavisError]):
 def _augment(
     sample: Sample, augmentation: Augmentation, mean: tuple[float, float, float], rng: np.random.RandomState
 ) -> Sample:
-    clip = change_colour(sample.clip.numpy(), mean, augmentation.colour, rng)
+    clip = change_color(sample.clip.numpy(), mean, augmentation.color, rng)
     maps = torch.cat([sample.density_map, sample.fixation_map]).numpy()
     clip, maps = enlarge(clip, maps, augmentation.scale, rng)
     audio = sample.audio

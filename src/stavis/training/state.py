@@ -18,7 +18,7 @@ from stavis.training.distributed import Processes
 from stavis.training.optim import build_optimizer, build_scheduler, freeze
 from stavis.training.recipe import Recipe
 from stavis.training.recipe_file import format_recipe
-from stavis.weights import initialise
+from stavis.weights import initialize
 
 
 @dataclass
@@ -68,10 +68,10 @@ def build_state(
     model = STAViS(recipe.model)
     if checkpoint is None:
         for source in recipe.initial_weights:
-            report = initialise(model, recipe.resolve(source, run))
+            report = initialize(model, recipe.resolve(source, run))
             if not quiet:
                 show(report.summary())
-    if recipe.runtime.batch_norm == "synchronised" and processes.world_size > 1:
+    if recipe.runtime.batch_norm == "synchronized" and processes.world_size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(processes.device)
     if recipe.runtime.channels_last:
@@ -128,8 +128,8 @@ def prepare_network(model: STAViS, recipe: Recipe, processes: Processes) -> nn.M
 
 def _check_device(recipe: Recipe, processes: Processes) -> None:
     runtime, device = recipe.runtime, processes.device
-    if runtime.batch_norm == "synchronised" and processes.world_size > 1 and device.type != "cuda":
-        raise StavisError("runtime.batch_norm = 'synchronised' needs GPUs; on CPUs: 'local' or 'frozen'")
+    if runtime.batch_norm == "synchronized" and processes.world_size > 1 and device.type != "cuda":
+        raise StavisError("runtime.batch_norm = 'synchronized' needs GPUs; on CPUs: 'local' or 'frozen'")
     if runtime.precision != "float32" and device.type == "cpu":
         # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions come out at 1e34.
         raise StavisError(

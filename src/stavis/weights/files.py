@@ -1,4 +1,4 @@
-"""Weights on disk: our folder, published checkpoints, initialisers."""
+"""Weights on disk: our folder, published checkpoints, initializers."""
 
 import argparse
 import dataclasses
@@ -30,7 +30,7 @@ from stavis.version import __version__
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
-Kind = Literal["weights folder", "published checkpoint", "Kinetics initialiser", "SoundNet initialiser"]
+Kind = Literal["weights folder", "published checkpoint", "Kinetics initializer", "SoundNet initializer"]
 
 BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 _BEHIND_THE_BACKBONE = ("layer4.", "fc.")  # of a whole 3D ResNet; the network is cut before them
@@ -98,8 +98,8 @@ class Stored:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_initialiser(self) -> bool:
-        return self.kind in ("Kinetics initialiser", "SoundNet initialiser")
+    def is_initializer(self) -> bool:
+        return self.kind in ("Kinetics initializer", "SoundNet initializer")
 
 
 def read(source: Path) -> Stored:
@@ -173,20 +173,20 @@ def _read_published(path: Path) -> Stored:
     tensors, epoch = _find_state_dict(path, content)
     prefix, tensors = _strip_prefix(tensors)
     if "conv1.weight" in tensors and any(name.startswith("layer1.") for name in tensors):
-        stored = _recognise_resnet(path, tensors)
+        stored = _recognize_resnet(path, tensors)
     else:
-        stored = _recognise_soundnet(path, tensors)
+        stored = _recognize_soundnet(path, tensors)
     return dataclasses.replace(stored, sha256=_sha256(path), prefix=prefix, epoch=epoch)
 
 
-def _recognise_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
+def _recognize_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
     """A published checkpoint, or a 3D ResNet alone."""
     depth, shortcut = _architecture(path, tensors)
     known = shapes("visual", depth, shortcut).keys() | shapes("audiovisual", depth, shortcut).keys()
     dropped: set[str] = set()
     kind: Kind = "published checkpoint"
     if not any(name.startswith("score_dsn.") for name in tensors):
-        kind = "Kinetics initialiser"
+        kind = "Kinetics initializer"
         known = {name for name in known if name.startswith(BACKBONE)}
         dropped = {name for name in tensors if name.startswith(_BEHIND_THE_BACKBONE)}
     if unknown := tensors.keys() - known - dropped:
@@ -195,10 +195,10 @@ def _recognise_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
     return Stored(path, kind, kept, dropped=tuple(sorted(dropped)), depth=depth, shortcut=shortcut)
 
 
-def _recognise_soundnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
+def _recognize_soundnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
     """SoundNet alone, or nothing that we know."""
     if found := _match_soundnet(tensors):
-        return Stored(path, "SoundNet initialiser", found[0], dropped=tuple(sorted(found[1])))
+        return Stored(path, "SoundNet initializer", found[0], dropped=tuple(sorted(found[1])))
     expected = shapes("visual", 50, "B").keys() | shapes("audiovisual", 50, "B").keys()
     raise misfit(
         path,

@@ -1,4 +1,4 @@
-"""Weights on disk: our folder, the published checkpoints, the published initialisers.
+"""Weights on disk: our folder, the published checkpoints, the published initializers.
 
 Loading is strict. What a file holds is found from its tensors, every one of them is accounted for in a report, and a
 file that does not fit is an error that names the keys. Nothing in a file is ever executed.
@@ -47,14 +47,14 @@ class LoadReport:
 
     Attributes:
         source: The file or folder.
-        kind: What it was recognised as.
+        kind: What it was recognized as.
         sha256: Of the file (of a folder, of its model.safetensors).
         modality, depth, shortcut: Of the network that was loaded.
         epoch: The epoch that a published checkpoint was saved after, if it says.
         prefix: What stood before every name in the file: "module." in published ones.
         used: Entries of the network that were taken from the file.
         dropped: Entries of the file that the network does not have, as named in the file behind the prefix.
-        initialised: Entries of the network that the file does not hold, left as they were: freshly initialised.
+        initialized: Entries of the network that the file does not hold, left as they were: freshly initialized.
             The counters that old files lack beside BatchNorm's other entries, and nothing reads, are not listed.
         warnings: What a user should know before predicting with the result.
         metadata: Of a weights folder: what was saved with it.
@@ -70,7 +70,7 @@ class LoadReport:
     prefix: str
     used: tuple[str, ...]
     dropped: tuple[str, ...]
-    initialised: tuple[str, ...]
+    initialized: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class LoadReport:
         epoch = f", epoch {self.epoch}" if self.epoch is not None else ""
         return (
             f"{self.source}: {self.kind}{epoch} -> {self.modality} ResNet-{self.depth} {self.shortcut}: "
-            f"{len(self.used)} entries used, {len(self.dropped)} dropped, {len(self.initialised)} freshly initialised"
+            f"{len(self.used)} entries used, {len(self.dropped)} dropped, {len(self.initialized)} freshly initialized"
         )
 
 
@@ -109,8 +109,8 @@ def load_model(
 
     Args:
         source: A weights folder (`save_model`, `stavis convert`), a published checkpoint (`*_save_60.pth`), or a
-            published initialiser (`resnet-50-kinetics.pth`, `soundnet8.pth`): the rest of the network is then freshly
-            initialised, with a warning. "default": the weights that come with the package, which are not the paper's.
+            published initializer (`resnet-50-kinetics.pth`, `soundnet8.pth`): the rest of the network is then freshly
+            initialized, with a warning. "default": the weights that come with the package, which are not the paper's.
         modality: "audiovisual" or "visual", for files that hold both. If not given, what the file's name says, else
             "audiovisual".
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or a torch.device.
@@ -163,18 +163,18 @@ def load_model_with_report(
         preprocessing = dataclasses.replace(config.preprocessing, resize_filter=resize_filter)
         config = dataclasses.replace(config, preprocessing=preprocessing)
 
-    if stored.is_initialiser:
+    if stored.is_initializer:
         model = STAViS(config)
     else:
         # Every parameter comes from the file, so none is drawn first.
         with torch.device("meta"):
             model = STAViS(config)
-    report = _fill(model, stored, partly=stored.is_initialiser)
+    report = _fill(model, stored, partly=stored.is_initializer)
     report = dataclasses.replace(report, warnings=tuple(_warnings(report, model)))
     return model.to(target).eval(), report
 
 
-def initialise(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
+def initialize(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
     """Gives a network for training the weights that a file has for it; the others stay as they are.
 
     So stage 1 of the published training starts from `resnet-50-kinetics.pth`, and stage 2 from stage 1's weights and
@@ -189,7 +189,7 @@ def initialise(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
         What was used, what was dropped, and which of the network's entries the file does not hold.
 
     Raises:
-        StavisError: If the file cannot be read, does not hold all of the part that it is recognised as, is of another
+        StavisError: If the file cannot be read, does not hold all of the part that it is recognized as, is of another
             depth or shortcut, or has nothing for this network.
     """
     return _fill(model, read(_locate(source)), partly=True)
@@ -226,9 +226,9 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
     used = {name: value for name, value in stored.tensors.items() if name in wanted}
 
     match stored.kind:
-        case "Kinetics initialiser":
+        case "Kinetics initializer":
             part = {name for name in wanted if name.startswith(BACKBONE)}
-        case "SoundNet initialiser":
+        case "SoundNet initializer":
             part = {name for name in wanted if name.startswith("soundnet8.")}
         case _ if partly:
             shapes = (shapes(modality, config.depth, config.shortcut) for modality in get_args(Modality))
@@ -263,16 +263,16 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
         prefix=stored.prefix,
         used=tuple(name for name in wanted if name in used),
         dropped=(*(name for name in stored.tensors if name not in wanted), *stored.dropped),
-        initialised=left,
+        initialized=left,
         metadata=stored.metadata,
     )
 
 
 def _warnings(report: LoadReport, model: STAViS) -> Iterator[str]:
-    if report.initialised:
+    if report.initialized:
         yield (
-            f"{report.source} holds a {report.kind} alone: {len(report.initialised)} of the network's "
-            f"{len(model.state_dict())} entries are freshly initialised, so it must be trained before it predicts "
+            f"{report.source} holds a {report.kind} alone: {len(report.initialized)} of the network's "
+            f"{len(model.state_dict())} entries are freshly initialized, so it must be trained before it predicts "
             "anything"
         )
     read_out_bias = model.get_parameter("fuseav.bias" if report.modality == "audiovisual" else "fuse.bias")

@@ -1,7 +1,7 @@
-"""The network behind the stem in 8-bit integers: post-training quantisation with NNCF, on windows of the video itself.
+"""The network behind the stem in 8-bit integers: post-training quantization with NNCF, on windows of the video itself.
 
 The ranges of the integers are those of the values that the windows cause, so they fit this network and this video.
-What is quantised is the convolutions of the residual stages, nine tenths of the arithmetic. The side branches, the
+What is quantized is the convolutions of the residual stages, nine tenths of the arithmetic. The side branches, the
 fusion with the sound and the read-out stay in floats: they cost little, and the maps depend on them most directly.
 """
 
@@ -31,7 +31,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def quantise(network: Any, windows: Sequence[Inputs]) -> Any:
+def quantize(network: Any, windows: Sequence[Inputs]) -> Any:
     """An OpenVINO model in 8-bit integers.
 
     Args:
