@@ -737,6 +737,23 @@ def test_inter_observer(watched: Path, tmp_path: Path) -> None:
     assert scores["nss"][odd] == pytest.approx(np.mean(expected), rel=1e-6)
 
 
+def test_sigma_comes_from_the_observers_file(watched: Path, tmp_path: Path) -> None:
+    """Files of older versions have none: then it comes from the record beside them."""
+    from stavis.evaluation.baselines import read_video_gaze
+
+    root = tmp_path / "data"
+    shutil.copytree(watched, root)
+    layout, video = Layout(root), videos_of(root)[0].video
+    path = layout.annotations_folder("DIEM", video) / "observers.npz"
+    assert read_video_gaze(layout, "DIEM", video).sigma_pixels == 5
+    (path.parent / "prepare.json").unlink()
+    with pytest.raises(StavisError, match="has no sigma_pixels"):
+        read_video_gaze(layout, "DIEM", video)
+    with np.load(path) as arrays:
+        np.savez(path, **arrays, sigma_pixels=7.5)
+    assert read_video_gaze(layout, "DIEM", video).sigma_pixels == 7.5
+
+
 # --- Comparison -------------------------------------------------------------------------------------------------------
 
 

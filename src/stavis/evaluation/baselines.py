@@ -16,14 +16,11 @@ from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.errors import StavisError
 from stavis.evaluation.ground_truth import Negatives
-from stavis.gaze.observers import Observers, read_observers
+from stavis.gaze.observers import OBSERVERS_NAME, Observers, read_observers
 from stavis.metrics import Protocol
 from stavis.metrics.frame import FrameScores, Pixels, score_frame
-from stavis.preparation.records import OBSERVERS_NAME, read_record
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
-from stavis.synthetic import read_truth
-from stavis.synthetic.databases import truth_path
 
 Float64Map = maps.Float64Map
 Baseline = Literal["center", "uniform", "train-mean", "inter-observer"]
@@ -192,21 +189,34 @@ def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
     Raises:
         StavisError: It is not there, or observers are not told apart, or there are fewer than two.
     """
-    folder = layout.annotations_folder(database, video)
-    observers = read_observers(folder / OBSERVERS_NAME)
+    path = layout.annotations_folder(database, video) / OBSERVERS_NAME
+    observers = read_observers(path)
     if not observers.known or len(observers.names) < 2:
         raise StavisError(
-            f"{folder / OBSERVERS_NAME}: the inter-observer baseline needs the gaze of two observers or more, told "
-            f"apart; found {len(observers.names)}" + ("" if observers.known else ", not told apart")
+            f"{path}: the inter-observer baseline needs the gaze of two or more distinguished observers; found "
+            f"{len(observers.names)}" + ("" if observers.known else ", not distinguished")
         )
-    record = read_record(layout, database, video)
-    sigma = (record or {}).get("gaze", {}).get("sigma_pixels")
-    truth = truth_path(layout.root, database, video)
-    if record is None and truth.with_suffix(".json").exists():
-        sigma = read_truth(truth).sigma_pixels
-    if not isinstance(sigma, int | float) or not sigma > 0:
-        raise StavisError(f"{folder}: prepare.json does not give the sigma of the density maps")
-    return VideoGaze(observers, float(sigma))
+    sigma = observers.sigma_pixels or _recorded_sigma(layout, database, video)
+    if sigma is None or not sigma > 0:
+        raise StavisError(
+            f"{path}: has no sigma_pixels, the standard deviation of the density maps' Gaussian"
+        )
+    return VideoGaze(observers, sigma)
+
+
+def _recorded_sigma(layout: Layout, database: str, video: str) -> float | None:
+    """Sigma from the records beside files of older versions: of `stavis prepare`, then of `stavis synth`."""
+    records = (
+        (layout.annotations_folder(database, video) / "prepare.json", "gaze"),
+        (layout.root / "truth" / database / f"{video}.json", None),
+    )
+    for path, section in records:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return float((record[section] if section else record)["sigma_pixels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 class InterObserver:

@@ -1,4 +1,4 @@
-"""The file that keeps who looked where, beside the maps in which that is lost."""
+"""Fixations of each observer (`observers.npz`), kept beside maps that pool all observers."""
 
 import zipfile
 from dataclasses import dataclass
@@ -10,18 +10,21 @@ from stavis.errors import StavisError
 from stavis.gaze.recording import FloatArray, Gaze, IntArray
 from stavis.runtime.files import atomic_path
 
+OBSERVERS_NAME = "observers.npz"
+
 
 @dataclass(frozen=True)
 class Observers:
     """Every fixation on a video with its observer.
 
     Attributes:
-        names: Of the observers.
-        known: Whether the recording told observers apart; if not, all fixations are one observer's.
+        names: Names of the observers.
+        known: Whether the recording distinguishes observers; if not, all fixations belong to one.
         observer: (N,) index into `names`.
-        frame: (N,) from 0.
-        x: (N,) in pixels of the video's frames; the pixel is `floor(x)`.
+        frame: (N,) frame of each fixation, from 0.
+        x: (N,) position in pixels of the video's frames; the pixel is `floor(x)`.
         y: As `x`.
+        sigma_pixels: Standard deviation of the Gaussian of the video's density maps; None in files of older versions.
     """
 
     names: tuple[str, ...]
@@ -30,10 +33,11 @@ class Observers:
     frame: IntArray
     x: FloatArray
     y: FloatArray
+    sigma_pixels: float | None = None
 
 
-def write_observers(path: Path, gaze: Gaze) -> None:
-    """Writes gaze by frame as a compressed `.npz` with arrays observer, frame, x, y, names and known."""
+def write_observers(path: Path, gaze: Gaze, sigma_pixels: float) -> None:
+    """Writes gaze by frame as a compressed `.npz` with the fields of `Observers` as arrays."""
     if gaze.frame is None:
         raise ValueError("needs gaze by frame")
     with atomic_path(path) as temporary:
@@ -45,14 +49,15 @@ def write_observers(path: Path, gaze: Gaze) -> None:
             y=gaze.y,
             names=np.array(gaze.observers, dtype=str),
             known=np.array(gaze.observers_known),
+            sigma_pixels=np.array(sigma_pixels, dtype=np.float64),
         )
 
 
 def read_observers(path: Path) -> Observers:
-    """Reads what `write_observers` wrote.
+    """Reads a file of `write_observers`.
 
     Raises:
-        StavisError: The file is missing or something else.
+        StavisError: The file is missing or of another kind.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -63,12 +68,11 @@ def read_observers(path: Path) -> Observers:
                 frame=arrays["frame"].astype(np.int64),
                 x=arrays["x"].astype(np.float64),
                 y=arrays["y"].astype(np.float64),
+                sigma_pixels=float(arrays["sigma_pixels"]) if "sigma_pixels" in arrays else None,
             )
     except FileNotFoundError:
-        raise StavisError(
-            f"{path}: no file of observers; `stavis prepare` writes it for videos with gaze"
-        ) from None
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise StavisError(f"{path}: not found; `stavis prepare` writes it for videos with gaze") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise StavisError(
             f"{path}: not a file of observers as `stavis prepare` writes it ({error})"
         ) from None

@@ -25,13 +25,13 @@ from stavis.gaze import (
     read_gaze,
     write_observers,
 )
+from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.media import probe
 from stavis.preparation.frames import choose_frames, select_frames, write_frames, write_sound
 from stavis.preparation.maps import check_sigma, choose_policy, find_sigma, gaze_by_frame, write_maps
 from stavis.preparation.options import Outcome, Source, video_stem
 from stavis.preparation.preview import draw_preview
 from stavis.preparation.records import (
-    OBSERVERS_NAME,
     RECORD_NAME,
     STAGING_FOLDER,
     differences,
@@ -222,7 +222,7 @@ def _make_video(
         policy = choose_policy(options.samples, gaze)
         fixations = median_per_observer(by_frame) if policy == "one-per-observer" else by_frame
         num_fixated = write_maps(staged, database, source, fixations, num_frames, info, sigma_pixels, advance)
-        write_observers(staged.annotations_folder(database, name) / OBSERVERS_NAME, fixations)
+        write_observers(staged.annotations_folder(database, name) / OBSERVERS_NAME, fixations, sigma_pixels)
         record["gaze"] = {
             "recorded_by": "frame" if gaze.time_seconds is None else "time",
             "num_observers": len(fixations.observers),

@@ -13,9 +13,9 @@ from typing import Any
 
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
+from stavis.gaze.observers import OBSERVERS_NAME
 
 RECORD_NAME = "prepare.json"
-OBSERVERS_NAME = "observers.npz"
 STAGING_FOLDER = ".prepare"
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from stavis.datasets.fold_lists import format_fold_list
 from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, SPLITS, FoldEntry, Layout
 from stavis.errors import StavisError
+from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import Advance, run_parallel
@@ -190,7 +191,7 @@ def _write_annotations(layout: Layout, database: str, video: str, truth: Truth, 
     """Writes the observers' samples, as `stavis prepare` does, and the maps made of them."""
     gaze = truth.gaze
     write_arrays(
-        layout.annotations_folder(database, video) / "observers.npz",
+        layout.annotations_folder(database, video) / OBSERVERS_NAME,
         {
             "observer": gaze.observer,
             "frame": gaze.frame,
@@ -198,6 +199,7 @@ def _write_annotations(layout: Layout, database: str, video: str, truth: Truth, 
             "y": gaze.y,
             "names": np.array([f"S{number + 1:02d}" for number in range(num_observers)], dtype=str),
             "known": np.array(True),
+            "sigma_pixels": np.array(truth.sigma_pixels, dtype=np.float64),
         },
     )
     fixation_maps = gaze.fixation_maps(truth.num_frames, (truth.width, truth.height))
