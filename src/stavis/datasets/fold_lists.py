@@ -1,11 +1,14 @@
 """Fold lists: the videos of each training and test split."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stavis.datasets.layout import DATABASES, SINGLE_SPLIT_DATABASES, SPLITS, SUBSETS, FoldEntry, Layout
 from stavis.errors import StavisError
+
+T = TypeVar("T")
 
 
 def read_fold_list(path: Path) -> list[FoldEntry]:
@@ -74,3 +77,41 @@ def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple
     if split is not None:
         splits = [s for s in splits if s in (split, None)] or [split]
     return [(s, subset, layout.fold_list(database, subset, s or 1)) for s in splits for subset in SUBSETS]
+
+
+def read_test_lists(
+    layout: Layout, database: str, split: int | None
+) -> Iterator[tuple[int, list[FoldEntry]]]:
+    """Yields the test lists of a database as (split, entries).
+
+    Args:
+        layout: The data folder.
+        database: One of its databases.
+        split: Which split; None for every split that the database has a list for.
+
+    Raises:
+        StavisError: A list is missing, unreadable or empty.
+    """
+    for number in SPLITS if split is None else (split,):
+        path = layout.fold_list(database, "test", number)
+        if split is None and not path.exists() and layout.splits(database):
+            continue
+        entries = read_fold_list(path)
+        if not entries:
+            raise StavisError(f"{path}: no video in it")
+        yield number, entries
+
+
+def select_share(items: Sequence[T], rank: int, num_shares: int, cost: Callable[[T], float]) -> list[T]:
+    """Selects one of `num_shares` shares of similar total cost (`rank` counts from 0), the most expensive item first.
+
+    The items are dealt out in descending order of cost, each to the share with the lowest total so far.
+    """
+    totals = [0.0] * num_shares
+    share = []
+    for item in sorted(items, key=cost, reverse=True):
+        taker = totals.index(min(totals))
+        totals[taker] += cost(item)
+        if taker == rank:
+            share.append(item)
+    return share

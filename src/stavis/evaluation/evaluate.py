@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from stavis.datasets.fold_lists import select_share
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import (
@@ -41,7 +42,10 @@ def run(
     Raises:
         StavisError: A map, density map or fixation map is unreadable.
     """
-    mine = _share(plan.tasks, *shard)
+    number, num_shares = shard
+    mine = select_share(
+        plan.tasks, number - 1, num_shares, lambda task: task.entry.num_frames * len(task.scored)
+    )
     todo = []
     for task in mine:
         left = tuple(s for s in task.scored if overwrite or _read_current(task, s) is None)
@@ -86,18 +90,6 @@ def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
             f"{lacking[0]}: not there or of other maps, and so are {num - 1} more of {len(read)}; run all shares first"
         )
     return results
-
-
-def _share(tasks: Sequence[VideoTask], number: int, num_shares: int) -> list[VideoTask]:
-    """The longest videos first go to whoever has least, so that all shares take about the same time."""
-    loads = [0] * num_shares
-    mine = []
-    for task in sorted(tasks, key=lambda t: -t.entry.num_frames * len(t.scored)):
-        taker = loads.index(min(loads))
-        loads[taker] += task.entry.num_frames * len(task.scored)
-        if taker == number - 1:
-            mine.append(task)
-    return mine
 
 
 def _read_current(task: VideoTask, scored: ScoredMaps) -> VideoScores | None:

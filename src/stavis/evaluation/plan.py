@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stavis import maps
-from stavis.datasets.fold_lists import choose_databases, read_fold_list
-from stavis.datasets.layout import SPLITS, FoldEntry, Layout
+from stavis.datasets.fold_lists import choose_databases, read_test_lists
+from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import (
     Baseline,
@@ -156,7 +156,14 @@ def make_plan(
     if predictions is None and not baselines:
         raise StavisError("nothing to score: give --predictions, --baseline or both")
     chosen = choose_databases(layout, databases)
-    listed = {database: _read_test_lists(layout, database, split) for database in chosen}
+    listed = {
+        database: [
+            ListedVideo(database, number, entry)
+            for number, entries in read_test_lists(layout, database, split)
+            for entry in entries
+        ]
+        for database in chosen
+    }
     absent_splits: tuple[int, ...] = ()
     if predictions is not None and split is None:
         absent_splits = find_absent_splits(predictions)
@@ -206,19 +213,6 @@ def make_plan(
             scored[video, baseline] = ScoredMaps(baseline, own_split, None)
     tasks = _group(data, output, videos, scored, settings)
     return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list)
-
-
-def _read_test_lists(layout: Layout, database: str, split: int | None) -> list[ListedVideo]:
-    videos = []
-    for number in SPLITS if split is None else (split,):
-        path = layout.fold_list(database, "test", number)
-        if split is None and not path.exists() and layout.splits(database):
-            continue
-        entries = read_fold_list(path)
-        if not entries:
-            raise StavisError(f"{path}: no video in it")
-        videos += [ListedVideo(database, number, entry) for entry in entries]
-    return videos
 
 
 def _has_one_list(layout: Layout, database: str, subset: str) -> bool:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from stavis import media
 from stavis.clips import Edges
 from stavis.datasets.check import find_missing
-from stavis.datasets.fold_lists import choose_databases, read_fold_list
-from stavis.datasets.layout import SPLITS, FoldEntry, Layout, find_files, result_folder
+from stavis.datasets.fold_lists import choose_databases, read_test_lists, select_share
+from stavis.datasets.layout import FoldEntry, Layout, find_files, result_folder
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.model import STAViS
@@ -123,14 +123,9 @@ def find_test_videos(
     """
     layout = Layout(data)
     videos = []
-    for number in SPLITS if split is None else (split,):
-        for database in choose_databases(layout, databases):
-            path = layout.fold_list(database, "test", number)
-            if split is None and not path.exists() and layout.splits(database):
-                continue
-            entries = list(dict.fromkeys(read_fold_list(path)))
-            if not entries:
-                raise StavisError(f"{path}: no video in it")
+    for database in choose_databases(layout, databases):
+        for number, listed in read_test_lists(layout, database, split):
+            entries = list(dict.fromkeys(listed))
             # Each gets the sound of the one before it in a drawn circle: never its own, if there is another.
             circle = np.random.default_rng([seed, number]).permutation(len(entries))
             before = {int(a): int(b) for a, b in zip(circle, np.roll(circle, 1), strict=True)}
@@ -138,7 +133,7 @@ def find_test_videos(
                 ListedVideo(database, number, entry, place == len(entries) - 1, entries[before[place]])
                 for place, entry in enumerate(entries)
             ]
-    return videos
+    return sorted(videos, key=lambda video: video.split)  # one network is loaded per split
 
 
 def run_test(
@@ -177,7 +172,8 @@ def run_test(
     layout = Layout(data)
     _check_data(layout, videos, sound=settings.sound != "silent")
     _claim(output, videos, load_network, settings, rank, overwrite)
-    mine = _share(videos, rank, num_ranks)
+    share = set(select_share(videos, rank, num_ranks, lambda video: video.entry.num_frames))
+    mine = [video for video in videos if video in share]
     folders = {video: maps_folder(output, video) for video in mine}
     todo = [video for video in mine if overwrite or not folders[video].is_dir()]
     name = "maps" if num_ranks == 1 else f"maps of process {rank + 1} of {num_ranks}"
@@ -209,19 +205,6 @@ def find_rank() -> tuple[int, int, int]:
     if not 0 <= rank < num_ranks:
         raise StavisError(f"RANK is {rank}; with WORLD_SIZE {num_ranks} it must be 0 to {num_ranks - 1}")
     return rank, num_ranks, local_rank
-
-
-def _share(videos: Sequence[ListedVideo], rank: int, num_ranks: int) -> list[ListedVideo]:
-    """The videos of one process: the longest first go to whoever has least, so that all end at about the same time."""
-    loads = [0] * num_ranks
-    mine = []
-    for video in sorted(videos, key=lambda v: -v.entry.num_frames):
-        taker = loads.index(min(loads))
-        loads[taker] += video.entry.num_frames
-        if taker == rank:
-            mine.append(video)
-    chosen = set(mine)
-    return [video for video in videos if video in chosen]
 
 
 def _check_data(layout: Layout, videos: Sequence[ListedVideo], *, sound: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.gaze.observers import OBSERVERS_NAME
+from stavis.runtime.files import file_sha256
 
 RECORD_NAME = "prepare.json"
 STAGING_FOLDER = ".prepare"
@@ -115,8 +116,7 @@ def move_into_place(staged: Layout, layout: Layout, database: str, name: str) ->
 def hash_files(path: Path) -> str:
     """SHA-256 of a file; of a folder, of its files' names and contents, those of hidden files excepted."""
     if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     digest = hashlib.sha256()
     for entry in sorted(path.rglob("*")):
         if entry.is_file() and not entry.name.startswith("."):

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from stavis.errors import StavisError, some
 from stavis.model import Modality, ModelConfig, Shortcut, STAViS
 from stavis.model.resnet3d import ARCHITECTURES, Bottleneck
 from stavis.model.soundnet import SoundNet
+from stavis.runtime.files import file_sha256
 from stavis.runtime.folders import atomic_folder
 from stavis.version import __version__
 
@@ -127,7 +127,7 @@ def _read_folder(folder: Path) -> Stored:
     return Stored(
         source=folder,
         kind="weights folder",
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         tensors=tensors,
         depth=config.depth,
         shortcut=config.shortcut,
@@ -176,7 +176,7 @@ def _read_published(path: Path) -> Stored:
         stored = _recognize_resnet(path, tensors)
     else:
         stored = _recognize_soundnet(path, tensors)
-    return dataclasses.replace(stored, sha256=_sha256(path), prefix=prefix, epoch=epoch)
+    return dataclasses.replace(stored, sha256=file_sha256(path), prefix=prefix, epoch=epoch)
 
 
 def _recognize_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
@@ -347,8 +347,3 @@ def misfit(path: Path, what: str, *, missing: Iterable[str] = (), unknown: Itera
 
 def _article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
