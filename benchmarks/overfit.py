@@ -10,8 +10,7 @@ above 0.8. Interrupted, it goes on where it was.
 import argparse
 from pathlib import Path
 
-from stavis.training.distributed import Processes
-from stavis.training.loop import train
+import stavis
 from stavis.training.recipe import PUBLISHED
 from stavis.training.recipe_file import change_recipe
 from stavis.training.runlog import draw_curves, read_metrics
@@ -50,9 +49,9 @@ def main() -> None:
             "log.tensorboard=false",
         ],
     )
-    outcome = train(recipe, arguments.output, Processes(), quiet=True)
-    if outcome.weights is None:
-        raise SystemExit("interrupted; the same command goes on from there")
+    result = stavis.train(recipe, arguments.output, quiet=True)
+    if result.weights is None:
+        raise SystemExit("interrupted; the same command resumes")
     measured = [record for record in read_metrics(arguments.output) if record.get("validation")]
     for record in measured[:: max(1, len(measured) // 10)] + measured[-1:]:
         scores = record["validation"]

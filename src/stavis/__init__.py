@@ -4,35 +4,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stavis import clips as clips
+    from stavis import gaze as gaze
+    from stavis import maps as maps
+    from stavis import media as media
+    from stavis import metrics as metrics
+    from stavis import model as model
+    from stavis import weights as weights
+    from stavis.errors import StavisError as StavisError
     from stavis.model import ModelConfig as ModelConfig
     from stavis.model import Prediction as Prediction
     from stavis.model import STAViS as STAViS
     from stavis.prediction.predict import FrameSaliency as FrameSaliency
     from stavis.prediction.predict import predict_video as predict_video
+    from stavis.training.loop import load_recipe as load_recipe
+    from stavis.training.loop import train as train
+    from stavis.training.recipe import Recipe as Recipe
     from stavis.version import __version__ as __version__
     from stavis.weights import load_model as load_model
 
 # Public names are imported when first used, so that `import stavis` and `stavis --help` do not wait for torch.
 _HOMES = {
+    "StavisError": "stavis.errors",
     "ModelConfig": "stavis.model",
     "Prediction": "stavis.model",
     "STAViS": "stavis.model",
     "FrameSaliency": "stavis.prediction.predict",
     "predict_video": "stavis.prediction.predict",
+    "load_recipe": "stavis.training.loop",
+    "train": "stavis.training.loop",
+    "Recipe": "stavis.training.recipe",
     "__version__": "stavis.version",
     "load_model": "stavis.weights",
 }
-_MODULES = ("clips", "maps", "media", "metrics", "model", "predict", "preprocess", "weights")
+_MODULES = ("clips", "gaze", "maps", "media", "metrics", "model", "weights")
 
-__all__ = ["FrameSaliency", "ModelConfig", "Prediction", "STAViS", "load_model", "predict_video"]
+__all__ = sorted(_HOMES.keys() - {"__version__"})
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"stavis.{name}")
-    raise AttributeError(f"module 'stavis' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would accept any misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(f"stavis.{name}")
+        raise AttributeError(f"module 'stavis' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from stavis.training.distributed import Processes
-from stavis.training.loop import Outcome, train
+from stavis.training.loop import TrainingResult, train
 from stavis.training.recipe import Recipe
 from stavis.training.recipe_file import change_recipe, parse_recipe
 from stavis.training.runlog import read_metrics
@@ -45,9 +44,9 @@ def tiny_recipe(data: Path, *changes: str) -> Recipe:
     return change_recipe(parse_recipe(table, "tiny"), changes)
 
 
-def run_here(recipe: Recipe, run: Path) -> Outcome:
+def run_here(recipe: Recipe, run: Path) -> TrainingResult:
     """Trains in this process."""
-    return train(recipe, run, Processes(), quiet=True)
+    return train(recipe, run, quiet=True)
 
 
 def final_weights(run: Path) -> dict[str, torch.Tensor]:

@@ -245,7 +245,7 @@ def test_signals_end_in_a_checkpoint(
     run = tmp_path / "run"
     status, output = interrupt(data, run, lambda: number, when=2)
     assert status == 128 + number
-    assert f"stopped by {number.name}; go on with: stavis train --resume {run}" in output
+    assert f"stopped by {number.name}; resume with: stavis train --resume {run}" in output
     assert not (run / "weights").exists()
     steps = num_steps(run)
     assert (run / "checkpoints" / f"step_{steps:08d}.pt").exists()
@@ -567,7 +567,7 @@ def test_runs_of_a_folder_that_is_none(tmp_path: Path) -> None:
 
 def test_train_needs_one_recipe() -> None:
     result = CliRunner().invoke(app, ["train"])
-    assert "one CONFIG is needed" in str(result.exception)
+    assert "give one CONFIG" in str(result.exception)
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:

@@ -178,10 +178,10 @@ def test_all_splits_prints_both_stages_and_refuses_what_makes_no_sense() -> None
     assert result.output.count("modality =") == 2
     for arguments, message in (
         (["--all-splits", "--set", "data.split=2"], "leave data.split out"),
-        (["--all-splits", "audiovisual", "visual"], "in this order"),
+        (["--all-splits", "audiovisual", "visual"], "then one of an audiovisual network"),
         (["--all-splits", "--resume", "run"], "leave --resume out"),
         (["visual", "--resume", "run"], "leave CONFIG and --output out"),
-        (["visual", "audiovisual"], "one CONFIG is needed"),
+        (["visual", "audiovisual"], "give one CONFIG"),
     ):
         result = CliRunner().invoke(app, ["train", *arguments])
         assert message in str(result.exception), arguments

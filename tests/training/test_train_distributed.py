@@ -171,7 +171,7 @@ def test_a_signal_to_torchrun_ends_in_a_checkpoint(data: Path, tmp_path: Path) -
     process.send_signal(signal.SIGTERM)
     output = finish(process, timeout=120)
     assert process.returncode != 0
-    assert "stopped by SIGTERM; go on with: stavis train --resume run" in output
+    assert "stopped by SIGTERM; resume with: stavis train --resume run" in output
     steps = num_steps(tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / f"step_{steps:08d}.pt").exists()
 

@@ -1,25 +1,38 @@
-"""What `stavis demo` shows of a generated clip: scores against its simulated observers, and a figure of its moments."""
+"""The demo: predictions for a generated clip, scored against its simulated observers and drawn."""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stavis import media
+from stavis.engine import EngineFactory
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
 from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.gaze.observers import Observers
 from stavis.maps import Array, to_8bit
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, resize_smoothly
 from stavis.metrics.frame import FrameScores, pixels_of, score_frame
-from stavis.prediction.outputs import PUBLISHED_SIZE
-from stavis.runtime.files import atomic_path
-from stavis.synthetic import Truth
+from stavis.prediction.folder import FolderSettings, predict_to_folder
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.outputs import OUTPUT_KINDS, PUBLISHED_SIZE
+from stavis.runtime.files import atomic_path, write_text
+from stavis.synthetic import Truth, read_truth, render_clip
 from stavis.synthetic.oracle import oracle_density, settled_frames
+from stavis.version import __version__
+from stavis.weights.names import UNTRAINED, LoadedNetwork, load_network
 
-FIRST_FRAME = 8  # the first that has a whole clip of frames around it
+CLIP_SEED = 11
+CLIP_PRESET = "sound-decides"
+CLIP_SECONDS = 8.0
+CLIP_SIZE = (512, 384)
+
+FIRST_FRAME = 8  # the first frame with a full window around it
 SCORED_EVERY = 8  # frames
 NUM_MOMENTS = 4
 
@@ -28,30 +41,124 @@ MAPS = {
     "with_sound": "prediction with the clip's sound",
     "without_sound": "prediction without sound",
     "center": "center prior",
-    "knows_sight": "all that sight can tell",
-    "knows_sight_and_sound": "all that sight and sound can tell",
-    "one_observer": "the other observers, for one of them",
+    "knows_sight": "upper bound from vision alone",
+    "knows_sight_and_sound": "upper bound from vision and sound",
+    "one_observer": "one observer, predicted from the others",
 }
-"""All that is scored, in the table's order."""
+"""Everything that is scored, in the order of the table."""
 
 Scores = dict[str, dict[str, float | None]]
 Saliency = Mapping[int, npt.NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class DemoResult:
+    """What `run_demo` made.
+
+    Attributes:
+        output: Its folder.
+        network: The network that predicted.
+        scores: Key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined.
+    """
+
+    output: Path
+    network: LoadedNetwork
+    scores: Scores
+
+    @property
+    def is_untrained(self) -> bool:
+        return self.network.name == UNTRAINED
+
+
+def run_demo(
+    output: Path,
+    weights: str,
+    *,
+    device: str = "auto",
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> DemoResult:
+    """Generates a clip, predicts it with and without its sound, scores both and draws them.
+
+    Args:
+        output: Folder of the clip and the results. An existing clip is reused.
+        weights: As for `load_network`.
+        device: As for `stavis.weights.resolve_device`.
+        quiet: Show no progress bars.
+        say: Called with a sentence before each step.
+
+    Raises:
+        StavisError: The weights cannot be read, or the device does not exist.
+    """
+    network = load_network(weights, modality=None, device=device)
+    say(f"weights: {network.name}")
+    clip = output / "clip.mp4"
+    truth = _make_clip(clip, say)
+    for folder, silent in (("with-sound", False), ("without-sound", True)):
+        say(f"Predicting where people look in it, {'without' if silent else 'with'} its sound.")
+        settings = FolderSettings(
+            # Meaningless maps are not worth waiting for.
+            options=PredictOptions(stride=8 if weights == UNTRAINED else 1, silent=silent),
+            kinds=("npz", "overlay") if silent else OUTPUT_KINDS,
+            style=OverlayStyle(contour=0.2, peak=True),
+            weights=network.name,
+            weights_sha256=network.sha256,
+        )
+        make_engine = EngineFactory(network.model, settings.options.engine)
+        predict_to_folder(
+            network.model,
+            clip,
+            output / folder,
+            settings,
+            overwrite=True,
+            quiet=quiet,
+            make_engine=make_engine,
+        )
+    say("Scoring the maps against the clip's observers.")
+    with_sound, without_sound = (
+        read_saliency(output / name / "saliency.npz") for name in ("with-sound", "without-sound")
+    )
+    scores = score(truth, with_sound, without_sound)
+    draw_moments(clip, truth, with_sound, without_sound, output / "moments.png")
+    record: dict[str, Any] = {
+        "stavis": __version__,
+        "weights": network.name,
+        "weights_sha256": network.sha256,
+        "clip": {"seed": CLIP_SEED, "preset": CLIP_PRESET, "seconds": CLIP_SECONDS, "size": CLIP_SIZE},
+        "scores": scores,
+    }
+    write_text(output / "scores.json", json.dumps(record, indent=1) + "\n")
+    return DemoResult(output, network, scores)
+
+
+def _make_clip(clip: Path, say: Callable[[str], None]) -> Truth:
+    """Generates the clip unless it exists; returns its ground truth."""
+    path = clip.with_name("truth")
+    wanted = (CLIP_SEED, CLIP_PRESET, *CLIP_SIZE)
+    if clip.exists() and path.with_suffix(".json").exists():
+        truth = read_truth(path)
+        if (truth.seed, truth.preset, truth.width, truth.height) == wanted:
+            return truth
+    say(f"Generating {clip}: {CLIP_SECONDS:g} seconds of a synthetic scene with sound.")
+    truth = render_clip(clip, seed=CLIP_SEED, preset=CLIP_PRESET, seconds=CLIP_SECONDS, size=CLIP_SIZE)
+    truth.save(path)
+    return truth
+
+
 def read_saliency(path: Path) -> dict[int, npt.NDArray[np.float32]]:
-    """Frame -> its map, from the `saliency.npz` of `stavis predict`."""
+    """Reads the `saliency.npz` of `stavis predict`: frame -> map (h, w)."""
     with np.load(path, allow_pickle=False) as arrays:
         saliency = arrays["saliency"].astype(np.float32)
         return dict(zip(arrays["index"].tolist(), saliency, strict=True))
 
 
 def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores:
-    """Scores maps against a clip's observers, by the published protocol, in every eighth frame.
+    """Scores maps against a clip's observers by the published protocol, every eighth frame.
 
-    CC and SIM of one observer are left out: a map of a single person's gaze is no yardstick.
+    CC and SIM against a single observer are left out: one person's gaze makes no density map worth comparing with.
 
     Returns:
-        Key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where it is not defined.
+        Key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined.
     """
     size = (truth.height, truth.width)
     fixations = [pixels_of(one) for one in truth.gaze.fixation_maps(truth.num_frames, size[::-1])]
@@ -72,7 +179,7 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
     for frame in range(FIRST_FRAME, truth.num_frames, SCORED_EVERY):
         density, others = to_8bit(observed_density(truth, frame)), negatives.of_frame(fixations[frame])
         maps: dict[str, Array] = {
-            # As `stavis test` writes them: scoring blurs by pixels of such maps.
+            # At the size that `stavis test` writes, since the scoring protocol blurs in pixels of it.
             "with_sound": resize_smoothly(normalize(with_sound[frame]), PUBLISHED_SIZE),
             "without_sound": resize_smoothly(normalize(without_sound[frame]), PUBLISHED_SIZE),
             "center": center,
@@ -96,14 +203,14 @@ def _mean(values: list[float]) -> float | None:
 
 
 def observed_density(truth: Truth, frame: int) -> Array:
-    """(H, W): where the observers look at a frame."""
+    """Density map (H, W) of the observers' gaze in a frame."""
     return truth.gaze.density_map(frame, (truth.width, truth.height), truth.sigma_pixels)
 
 
 def choose_moments(truth: Truth) -> list[int]:
-    """Frames to show: where a source on the screen has just sounded long enough for eyes to have answered it.
+    """Chooses frames in which a visible source has sounded just long enough for observers to react.
 
-    The first ones; where there are none, frames at equal distances.
+    Takes the first ones, or evenly spaced frames if there are none.
     """
     settled = settled_frames(truth)
     chosen = [frame for frame in settled if frame - 1 not in settled][:NUM_MOMENTS]
@@ -111,14 +218,14 @@ def choose_moments(truth: Truth) -> list[int]:
 
 
 def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: Saliency, path: Path) -> None:
-    """Draws frames, observers' density and both predictions, a column a moment.
+    """Draws frames, the observers' density and both predictions, one column per moment.
 
     Args:
         clip: The video file.
-        truth: Its truth.
-        with_sound: Frame -> map.
-        without_sound: Frame -> map.
-        path: Of the picture, .png.
+        truth: Its ground truth.
+        with_sound: Frame -> map (h, w), predicted with the sound.
+        without_sound: Frame -> map (h, w), predicted without it.
+        path: PNG file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -163,7 +270,7 @@ def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: 
                     )
                 )
     num = len(np.unique(truth.gaze.observer))
-    figure.supxlabel(f"white box: the object that is heard; dots: {num} simulated observers", fontsize=10)
+    figure.supxlabel(f"white box: the sounding object; dots: {num} simulated observers", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 

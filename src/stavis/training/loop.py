@@ -1,10 +1,11 @@
-"""The training loop, to be read from top to bottom: `train`, then what it calls, in the order of the calls."""
+"""The training loop. Reads from top to bottom: `train`, then the functions it calls, in the order of the calls."""
 
 import contextlib
 import math
+import os
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -36,14 +37,21 @@ from stavis.training.distributed import (
     StopRequest,
     epoch_order,
     handle_stop_signals,
+    join_processes,
     micro_batches,
     plan_batches,
 )
 from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
 from stavis.training.optim import set_training_mode
-from stavis.training.recipe import Recipe
-from stavis.training.recipe_file import differences, format_recipe, parse_recipe, read_recipe
+from stavis.training.recipe import PUBLISHED, Recipe
+from stavis.training.recipe_file import (
+    change_recipe,
+    differences,
+    format_recipe,
+    parse_recipe,
+    read_recipe,
+)
 from stavis.training.runlog import (
     CHECKPOINT_FOLDER,
     RECIPE_FILE,
@@ -65,12 +73,12 @@ Means = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How a call of `train` ended.
 
     Attributes:
-        weights: The finished run's weights folder; None if the run was stopped before.
-        signal: What stopped it.
+        weights: Weights folder of the finished run; None if the run was stopped.
+        signal: The signal that stopped it.
     """
 
     weights: Path | None
@@ -104,26 +112,56 @@ class Session:
     quiet: bool
 
 
-def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = False) -> Outcome:
-    """Trains a network, or goes on where the run in this folder was interrupted.
-
-    A run that goes on arrives at the numbers of one that was never interrupted: bit for bit on a CPU.
+def load_recipe(source: str | os.PathLike[str], changes: Iterable[str] = ()) -> Recipe:
+    """Reads a TOML file, or takes the published recipe named "visual" or "audiovisual".
 
     Args:
-        recipe: All settings.
-        run: The run's folder: made, or that of an interrupted run of the same recipe.
-        processes: Those that train together; all call this.
-        quiet: Show nothing.
+        source: A path or a name. A file of that name takes precedence.
+        changes: Settings to change, such as "data.split=2".
 
     Raises:
-        StavisError: The run in the folder is of another recipe or on other data, data or weights are missing or
-            damaged, the loss is not finite, memory or disk space run out.
+        StavisError: The file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
+    path = Path(source)
+    if str(source) in PUBLISHED and not path.exists():
+        return change_recipe(PUBLISHED[str(source)], changes)
+    return read_recipe(path, changes)
+
+
+def train(
+    recipe: Recipe | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    processes: Processes | None = None,
+    quiet: bool = False,
+) -> TrainingResult:
+    """Trains a network, or resumes the interrupted run in `output`.
+
+    A resumed run arrives at the same numbers as an uninterrupted one, bit for bit on a CPU. SIGTERM or Ctrl-C ends
+    training after the current step, with a checkpoint.
+
+    Args:
+        recipe: All settings, or what `load_recipe` takes.
+        output: The run's folder. Created, or that of an interrupted run with the same recipe.
+        processes: The processes that train together; each of them calls this function. None joins those that
+            torchrun started.
+        quiet: Print nothing.
+
+    Raises:
+        StavisError: The folder holds a run with another recipe or other data, data or weights are missing or damaged,
+            the loss is not finite, or memory or disk space run out.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    run = Path(output)
+    if processes is None:
+        with join_processes(recipe.runtime.device) as joined:
+            return train(recipe, run, processes=joined, quiet=quiet)
     quiet = quiet or not processes.is_first
     if (weights := finished_weights(run, recipe)) is not None:
         if not quiet:
             show(f"{run}: finished already")
-        return Outcome(weights)
+        return TrainingResult(weights)
     with explain_memory(recipe, processes), contextlib.ExitStack() as stack:
         training, validation = open_clips(recipe, processes, quiet=quiet)
         plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
@@ -150,7 +188,9 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
                 scores = validate(session, state.result, measuring)
             if stop.agreed is not None:
                 save(session, state)
-                return Outcome(None, stop.agreed)
+                if processes.is_first:
+                    show(f"{run}: stopped by {stop.agreed.name}; resume with: stavis train --resume {run}")
+                return TrainingResult(None, stop.agreed)
             is_best = scores is not None and _note_score(scores, state.position, recipe)
             record_epoch(session, state, scores, speed, time.monotonic() - began)
             end_epoch(state, recipe)
@@ -159,7 +199,9 @@ def train(recipe: Recipe, run: Path, processes: Processes, *, quiet: bool = Fals
         if processes.is_first:
             save_result(session, state)
         processes.wait()
-    return Outcome(run / WEIGHTS_FOLDER)
+    if not quiet:
+        show(f"{run / WEIGHTS_FOLDER}: ready for stavis predict --weights {run / WEIGHTS_FOLDER}")
+    return TrainingResult(run / WEIGHTS_FOLDER)
 
 
 # Before the first step ------------------------------------------------------------------------------------------------

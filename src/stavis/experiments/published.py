@@ -1,0 +1,106 @@
+"""The paper's experiment: both training stages on every split, then test runs and evaluation."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from signal import Signals
+
+from stavis.datasets.layout import SPLITS
+from stavis.datasets.quirks import Quirks
+from stavis.errors import StavisError
+from stavis.evaluation.evaluate import run
+from stavis.evaluation.plan import EvaluationSettings, make_plan
+from stavis.evaluation.record import claim
+from stavis.evaluation.report import write_report
+from stavis.evaluation.summary import summarize, write_summary
+from stavis.evaluation.tables import write_tables
+from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
+from stavis.runtime.workers import default_jobs
+from stavis.training.distributed import Processes, join_processes
+from stavis.training.loop import train
+from stavis.training.recipe import Recipe
+from stavis.weights.names import load_network
+
+STAGES = ("visual", "audiovisual")
+
+
+def run_published(
+    recipes: Mapping[str, Recipe], output: Path, *, processes: Processes | None = None, quiet: bool = False
+) -> Signals | None:
+    """Trains both stages on splits 1, 2 and 3, predicts the test videos and scores the maps.
+
+    Finished parts are not repeated, so the same call resumes an interrupted experiment.
+
+    Args:
+        recipes: Name -> recipe, the visual stage first. Their `data.split` is ignored.
+        output: Receives `<name>_split<k>` (runs), `<name>_test` (maps) and `<name>_evaluation`.
+        processes: The processes that share the work; None joins those that torchrun started.
+        quiet: Print no progress.
+
+    Returns:
+        The signal that stopped training; None if the experiment is complete.
+
+    Raises:
+        StavisError: The recipes are not of the two stages, or any of the three parts fails.
+    """
+    modalities = [recipe.model.modality for recipe in recipes.values()]
+    if modalities != list(STAGES):
+        raise StavisError(
+            "the published experiment needs the recipe of a visual network, then one of an audiovisual network; "
+            f"found {', '.join(modalities)}"
+        )
+    if processes is None:
+        with join_processes(next(iter(recipes.values())).runtime.device) as joined:
+            return run_published(recipes, output, processes=joined, quiet=quiet)
+    for split in SPLITS:
+        for name, recipe in recipes.items():
+            recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split=split))
+            result = train(recipe, output / f"{name}_split{split}", processes=processes, quiet=quiet)
+            if result.signal is not None:
+                return result.signal
+    for name, recipe in recipes.items():
+        _predict(name, recipe, output, processes, quiet)
+    processes.wait()
+    if processes.is_first:
+        for name, recipe in recipes.items():
+            _evaluate(name, recipe, output, quiet)
+    return None
+
+
+def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quiet: bool) -> None:
+    def load(split: int) -> SplitNetwork:
+        weights = output / f"{name}_split{split}" / "weights"
+        network = load_network(str(weights), modality=None, device=str(processes.device))
+        return SplitNetwork(network.model, network.name, network.sha256)
+
+    data = Path(recipe.data.root)
+    settings = RunSettings(quirks="reference" if recipe.data.quirks == Quirks.reference() else "fixed")
+    videos = find_test_videos(data, None, list(recipe.data.databases) or None)
+    folder = output / f"{name}_test"
+    rank, num_ranks = processes.rank, processes.world_size
+    run_test(data, videos, folder, load, settings, rank=rank, num_ranks=num_ranks, quiet=quiet)
+
+
+def _evaluate(name: str, recipe: Recipe, output: Path, quiet: bool) -> None:
+    data, predictions, folder = (
+        Path(recipe.data.root),
+        output / f"{name}_test",
+        output / f"{name}_evaluation",
+    )
+    settings = EvaluationSettings()
+    plan = make_plan(
+        data,
+        predictions,
+        folder,
+        settings,
+        databases=list(recipe.data.databases) or None,
+        split=None,
+        baselines=[],
+        allow_missing=False,
+    )
+    record = claim(folder, data, predictions, settings, overwrite=False)
+    run(plan, jobs=default_jobs(), quiet=quiet)
+    summary = summarize(plan, record)
+    write_summary(folder, summary, parquet=False)
+    write_tables(folder, summary)
+    write_report(folder / "report.html", summary, data)
