@@ -14,8 +14,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     {"version", "errors"},
     {"clips", "runtime"},
-    {"model", "maps", "gaze"},
-    {"engine", "media", "metrics"},
+    {"model", "maps"},
+    {"engine", "media", "metrics", "gaze"},
     {"datasets"},
     {"weights", "synthetic"},
     {"preparation", "evaluation"},

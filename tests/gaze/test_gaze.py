@@ -42,6 +42,18 @@ def read(*paths: Path, size: tuple[int, int] = (64, 48), video: str = "clip", **
     return gaze
 
 
+def read_or_refuse(path: Path, **options: object) -> Gaze | None:
+    """Reads a file that may be damaged: its gaze, or None after an error of one line that names the file."""
+    message = ""
+    try:
+        return read(path, **options)
+    except StavisError as error:
+        message = str(error)
+    assert path.name in message
+    assert "\n" not in message
+    return None
+
+
 def by_frame(
     observer: list[int], frame: list[int], x: list[float], y: list[float], known: bool = True
 ) -> Gaze:
@@ -445,7 +457,7 @@ def test_mat_array_and_choice_of_variable(tmp_path: Path) -> None:
         read(tmp_path / "gaze.mat")
     gaze = read(tmp_path / "gaze.mat", variable="second", pixel_origin=0)
     assert gaze.x.tolist() == [2, 4, 6, 8, 10, 12]
-    with pytest.raises(StavisError, match="no variable 'third'; there are: first, second, note"):
+    with pytest.raises(StavisError, match="no variable 'third'; there are: first, note, second"):
         read(tmp_path / "gaze.mat", variable="third")
     with pytest.raises(StavisError, match="'note' is neither"):
         read(tmp_path / "gaze.mat", variable="note")
@@ -457,6 +469,52 @@ def test_mat_array_and_choice_of_variable(tmp_path: Path) -> None:
 def test_broken_mat_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "gaze.mat").write_bytes(content)
     with pytest.raises(StavisError, match=r"gaze\.mat"):
+        read(tmp_path / "gaze.mat")
+
+
+@settings(max_examples=150)
+@given(
+    compressed=st.booleans(),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5),
+    cut=st.one_of(st.none(), st.integers(0, 10**6)),
+)
+def test_mutated_mat_files_give_gaze_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory,
+    compressed: bool,
+    changes: list[tuple[int, int]],
+    cut: int | None,
+) -> None:
+    # scipy.io.loadmat ends the process (signal 11) on some of these.
+    path = tmp_path_factory.mktemp("mat") / "gaze.mat"
+    cell = np.empty((2, 1), object)
+    cell[0, 0], cell[1, 0] = np.arange(1.0, 41.0).reshape(20, 2), np.array([[1, 2], [3, 4]], np.uint8)
+    variables = {"gaze": cell, "note": "text", "struct": {"a": 1.0, "b": np.array(["ab", "cd"])}}
+    scipy.io.savemat(path, variables, do_compression=compressed)
+    data = bytearray(path.read_bytes())
+    for position, value in changes:
+        data[position % len(data)] = value
+    path.write_bytes(data if cut is None else data[: cut % len(data)])
+    gaze = read_or_refuse(path)
+    if gaze is not None:
+        assert gaze.num_read <= 22
+        assert ((gaze.x >= 0) & (gaze.x < 64) & (gaze.y >= 0) & (gaze.y < 48)).all()
+
+
+def test_mat_of_one_column_per_frame_is_refused(tmp_path: Path) -> None:
+    cell = np.empty((1, 2), object)
+    cell[0, 0] = cell[0, 1] = np.ones((2, 300))
+    scipy.io.savemat(tmp_path / "gaze.mat", {"gaze": cell})
+    with pytest.raises(StavisError, match="matrix 1 of 'gaze' is 2x300, one column per frame"):
+        read(tmp_path / "gaze.mat")
+
+
+def test_mat_that_inflates_beyond_its_bound_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stavis.maps.matfile._MAX_UNPACKED", 1 << 22)
+    scipy.io.savemat(tmp_path / "gaze.mat", {"gaze": np.zeros((2, 1 << 18, 2))}, do_compression=True)
+    assert (tmp_path / "gaze.mat").stat().st_size < 20_000
+    with pytest.raises(StavisError, match="compressed data inflates to over 4 MiB"):
         read(tmp_path / "gaze.mat")
 
 
@@ -482,7 +540,7 @@ def test_coutrot_struct(tmp_path: Path) -> None:
     # A smaller copy of the video: gaze is scaled with it.
     half = read(tmp_path / "eyes.mat", size=(360, 288), clip=2, sound="without")
     assert half.x.tolist() == [51.5, 52, 52.5, 54.5, 55, 55.5]
-    with pytest.raises(StavisError, match="holds 2 clips; say which one"):
+    with pytest.raises(StavisError, match="contains 2 clips; choose"):
         read(tmp_path / "eyes.mat", size=(720, 576))
     with pytest.raises(StavisError, match="no clip 3; there are clips 1 to 2"):
         read(tmp_path / "eyes.mat", size=(720, 576), clip=3)

@@ -28,7 +28,7 @@ from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.gaze import fixation_counts, read_observers
 from stavis.maps import density_from_fixations, read_density_map, read_fixation_map, read_map, to_8bit
-from stavis.media import read_wave, write_wave
+from stavis.media import AudioReader, read_wave, write_wave
 from stavis.preparation import records
 from stavis.preparation.folds import FoldChoice, choose_folds, k_folds
 from stavis.preparation.frames import choose_frames
@@ -209,6 +209,26 @@ def test_without_gaze_there_are_no_annotations(tmp_path: Path) -> None:
     record = json.loads((layout.annotations_folder("mine", "talk") / "prepare.json").read_text())
     assert record["sound"].startswith("none")
     assert record["gaze"] is None
+
+
+def test_sound_written_in_blocks_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = make_images(tmp_path / "talk", num=30)
+    sizes = []
+
+    def read(reader: AudioReader, start: int, stop: int) -> np.ndarray:
+        sizes.append(stop - start)
+        return original(reader, start, stop)
+
+    original = AudioReader.read
+    monkeypatch.setattr(AudioReader, "read", read)
+    for block, folder in ((10**9, "whole"), (997, "blocks")):
+        monkeypatch.setattr("stavis.preparation.frames.SOUND_BLOCK", block)
+        run(images, "--frame-rate", RATE, "-o", tmp_path / folder, "-d", "mine")
+    whole, blocks = (
+        Layout(tmp_path / name).wave("mine", "talk").read_bytes() for name in ("whole", "blocks")
+    )
+    assert blocks == whole
+    assert max(sizes[1:]) == 997
 
 
 def test_raw_gaze_gives_one_fixation_an_observer_and_frame(tmp_path: Path) -> None:
@@ -619,7 +639,7 @@ def test_data_that_was_not_made_here_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_two_runs_in_one_data_folder_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stavis.datasets.prepare.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("stavis.preparation.prepare.LOCK_TIMEOUT_SECONDS", 0.1)
     images = make_images(tmp_path / "talk")
     (tmp_path / "data" / ".prepare").mkdir(parents=True)
     with filelock.FileLock(tmp_path / "data" / ".prepare" / "lock"):

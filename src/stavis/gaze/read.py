@@ -19,6 +19,7 @@ from stavis.gaze.recording import (
     gaze_on_video,
     merge_gaze,
 )
+from stavis.maps.matfile import read_variables
 
 GazeFormat = Literal["csv", "parquet", "mat", "coutrot", "diem", "smi", "png", "json"]
 FORMATS: tuple[GazeFormat, ...] = get_args(GazeFormat)
@@ -101,7 +102,7 @@ def detect_format(path: Path) -> GazeFormat:
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     if suffix == ".mat":
-        return "coutrot" if matlab.find_coutrot(matlab.load_variables(path)) is not None else "mat"
+        return "coutrot" if matlab.find_coutrot(read_variables(path)) is not None else "mat"
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [line for line in (file.readline() for _ in range(200)) if line.strip()]

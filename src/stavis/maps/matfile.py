@@ -1,7 +1,7 @@
-"""Reads one matrix of a MATLAB 5 file (what MATLAB's -v6 and -v7 write).
+"""Reader for MATLAB 5 files, which MATLAB writes with `-v6` and `-v7`.
 
-scipy.io.loadmat reads more, but a single wrong byte in a file can crash the interpreter in it. Of a test run's three
-hundred thousand fixation files, one may be damaged.
+Unlike scipy.io.loadmat, which a single wrong byte can crash together with the interpreter, it checks every size against
+the bytes that are there: a damaged file gives one error.
 """
 
 import struct
@@ -26,6 +26,9 @@ HEADER_BYTES = 128
 _NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX = 14
 _COMPRESSED = 15
+_CELL_CLASS = 1
+_STRUCT_CLASS = 2
+_TEXT_CLASS = 4
 _SPARSE_CLASS = 5
 _NUMERIC_CLASSES = range(6, 16)
 _OTHER_CLASSES = {
@@ -37,7 +40,10 @@ _OTHER_CLASSES = {
     17: "an object",
 }
 _COMPLEX_FLAG = 0x0800
-_MAX_FULL_SIZE = 1 << 27  # numbers: a damaged size must not fill the memory
+_MAX_FULL_SIZE = 1 << 27  # numbers in a sparse matrix: a damaged size must not fill the memory
+_MAX_UNPACKED = 1 << 30  # bytes of all variables: a few kilobytes can be made to inflate to any size
+_MAX_DEPTH = 32  # cells and structs inside each other
+_TEXT_ENCODINGS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
 
 class _DamagedError(Exception):
@@ -62,6 +68,7 @@ class _Matrix(NamedTuple):
     array_class: int
     is_complex: bool
     shape: tuple[int, ...]
+    order: str
     parts: Iterator[_Element]
 
 
@@ -76,18 +83,10 @@ def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
         StavisError: The file is missing, is no MATLAB 5 file (7.3 is not), is damaged, has no variable of that name,
             or the variable is not a matrix of real numbers.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StavisError(f"{path}: cannot be read ({error.strerror})") from None
-    if data[:10] == b"MATLAB 7.3" or data[:4] == b"\x89HDF":
-        raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file; save it with -v7: save(file, '{name}', '-v7')")
-    order = {b"IM": "<", b"MI": ">"}.get(data[HEADER_BYTES - 2 : HEADER_BYTES])
-    if order is None:
-        raise StavisError(f"{path}: not a MATLAB 5 file ({len(data)} bytes)")
+    data, order = _open(path, name)
     names = []
     try:
-        for matrix in _matrices(memoryview(data)[HEADER_BYTES:], order, name):
+        for matrix in _matrices(data, order, name):
             if matrix.name == name:
                 return _numbers(matrix, order)
             names.append(matrix.name)
@@ -98,12 +97,58 @@ def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
     raise StavisError(f"{path}: no variable '{name}' in it; found: {', '.join(names) or 'none'}")
 
 
+def read_variables(path: Path) -> dict[str, Any]:
+    """Reads every variable of a file.
+
+    Returns:
+        Name -> value: an array of numbers, as of `read_matrix`; text as `str`, or as an array of the rows of a text
+        matrix; a cell array as an array of objects of its shape; a struct as a dictionary, or an array of these; and
+        None for what is none of these (complex numbers, objects, functions).
+
+    Raises:
+        StavisError: The file is missing, damaged, not a MATLAB 5 file (7.3 is not), or inflates to over 1 GiB.
+    """
+    data, order = _open(path, "name")
+    variables: dict[str, Any] = {}
+    budget = _MAX_UNPACKED
+    try:
+        for kind, content in _elements(data, order, padded=False):
+            element = _Element(kind, content)
+            if kind == _COMPRESSED:
+                unpacked = _unpack(content, at_most=budget, whole=True)
+                budget = max(1, budget - len(unpacked))
+                inner = next(_elements(memoryview(unpacked), order, padded=False), None)
+                if inner is None:
+                    raise _DamagedError("an empty variable")
+                element = inner
+            matrix = _matrix(element, order)
+            if matrix.name:  # what MATLAB keeps for itself has no name
+                variables[matrix.name] = _value(matrix, order, 0)
+    except _DamagedError as error:
+        raise StavisError(f"{path}: damaged MATLAB file ({error})") from None
+    return variables
+
+
+def _open(path: Path, name: str) -> tuple[memoryview, str]:
+    """The bytes behind the header of a MATLAB 5 file, and their byte order."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StavisError(f"{path}: cannot be read ({error.strerror})") from None
+    if data[:10] == b"MATLAB 7.3" or data[:4] == b"\x89HDF":
+        raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file; save it with -v7: save(file, '{name}', '-v7')")
+    order = {b"IM": "<", b"MI": ">"}.get(data[HEADER_BYTES - 2 : HEADER_BYTES])
+    if order is None:
+        raise StavisError(f"{path}: not a MATLAB 5 file ({len(data)} bytes)")
+    return memoryview(data)[HEADER_BYTES:], order
+
+
 def _matrices(data: memoryview, order: str, wanted: str) -> Iterator[_Matrix]:
     """The variables of a file. Of compressed ones, only the wanted one is unpacked whole."""
     for element in _elements(data, order, padded=False):
         kind, content = element
         if kind == _COMPRESSED:
-            unpacked = _unpack(content, at_most=256 + len(wanted))
+            unpacked = _unpack(content, at_most=256 + len(wanted), whole=False)
             # The name is known without the numbers: they end where this head does.
             cut = wanted.encode() not in unpacked
             if not cut:
@@ -116,15 +161,16 @@ def _matrices(data: memoryview, order: str, wanted: str) -> Iterator[_Matrix]:
             yield _matrix(element, order)
 
 
-def _unpack(packed: memoryview, at_most: int = 0) -> bytes:
-    """Inflates a zlib stream, whole or its first `at_most` bytes."""
+def _unpack(packed: memoryview, at_most: int = _MAX_UNPACKED, *, whole: bool = True) -> bytes:
+    """Inflates a zlib stream, or no more than its first `at_most` bytes, which must be all of it with `whole`."""
     stream = zlib.decompressobj()
     try:
         unpacked = stream.decompress(packed, at_most)
     except zlib.error as error:  # type: ignore[misc]
         raise _DamagedError(str(error)) from None
-    if not stream.eof and not at_most:
-        raise _DamagedError("compressed data ends early")
+    if whole and not stream.eof:
+        problem = f"inflates to over {at_most >> 20} MiB" if len(unpacked) >= at_most else "ends early"
+        raise _DamagedError(f"compressed data {problem}")
     return unpacked
 
 
@@ -163,10 +209,71 @@ def _matrix(element: _Element, order: str, cut: bool = False) -> _Matrix:
             array_class=word & 0xFF,
             is_complex=bool(word & _COMPLEX_FLAG),
             shape=struct.unpack(f"{order}{len(shape.data) // 4}i", shape.data),
+            order=order,
             parts=parts,
         )
     except (RuntimeError, StopIteration, struct.error):
         raise _DamagedError("a variable without flags, size or name") from None
+
+
+def _value(matrix: _Matrix, order: str, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise _DamagedError(f"more than {_MAX_DEPTH} cells or structs inside each other")
+    if min(matrix.shape, default=0) < 0 or len(matrix.shape) < 2:
+        raise _DamagedError(f"the size {matrix.shape}")
+    if matrix.array_class == _TEXT_CLASS:
+        return _text(matrix)
+    if matrix.array_class in (_CELL_CLASS, _STRUCT_CLASS):
+        fields = _field_names(matrix, order) if matrix.array_class == _STRUCT_CLASS else [""]
+        values = [
+            # An empty entry may have no bytes at all.
+            _value(_matrix(part, order), order, depth + 1) if len(part.data) else np.zeros((0, 0))
+            for part in matrix.parts
+        ]
+        if len(values) != len(fields) * int(np.prod(matrix.shape, dtype=object)):
+            raise _DamagedError(f"{len(values)} entries for the size {matrix.shape}")
+        if matrix.array_class == _STRUCT_CLASS:
+            step = len(fields)
+            values = [
+                dict(zip(fields, values[i : i + step], strict=True))
+                for i in range(0, len(values), max(1, step))
+            ]
+            if not fields:
+                return None
+            if len(values) == 1:
+                return values[0]
+        array = np.empty(len(values), object)
+        array[:] = values
+        return array.reshape(matrix.shape, order="F")
+    try:
+        return _numbers(matrix, order)
+    except _NotNumbersError:
+        return None
+
+
+def _text(matrix: _Matrix) -> Any:
+    part = next(matrix.parts, _Element(1, memoryview(b"")))
+    if part.kind not in _TEXT_ENCODINGS:
+        raise _DamagedError(f"text of data type {part.kind}")
+    encoding = _TEXT_ENCODINGS[part.kind]
+    if encoding != "utf-8":
+        encoding += {"<": "-le", ">": "-be"}[matrix.order]
+    text = bytes(part.data).decode(encoding, errors="replace")
+    if matrix.shape[0] <= 1 or len(text) != np.prod(matrix.shape, dtype=object):
+        return text
+    rows = np.array(list(text), dtype=str).reshape((matrix.shape[0], -1), order="F")
+    return np.array(["".join(row) for row in rows])
+
+
+def _field_names(matrix: _Matrix, order: str) -> list[str]:
+    length, names = next(matrix.parts, None), next(matrix.parts, None)
+    if length is None or names is None or len(length.data) < 4:
+        raise _DamagedError("a struct without names of fields")
+    (size,) = struct.unpack_from(order + "i", length.data)
+    if size < 1 or len(names.data) % size:
+        raise _DamagedError("names of fields of another length than announced")
+    data = bytes(names.data)
+    return [data[i : i + size].partition(b"\0")[0].decode("latin-1") for i in range(0, len(data), size)]
 
 
 def _numbers(matrix: _Matrix, order: str) -> npt.NDArray[Any]:
@@ -203,6 +310,8 @@ def _full(
     if len(shape) != 2 or np.prod(shape, dtype=object) > _MAX_FULL_SIZE:
         raise _DamagedError(f"a sparse matrix of the size {shape}")
     height, width = shape
+    if rows.dtype.kind not in "iu" or column_starts.dtype.kind not in "iu":
+        raise _DamagedError("a sparse matrix whose indices are not whole numbers")
     if column_starts.size != width + 1 or column_starts[0] != 0 or (np.diff(column_starts) < 0).any():
         raise _DamagedError("the columns of a sparse matrix do not follow each other")
     num_stored = int(column_starts[-1])

@@ -1,6 +1,7 @@
 """Waves, read and written whole."""
 
 import wave
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -34,26 +35,28 @@ def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:
     return samples, track.sample_rate
 
 
-def write_wave(path: str | PathLike[str], samples: Samples, sample_rate: int) -> None:
-    """Writes a wave of one channel and 16 bits, whole or not at all.
+def write_wave(path: str | PathLike[str], samples: Samples | Iterable[Samples], sample_rate: int) -> None:
+    """Writes a 16-bit mono WAV file, whole or not at all.
 
     Args:
-        path: Of the wave.
-        samples: (S,) in -1..1; what lies outside is clipped.
+        path: The WAV file.
+        samples: (S,) in -1..1, or blocks of such that follow each other and are written as they come; values outside
+            the range are clipped.
         sample_rate: In Hz.
 
     Raises:
         StavisError: The file cannot be written.
     """
     path = Path(path)
-    if samples.ndim != 1:
-        raise ValueError(f"samples have shape {samples.shape}; one dimension is allowed")
-    values = np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
     try:
         with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(sample_rate)
-            file.writeframes(values.tobytes())
+            for block in (samples,) if isinstance(samples, np.ndarray) else samples:
+                if block.ndim != 1:
+                    raise ValueError(f"samples have shape {block.shape}; one dimension is allowed")
+                values = np.clip(np.round(block.astype(np.float64) * 32768), -32768, 32767)
+                file.writeframes(values.astype("<i2").tobytes())
     except OSError as error:
         raise StavisError(f"{path} cannot be written: {reason(error)}") from error

@@ -13,6 +13,8 @@ from stavis.media import AudioReader, VideoInfo, read_frames, write_wave
 from stavis.preparation.options import Source
 from stavis.runtime.workers import Advance
 
+SOUND_BLOCK = 60 * SAMPLE_RATE  # samples in memory at once
+
 
 def choose_frames(
     times: npt.NDArray[np.float64], announced_rate: Fraction, wanted_rate: float | None
@@ -79,6 +81,9 @@ def select_frames(staged: Layout, database: str, name: str, shown: npt.NDArray[n
 
 
 def write_sound(staged: Layout, database: str, source: Source, num_samples: int) -> bool:
+    """Writes the mono WAV file of a video block by block; returns whether the video has sound."""
     with AudioReader(source.video, stream=source.options.audio_stream, sample_rate=SAMPLE_RATE) as reader:
-        write_wave(staged.wave(database, source.name), reader.read(0, num_samples), SAMPLE_RATE)
+        starts = range(0, num_samples, SOUND_BLOCK)
+        blocks = (reader.read(start, min(start + SOUND_BLOCK, num_samples)) for start in starts)
+        write_wave(staged.wave(database, source.name), blocks, SAMPLE_RATE)
         return reader.has_sound

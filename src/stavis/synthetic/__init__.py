@@ -6,15 +6,15 @@ docs/synthetic.md describes it.
 from stavis.synthetic.databases import Settings, write_databases
 from stavis.synthetic.generator import render_clip
 from stavis.synthetic.presets import DRIVES, PRESETS, ROUTES, Preset, make_preset
-from stavis.synthetic.truth import Gaze, Truth, read_truth
+from stavis.synthetic.truth import SimulatedGaze, Truth, read_truth
 
 __all__ = [
     "DRIVES",
     "PRESETS",
     "ROUTES",
-    "Gaze",
     "Preset",
     "Settings",
+    "SimulatedGaze",
     "Truth",
     "make_preset",
     "read_truth",

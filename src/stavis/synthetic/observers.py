@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.synthetic.presets import DRIVES
-from stavis.synthetic.truth import Gaze, share_of_drives
+from stavis.synthetic.truth import SimulatedGaze, share_of_drives
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +115,9 @@ class Sight:
         return rng.uniform(0, self.width), rng.uniform(0, self.height), -1
 
 
-def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: int, eyes: Eyes = EYES) -> Gaze:
+def simulate_observers(
+    rng: np.random.Generator, sight: Sight, num_observers: int, eyes: Eyes = EYES
+) -> SimulatedGaze:
     """Lets observers watch a video.
 
     An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, leads: to what
@@ -134,7 +136,7 @@ def simulate_observers(rng: np.random.Generator, sight: Sight, num_observers: in
     parts = [_watch(rng, sight, eyes, observer) for observer in range(num_observers)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
     observer, frame, x, y, drive, fixation = columns
-    return Gaze(
+    return SimulatedGaze(
         observer.astype(np.int32),
         frame.astype(np.int32),
         x.astype(np.float32),

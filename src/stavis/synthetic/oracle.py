@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stavis.synthetic.observers import EYES, Eyes, Sight, simulate_observers
 from stavis.synthetic.presets import DRIVES
 from stavis.synthetic.randomness import generator
-from stavis.synthetic.truth import Gaze, Truth
+from stavis.synthetic.truth import SimulatedGaze, Truth
 
 Array = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def settled_frames(truth: Truth) -> list[int]:
     ]
 
 
-def fresh_observers(truth: Truth, num_observers: int, seed: int = 0, eyes: Eyes = EYES) -> Gaze:
+def fresh_observers(truth: Truth, num_observers: int, seed: int = 0, eyes: Eyes = EYES) -> SimulatedGaze:
     """Lets other observers watch the same video, of the same shares: as many as a ceiling needs.
 
     Args:

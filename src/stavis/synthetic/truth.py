@@ -26,7 +26,7 @@ SIGMA_SHARE = 1 / 36
 
 
 @dataclass(frozen=True)
-class Gaze:
+class SimulatedGaze:
     """Where simulated observers looked: one row a sample, a sample a frame and observer, none in saccades and blinks.
 
     Attributes:
@@ -114,7 +114,7 @@ class Truth:
     appeal: npt.NDArray[np.float32]
     contrast_map: npt.NDArray[np.uint8]
     loudness: npt.NDArray[np.float32]
-    gaze: Gaze
+    gaze: SimulatedGaze
 
     @property
     def sigma_pixels(self) -> float:
@@ -150,9 +150,10 @@ class Truth:
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 arrays[field.name] = value
-            elif isinstance(value, Gaze):
+            elif isinstance(value, SimulatedGaze):
                 arrays |= {
-                    f"gaze_{name.name}": getattr(value, name.name) for name in dataclasses.fields(Gaze)
+                    f"gaze_{name.name}": getattr(value, name.name)
+                    for name in dataclasses.fields(SimulatedGaze)
                 }
             else:
                 plain[field.name] = value
@@ -183,7 +184,9 @@ def read_truth(path: Path) -> Truth:
         plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        gaze = Gaze(**{f.name: arrays.pop(f"gaze_{f.name}") for f in dataclasses.fields(Gaze)})
+        gaze = SimulatedGaze(
+            **{f.name: arrays.pop(f"gaze_{f.name}") for f in dataclasses.fields(SimulatedGaze)}
+        )
         return Truth(**plain, **arrays, gaze=gaze)
     except FileNotFoundError as error:
         raise StavisError(f"{error.filename}: not found; `stavis synth` writes it") from None
