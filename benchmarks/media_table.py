@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from stavis import media
-from stavis.media.inputs import VIDEO_SUFFIXES
+from stavis.media.suffixes import VIDEO_SUFFIXES
 
 
 def describe(video: Path, folder: Path, error: str) -> str:

@@ -25,7 +25,7 @@ def test_loop_to_length_appends_the_list_to_itself(num, length):
     assert clips.loop_to_length(range(num), length)[:length] == tuple(published)
 
 
-def test_loop_to_length_refuses_nothing():
+def test_loop_to_length_refuses_an_empty_list():
     with pytest.raises(ValueError, match="empty"):
         clips.loop_to_length([], 16)
 

@@ -51,7 +51,7 @@ def test_other_sizes_are_height_by_width():
     assert point_fixation_map(np.zeros((20, 30), np.uint8), wide).shape == (64, 96)
 
 
-def test_a_density_map_goes_the_frames_way():
+def test_a_density_map_is_resized_like_frames():
     density = np.random.default_rng(0).integers(0, 256, (270, 480), dtype=np.uint8)
     as_frame = resize_frame(np.repeat(density[..., None], 3, axis=2), P)
     assert np.array_equal(resize_density_map(density, P), as_frame[..., 0])
@@ -59,7 +59,7 @@ def test_a_density_map_goes_the_frames_way():
 
 @settings(deadline=None)
 @given(sizes, st.integers(0, 2**31), st.sampled_from([np.uint8, np.bool_, np.float64, np.int16]))
-def test_fixation_maps_go_the_published_way(size, seed, dtype):
+def test_fixation_maps_are_resized_as_published(size, seed, dtype):
     fixations = (np.random.default_rng(seed).random(size) < 0.01).astype(dtype)
     spread = np.asarray(Image.fromarray(fixations.astype(np.float32)).resize((320, 240), Image.BILINEAR)) > 0
     small = Image.fromarray((255 * spread).astype(np.uint8)).resize((112, 112), Image.BILINEAR)
@@ -101,7 +101,7 @@ def test_a_clip_is_planes_minus_the_mean():
 
 
 @given(st.integers(0, 35280), st.integers(0, 2**31))
-def test_sound_lies_windowed_in_the_middle(length, seed):
+def test_audio_is_windowed_in_the_middle(length, seed):
     samples = np.random.default_rng(seed).uniform(-1, 1, length).astype(np.float32)
     buffer = audio_excerpt(samples, P)
     assert buffer.shape == (35280,)
@@ -117,7 +117,7 @@ def test_one_sample_keeps_its_value_and_full_scale_is_256():
 
 
 @given(st.integers(35281, 80000))
-def test_of_too_long_a_sound_the_middle_is_taken(length):
+def test_the_middle_of_too_long_audio_is_used(length):
     samples = np.linspace(-1, 1, length, dtype=np.float32)
     begin = (length - 35280) // 2
     middle = audio_excerpt(samples[begin : begin + 35280], P)
@@ -125,7 +125,7 @@ def test_of_too_long_a_sound_the_middle_is_taken(length):
 
 
 @given(hnp.arrays(np.float32, st.integers(0, 500), elements=st.floats(-1, 1, width=32)))
-def test_the_input_is_left_as_it_is(samples):
+def test_the_input_is_not_modified(samples):
     before = samples.copy()
     first = audio_excerpt(samples, P)
     assert np.array_equal(samples, before)
@@ -145,6 +145,6 @@ def test_the_input_is_left_as_it_is(samples):
         ({"num_audio_samples": 0}, "num_audio_samples"),
     ],
 )
-def test_settings_outside_what_is_allowed_are_refused(setting, message):
+def test_invalid_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**setting)

@@ -40,7 +40,7 @@ def test_reference_past_the_end_is_the_published_test_run(num_frames: int, chunk
 
 
 @given(lengths, strides)
-def test_reference_leaves_out_what_lies_behind_the_end(num_frames: int, stride: int) -> None:
+def test_reference_omits_targets_after_the_end(num_frames: int, stride: int) -> None:
     windows = stream(WindowSchedule(stride=stride, edges="reference"), num_frames)
     targets = [w.target for w in windows]
     inside = range(8, num_frames)
@@ -50,7 +50,7 @@ def test_reference_leaves_out_what_lies_behind_the_end(num_frames: int, stride: 
 
 
 @given(st.integers(16, 300))
-def test_little_is_remembered(num_frames: int) -> None:
+def test_few_frames_are_remembered(num_frames: int) -> None:
     schedule = WindowSchedule()
     for known in range(1, num_frames + 1):
         schedule.advance(known)

@@ -108,7 +108,7 @@ def test_resize_to_the_same_size_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros((5, 0)), np.zeros((2, 3, 4))])
-def test_resize_refuses_what_is_no_map(bad: np.ndarray) -> None:
+def test_resize_refuses_bad_maps(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="a map is"):
         maps.resize(bad, (4, 4))
     with pytest.raises(ValueError, match="a prediction is"):
@@ -254,16 +254,27 @@ def bmp_bytes() -> bytes:
 )
 def test_unreadable_maps_are_named(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(StavisError, match=rf"{name}: unreadable \(.+\); an 8-bit JPEG or PNG is allowed"):
+    with pytest.raises(StavisError, match=rf"{name}: cannot be read \(.+\); expected an 8-bit JPEG or PNG"):
         maps.read_map(tmp_path / name)
 
 
-def test_missing_and_16bit_maps_are_named(tmp_path: Path) -> None:
+def test_missing_maps_and_16_bit_density_maps_are_errors(tmp_path: Path) -> None:
     with pytest.raises(StavisError, match=r"none\.jpg: map not found"):
         maps.read_map(tmp_path / "none.jpg")
     Image.fromarray(np.zeros((3, 3), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(StavisError, match=r"deep\.png: Pillow mode 'I;16'; an 8-bit gray"):
+    with pytest.raises(StavisError, match=r"deep\.png: has Pillow mode 'I;16'; expected an 8-bit gray"):
         maps.read_map(tmp_path / "deep.png")
+
+
+def test_predictions_may_have_16_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 1 << 16, (5, 7)).astype(np.uint16)
+    for name, image in (("gray.png", values), ("own.PNG", values[::-1])):
+        Image.fromarray(image).save(tmp_path / name)
+        read = maps.read_prediction(tmp_path / name)
+        assert read.dtype == np.uint16
+        np.testing.assert_array_equal(read, image)
+    Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "gray8.png")
+    assert maps.read_prediction(tmp_path / "gray8.png").dtype == np.uint8
 
 
 # --- Fixation files ---------------------------------------------------------------------------------------------------
@@ -324,17 +335,20 @@ good_mat = mat_bytes(eyeMap=np.eye(9, 12))
         (good_mat[:150], "damaged MATLAB file"),
         (good_mat[:-3], "damaged MATLAB file"),
         (good_mat[:131], "damaged MATLAB file"),
-        (good_mat[:128], "no variable 'eyeMap' in it; found: none"),
+        (good_mat[:128], "has no variable 'eyeMap'; found: none"),
         (HDF5_HEADER, r"a MATLAB 7\.3 \(HDF5\) file; save it with -v7"),
-        (mat_bytes(fixations=np.eye(3), map=1), "no variable 'eyeMap' in it; found: fixations, map"),
-        (mat_bytes(), "no variable 'eyeMap' in it; found: none"),
-        (mat_bytes(eyeMap="text"), "'eyeMap' is text; a matrix of real numbers is allowed"),
-        (mat_bytes(eyeMap={"a": 1}), "'eyeMap' is a struct; a matrix"),
-        (mat_bytes(eyeMap=np.array([[np.eye(2)]], dtype=object)), "'eyeMap' is a cell array; a matrix"),
-        (mat_bytes(eyeMap=np.eye(3) * 1j), "'eyeMap' is complex; a matrix"),
-        (mat_bytes(eyeMap=scipy.sparse.csc_array(np.eye(3) * 1j)), "'eyeMap' is complex; a matrix"),
-        (mat_bytes(eyeMap=np.zeros((2, 3, 4))), r"is \(2, 3, 4\); \(height, width\) is allowed"),
-        (mat_bytes(eyeMap=np.zeros((0, 0))), r"is \(0, 0\); \(height, width\) is allowed"),
+        (mat_bytes(fixations=np.eye(3), map=1), "has no variable 'eyeMap'; found: fixations, map"),
+        (mat_bytes(), "has no variable 'eyeMap'; found: none"),
+        (mat_bytes(eyeMap="text"), "'eyeMap' is text; expected a matrix of real numbers"),
+        (mat_bytes(eyeMap={"a": 1}), "'eyeMap' is a struct; expected a matrix"),
+        (
+            mat_bytes(eyeMap=np.array([[np.eye(2)]], dtype=object)),
+            "'eyeMap' is a cell array; expected a matrix",
+        ),
+        (mat_bytes(eyeMap=np.eye(3) * 1j), "'eyeMap' is complex; expected a matrix"),
+        (mat_bytes(eyeMap=scipy.sparse.csc_array(np.eye(3) * 1j)), "'eyeMap' is complex; expected a matrix"),
+        (mat_bytes(eyeMap=np.zeros((2, 3, 4))), r"has shape \(2, 3, 4\); expected \(height, width\)"),
+        (mat_bytes(eyeMap=np.zeros((0, 0))), r"has shape \(0, 0\); expected \(height, width\)"),
     ],
 )
 def test_bad_fixation_files_are_named(tmp_path: Path, data: bytes, message: str) -> None:
@@ -432,5 +446,5 @@ def test_union_and_other_fixations() -> None:
     assert union.tolist() == [[True, True, True, False]]
     with pytest.raises(ValueError, match="differ in size"):
         maps.union_of_fixations([np.zeros((2, 3)), np.zeros((3, 2))])
-    with pytest.raises(ValueError, match="no fixation maps"):
+    with pytest.raises(ValueError, match="zero fixation maps"):
         maps.union_of_fixations([])

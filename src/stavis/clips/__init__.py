@@ -1,4 +1,4 @@
-"""Index arithmetic and preprocessing of clips: which frames and audio samples a prediction sees."""
+"""Index arithmetic and preprocessing of clips: the frames and audio samples that a prediction sees."""
 
 from stavis.clips.windows import (
     CLIP_LENGTH,

@@ -1,4 +1,4 @@
-"""From pictures and sound as they are stored to what the network takes. numpy and Pillow only."""
+"""Preprocessing of frames and audio into network inputs. Uses only numpy and Pillow."""
 
 import functools
 from collections.abc import Sequence
@@ -14,26 +14,25 @@ ResizeFilter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ACTIVITYNET_MEAN = (114.7748, 107.7354, 99.4750)  # of R, G, B in 0..255
 SAMPLE_RATE = 22050  # Hz
 CLIP_LENGTH = 16  # frames
-LOWEST_FRAME_RATE = 10  # frames per second: at lower rates a clip's sound does not fit into the buffer
+LOWEST_FRAME_RATE = 10  # frames per second; below it the audio of a clip exceeds the buffer
 NUM_AUDIO_SAMPLES = SAMPLE_RATE * CLIP_LENGTH // LOWEST_FRAME_RATE  # 35280
 AUDIO_SCALE = 256.0  # a full-scale waveform (-1..1) reaches SoundNet as -256..256
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures and sound were prepared for the network's training. Kept with the weights.
+    """Preprocessing that a network was trained with. Stored with its weights.
 
     Attributes:
         mean: Subtracted from R, G, B in 0..255.
-        intermediate_size: (width, height) in pixels that every picture is first resized to, whatever its
-            shape.
-        input_size: (height, width) in pixels that it is then resized to: what the network sees.
-        resize_filter: Pillow's filter of the first step. Published code leaves it to Pillow's default, which
-            was "nearest" before Pillow 7 and has been "bicubic" since.
-        final_resize_filter: Pillow's filter of the second step.
-        clip_length: Frames in a clip.
-        sample_rate: Of the waveform, in Hz.
-        num_audio_samples: Length of the buffer in whose middle a clip's sound lies.
+        intermediate_size: (width, height) in pixels that every frame is first resized to, whatever its shape.
+        input_size: (height, width) in pixels of the second resize: the input of the network.
+        resize_filter: Pillow filter of the first step. The published code uses Pillow's default, which was "nearest"
+            before Pillow 7 and has been "bicubic" since.
+        final_resize_filter: Pillow filter of the second step.
+        clip_length: Number of frames in a clip.
+        sample_rate: Sample rate of the audio in Hz.
+        num_audio_samples: Length of the buffer that holds the audio of a clip in its middle.
     """
 
     mean: tuple[float, float, float] = ACTIVITYNET_MEAN
@@ -47,15 +46,15 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3:
-            raise ValueError(f"mean is {self.mean!r}; a value for each of R, G, B is needed")
+            raise ValueError(f"mean is {self.mean!r}; expected one value for each of R, G, B")
         for name in ("intermediate_size", "input_size"):
             if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; allowed: two numbers of pixels from 1 on"
+                    f"{name} is {getattr(self, name)!r}; expected two positive numbers of pixels"
                 )
         for name in ("clip_length", "sample_rate", "num_audio_samples"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: 1 or more")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
         for name in ("resize_filter", "final_resize_filter"):
             if getattr(self, name) not in get_args(ResizeFilter):
                 raise ValueError(
@@ -64,11 +63,11 @@ class Preprocessing:
 
 
 def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Squeezes a picture to the network's size in the published two steps. The aspect ratio is not kept.
+    """Resizes a frame to the network's input size in the published two steps. The aspect ratio is not kept.
 
     Args:
         image: (H, W, 3) RGB.
-        preprocessing: The sizes and filters.
+        preprocessing: Sizes and filters.
 
     Returns:
         (height, width, 3) RGB at `preprocessing.input_size`.
@@ -79,17 +78,17 @@ def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> 
 def resize_density_map(
     density_map: npt.NDArray[np.uint8], preprocessing: Preprocessing
 ) -> npt.NDArray[np.uint8]:
-    """Resizes an (H, W) density map by the pictures' two steps; the values stay 0..255."""
+    """Resizes an (H, W) density map in the same two steps as frames; the values stay 0..255."""
     return np.asarray(_resize_twice(Image.fromarray(density_map), preprocessing))
 
 
 def resize_fixation_map(
     fixation_map: npt.NDArray[Any], preprocessing: Preprocessing
 ) -> npt.NDArray[np.bool_]:
-    """Resizes an (H, W) fixation map as published, so that one fixation becomes a small blob.
+    """Resizes an (H, W) fixation map as published: one fixation becomes a small blob.
 
-    As float to the intermediate size (bilinear), what is above 0 to 255 in 8 bits, to the input size
-    (bilinear, in 8 bits, where small weights round to 0), what is above 0 is fixated.
+    The map is resized to the intermediate size (bilinear, float), values above 0 become 255 in 8 bits, the result is
+    resized to the input size (bilinear, 8 bits, where small weights round to 0), and pixels above 0 are fixated.
     """
     bilinear = Image.Resampling.BILINEAR
     binary = Image.fromarray((np.asarray(fixation_map) > 0).astype(np.float32))
@@ -100,7 +99,7 @@ def resize_fixation_map(
 
 
 def point_fixation_map(fixation_map: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.bool_]:
-    """Resizes an (H, W) fixation map so that one fixation stays one pixel: the one that it lies in."""
+    """Resizes an (H, W) fixation map so that each fixation stays a single pixel: the one that contains it."""
     fixation_map = np.asarray(fixation_map)
     height, width = preprocessing.input_size
     rows, columns = np.nonzero(fixation_map > 0)
@@ -115,27 +114,27 @@ def make_clip(
     """Stacks resized frames into a clip.
 
     Args:
-        frames: T pictures (h, w, 3), RGB in 0..255, or one array (T, h, w, 3).
-        preprocessing: Gives the mean.
+        frames: T frames (h, w, 3), RGB in 0..255, or one array (T, h, w, 3).
+        preprocessing: Provides the mean.
 
     Returns:
         (3, T, h, w), 0..255 minus the mean.
     """
     stacked = np.asarray(frames)
     clip = np.empty((3, *stacked.shape[:3]), dtype=np.float32)
-    # A channel at a time, subtracting in the same pass, takes a third of the time of a transposed copy.
+    # Copying channel by channel while subtracting takes a third of the time of a transposed copy.
     for channel, mean in enumerate(preprocessing.mean):
         np.subtract(stacked[..., channel], np.float32(mean), out=clip[channel], dtype=np.float32)
     return clip
 
 
 def audio_excerpt(samples: npt.NDArray[np.float32], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """Puts a clip's sound, Hann-windowed, into the middle of a zero buffer.
+    """Places the Hann-windowed audio of a clip in the middle of a zero buffer.
 
     Args:
-        samples: (L,) mono in -1..1. L may be 0 (no sound). Of an L above the buffer's size, as clips of fewer
-            than 10 frames per second have it, the middle is taken (the published code crashes).
-        preprocessing: Gives the buffer's size.
+        samples: (L,) mono in -1..1. L may be 0 (no audio). If L exceeds the buffer, as below 10 frames per second, the
+            middle is used (the published code crashes).
+        preprocessing: Provides the buffer size.
 
     Returns:
         (num_audio_samples,) in -256..256.
@@ -154,7 +153,7 @@ def audio_excerpt(samples: npt.NDArray[np.float32], preprocessing: Preprocessing
 
 @functools.lru_cache(maxsize=64)
 def _hann_window(length: int) -> npt.NDArray[np.float32]:
-    """The symmetric Hann window; of one sample it is 1. Kept, as a video's clips have few lengths."""
+    """Returns the symmetric Hann window; for one sample it is 1. Cached, as the clips of a video have few lengths."""
     window = np.hanning(length).astype(np.float32)
     window.setflags(write=False)
     return window

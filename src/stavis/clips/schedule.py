@@ -1,18 +1,18 @@
-"""Which windows are due while a video's frames arrive one by one and its length is not known yet. Pure arithmetic."""
+"""Scheduling of windows over a stream of frames of unknown length. Pure arithmetic."""
 
 from stavis.clips import CLIP_LENGTH, Edges, Window, reference_window, repeat_window
 
 
 class WindowSchedule:
-    """Hands out windows over a stream of frames, each as soon as its last frame is there.
+    """Emits the windows of a stream of frames, each as soon as its last frame has arrived.
 
     Args:
-        stride: Every `stride`-th frame is a window's target, and the last frame that can be one.
-        edges: "repeat": every frame is a target, the first and last frames are repeated around the video's ends.
-            "reference": the published windows, which start at a frame; the first
-            `clip_length // 2` frames are no target.
-        past_end: With "reference": also the published windows whose target lies behind the last frame.
-        clip_length: Frames in a window.
+        stride: Every `stride`-th frame is the target of a window, and so is the last frame that can be one.
+        edges: "repeat": every frame is a target; the first and last frames are repeated beyond the ends of the video.
+            "reference": the published windows, which start at a frame; the first `clip_length // 2` frames are not
+            targets.
+        past_end: With "reference", also emit the published windows whose target lies after the last frame.
+        clip_length: Number of frames in a window.
     """
 
     def __init__(
@@ -30,20 +30,18 @@ class WindowSchedule:
         self.stride = stride
         self.edges = edges
         self.clip_length = clip_length
-        self._last_inside = (
-            2 if past_end else clip_length // 2 + 1
-        )  # frames from the last start to the video's end
+        # Frames from the last start to the end of the video.
+        self._last_inside = 2 if past_end else clip_length // 2 + 1
         self._next = 0  # the next target ("repeat") or start ("reference")
         self._handed_out = -1
         self._num_known = 0
 
     def advance(self, num_known: int) -> list[Window]:
-        """The windows that are complete when frames 0..`num_known` - 1 are there and more may come."""
+        """Returns the windows completed by frames 0..`num_known` - 1; more frames may follow."""
         self._num_known = num_known
         half = self.clip_length // 2
-        ahead = (
-            half - 1 if self.edges == "repeat" else self.clip_length - 1
-        )  # from `_next` to its window's end
+        # Frames from `_next` to the end of its window.
+        ahead = half - 1 if self.edges == "repeat" else self.clip_length - 1
         due = []
         while self._next + ahead < num_known:
             due.append(self._window(self._next, num_known))
@@ -51,7 +49,7 @@ class WindowSchedule:
         return due
 
     def finish(self, num_frames: int) -> list[Window]:
-        """The windows that are left when the video turns out to have `num_frames`."""
+        """Returns the remaining windows once the video is known to have `num_frames` frames."""
         last = num_frames - 1 if self.edges == "repeat" else num_frames - self._last_inside
         due = []
         while self._next <= last:
@@ -62,7 +60,7 @@ class WindowSchedule:
         return due
 
     def oldest_needed(self) -> int:
-        """The first frame that a window still to be handed out can hold."""
+        """Returns the first frame that a later window can contain."""
         newest_start = max(0, self._num_known - self.clip_length)  # of the window around the last frame
         if self.edges == "repeat":
             return max(0, min(self._next - self.clip_length // 2, newest_start))

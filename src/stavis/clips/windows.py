@@ -1,6 +1,6 @@
-"""Which frames make a clip, which frame it predicts, which audio samples belong to it. Pure arithmetic.
+"""Windows: the frames of a clip, the frame it predicts and the audio samples it covers. Pure arithmetic.
 
-Frames are 0-based here. The published files count from 1; `stavis.datasets.layout` alone converts.
+Frame indices are 0-based. The published files count from 1; only `stavis.datasets.layout` converts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 CLIP_LENGTH = 16  # frames
-TARGET_OFFSET = 8  # the window that starts at frame s gives the saliency map of frame s + 8
+TARGET_OFFSET = 8  # the window starting at frame s predicts frame s + 8
 
-TRAINING_WINDOW_STEP = 74  # frames from one training window's start to the next one's
+TRAINING_WINDOW_STEP = 74  # frames between the starts of training windows
 TRAINING_WINDOW_LENGTH = 90  # frames at most
 
 Edges = Literal["repeat", "reference"]
@@ -18,13 +18,11 @@ Edges = Literal["repeat", "reference"]
 
 @dataclass(frozen=True)
 class Window:
-    """The frames that a network sees to predict one of them.
+    """The frames from which the network predicts one of them.
 
     Attributes:
-        frames: The clip's frame indices in the order in which the network sees them, some repeated at the
-            edges.
-        target: The index of the frame that the saliency map is for. Under the published rule it can lie
-            behind the video's last frame.
+        frames: Frame indices in the order the network sees them, some repeated at the edges.
+        target: Index of the predicted frame. Under the published rule it can lie after the last frame of the video.
     """
 
     frames: tuple[int, ...]
@@ -32,16 +30,16 @@ class Window:
 
 
 def loop_to_length(frames: Sequence[int], length: int) -> tuple[int, ...]:
-    """Repeats `frames` from their beginning until there are `length`: the published padding of short clips."""
+    """Repeats `frames` from the start until there are `length` of them: the published padding of short clips."""
     if not frames:
         raise ValueError("cannot loop an empty list of frames")
     return tuple(frames[i % len(frames)] for i in range(length))
 
 
 def repeat_window(target: int, num_frames: int, clip_length: int = CLIP_LENGTH) -> Window:
-    """The window that predicts frame `target`, the first and the last frame repeated beyond the video's ends.
+    """Returns the window that predicts frame `target`, repeating the first and last frame beyond the ends of the video.
 
-    Wherever the window lies inside the video, it is the published one.
+    A window that lies entirely inside the video equals the published one.
     """
     if not 0 <= target < num_frames:
         raise ValueError(f"target frame {target} is outside the video's frames 0..{num_frames - 1}")
@@ -50,7 +48,7 @@ def repeat_window(target: int, num_frames: int, clip_length: int = CLIP_LENGTH) 
 
 
 def reference_window(start: int, num_frames: int, clip_length: int = CLIP_LENGTH) -> Window:
-    """The published test run's window: from frame `start` on, looped where the video ends before it is full."""
+    """Returns the published test window starting at frame `start`, looped if the video ends before it is full."""
     if not 0 <= start < num_frames:
         raise ValueError(f"window start {start} is outside the video's frames 0..{num_frames - 1}")
     stop = min(start + clip_length, num_frames)
@@ -58,27 +56,26 @@ def reference_window(start: int, num_frames: int, clip_length: int = CLIP_LENGTH
 
 
 def reference_windows(num_frames: int, clip_length: int = CLIP_LENGTH) -> Iterator[Window]:
-    """All windows of the published test run, in order: one from every frame but the last.
+    """Returns all windows of the published test run in order: one starting at every frame but the last.
 
-    The first `clip_length // 2` frames are no window's target; the last targets lie behind the video's end.
+    The first `clip_length // 2` frames are never targets; the last targets lie after the end of the video.
     """
     return (reference_window(start, num_frames, clip_length) for start in range(num_frames - 1))
 
 
 def middle_frame(frames: Sequence[int]) -> int:
-    """The frame whose maps a clip's prediction is compared with: the entry that `TARGET_OFFSET` leads to.
+    """Returns the frame whose maps the prediction of a clip is compared with: the entry at `TARGET_OFFSET`.
 
-    For a clip that was not looped it is the frame that the published test run names the prediction after.
+    Unless the clip is looped, the published test run names the prediction after this frame.
     """
     return frames[len(frames) // 2]
 
 
 def target_frame(frames: Sequence[int]) -> int:
-    """The frame whose maps the published training loss compares with a clip's prediction.
+    """Returns the frame whose maps the published training loss compares with the prediction of a clip.
 
-    It is the rounded median of the clip's *1-based* frames, half-way cases going to the even frame, over the
-    looped list. So starts 1, 2, 3, 4 (1-based) give frames 8, 10, 10, 12. `middle_frame` has no such
-    alternation.
+    It is the median of the looped list of *1-based* frames, rounded half to even. So starts 1, 2, 3, 4 (1-based) give
+    frames 8, 10, 10, 12. `middle_frame` does not alternate like this.
     """
     ordered = sorted(frames)
     middle = len(ordered) // 2
@@ -89,9 +86,9 @@ def target_frame(frames: Sequence[int]) -> int:
 
 
 def training_windows(num_frames: int) -> list[range]:
-    """The ranges of frames that a training video is cut into, as published: one every 74, up to 90 long.
+    """Returns the published training windows of a video: one every 74 frames, up to 90 frames long.
 
-    None starts at the last frame, so a video of a single frame has none.
+    None starts at the last frame, so a video with a single frame has none.
     """
     return [
         range(start, min(start + TRAINING_WINDOW_LENGTH, num_frames))
@@ -100,38 +97,38 @@ def training_windows(num_frames: int) -> list[range]:
 
 
 def crop_window(window: range, begin: int, clip_length: int = CLIP_LENGTH) -> tuple[int, ...]:
-    """The clip that begins `begin` frames into `window`, looped where the window ends before it is full."""
+    """Returns the clip that begins `begin` frames into `window`, looped if the window ends before it is full."""
     return loop_to_length(window[begin : begin + clip_length], clip_length)
 
 
 def num_crop_begins(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
-    """How many begins there are for a random crop, drawn uniformly: 0 to this, this excluded.
+    """Returns the number of possible begins of a random crop, which are 0 up to but excluding this number.
 
-    The published loader leaves out the last possible begin of a window longer than a clip.
+    The published loader omits the last possible begin in windows longer than a clip.
     """
     return max(0, window_length - clip_length - 1) + 1
 
 
 def center_crop_begin(window_length: int, clip_length: int = CLIP_LENGTH) -> int:
-    """Where the center crop of a window begins, counted from the window's own begin."""
+    """Returns the begin of the center crop, relative to the begin of the window."""
     return max(0, window_length // 2 - clip_length // 2)
 
 
 @dataclass(frozen=True)
 class SampleRange:
-    """Audio samples `start` to `stop`, `stop` excluded, at whatever rate they were asked for."""
+    """Audio samples `start` up to but excluding `stop`, at the requested rate."""
 
     start: int
     stop: int
 
 
 def frame_samples(frame: int, frame_rate: float, sample_rate: float, num_samples: int) -> tuple[int, int]:
-    """First and last sample, both included, that `frame` owns: half a frame to either side of its time.
+    """Returns the first and last sample (inclusive) that belong to `frame`: half a frame around its time.
 
-    The first is at least 0, the last at most `num_samples`; both are cut to integers. As published.
+    The first is at least 0, the last at most `num_samples`; both are truncated to integers. As published.
     """
-    # Multiplied by the inverse as published: dividing gives another integer for one frame in seventeen at 25
-    # frames per second and 22050 Hz, where the exact ends are integers themselves.
+    # Multiply by the inverse as published: at 25 frames per second and 22050 Hz, dividing gives another integer for
+    # one frame in seventeen, whose exact ends are integers.
     center = frame * (1.0 / frame_rate) * sample_rate
     half = sample_rate / frame_rate / 2
     return int(max(0.0, center - half)), int(min(float(num_samples), center + half))
@@ -140,10 +137,10 @@ def frame_samples(frame: int, frame_rate: float, sample_rate: float, num_samples
 def clip_samples(
     frames: Sequence[int], frame_rate: float, sample_rate: float, num_samples: int
 ) -> SampleRange:
-    """The samples that go with a clip: from its first entry's first to its *last entry's* last.
+    """Returns the samples of a clip: from the first sample of its first entry to the last sample of its *last entry*.
 
-    The last entry of a looped clip is not its latest frame, so its sound is shorter than its pictures. Where
-    the sound ends before the clip begins, the range is empty.
+    The last entry of a looped clip is not its latest frame, so its audio is shorter than its video. If the audio ends
+    before the clip begins, the range is empty.
     """
     start, _ = frame_samples(frames[0], frame_rate, sample_rate, num_samples)
     _, last = frame_samples(frames[-1], frame_rate, sample_rate, num_samples)

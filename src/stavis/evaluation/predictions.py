@@ -184,7 +184,7 @@ class _ImageReader:
 
     def read(self, frame: int) -> Array | None:
         path = self._paths.get(frame)
-        return None if path is None else maps.read_map(path)
+        return None if path is None else maps.read_prediction(path)
 
     def count_beyond(self) -> int:
         return sum(frame >= self._num_frames for frame in self._paths)

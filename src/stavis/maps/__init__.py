@@ -1,4 +1,4 @@
-"""Saliency, density and fixation maps: files, resizing and blurring as in MATLAB, post-processing, overlays."""
+"""Saliency, density and fixation maps: files, MATLAB-compatible resizing and blurring, post-processing, overlays."""
 
 from stavis.maps.arrays import Array, Float64Map
 from stavis.maps.files import (
@@ -8,6 +8,7 @@ from stavis.maps.files import (
     read_density_map,
     read_fixation_map,
     read_map,
+    read_prediction,
     to_8bit,
     write_fixation_map,
     write_map,
@@ -33,6 +34,7 @@ __all__ = [
     "read_density_map",
     "read_fixation_map",
     "read_map",
+    "read_prediction",
     "resize",
     "resize_weights",
     "to_8bit",

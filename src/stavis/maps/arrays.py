@@ -1,4 +1,4 @@
-"""Array types of maps."""
+"""Array types for maps."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Map files: 8-bit JPEG and PNG, and fixation maps in MATLAB files."""
+"""Map files: 8-bit JPEG and PNG maps, fixation maps in MATLAB files."""
 
 from pathlib import Path
 
@@ -12,40 +12,52 @@ from stavis.maps.arrays import Array
 from stavis.maps.matfile import read_matrix
 from stavis.runtime.files import atomic_path
 
-FIXATION_VARIABLE = "eyeMap"  # the variable of the published fixMap_*.mat files
+FIXATION_VARIABLE = "eyeMap"  # variable name in the published fixMap_*.mat files
 _MAT_DESCRIPTION = b"MATLAB 5.0 MAT-file, a fixation map".ljust(116)  # the header's text field
 MAP_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
+JPEG_QUALITY = 75  # Pillow's default, used for the published maps
 
 
 # --- 8-bit maps -------------------------------------------------------------------------------------------------------
 
 
 def read_map(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an 8-bit JPEG or PNG. Of a colored one the first channel counts, as in the published scoring.
+    """Reads an 8-bit JPEG or PNG map. Of a color image, the first channel is used, as in the published scoring.
 
     Returns:
-        (H, W) in 0..255; a bilevel image gives 0 and 255.
+        (H, W) uint8, 0..255. A bilevel image gives 0 and 255.
 
     Raises:
-        StavisError: The file is missing, unreadable, truncated, neither JPEG nor PNG, or not 8-bit.
+        StavisError: The file is missing, unreadable, truncated, not a JPEG or PNG, or not 8-bit.
     """
-    return _read_8bit(Path(path), color_allowed=True)
+    return _read(Path(path), color_allowed=True)
+
+
+def read_prediction(path: Path) -> Array:
+    """Reads a predicted map: as `read_map`, and 16-bit gray PNGs too.
+
+    Returns:
+        (H, W) uint8 or uint16. Scores are invariant to the scale.
+
+    Raises:
+        StavisError: The file is missing, unreadable, truncated or not a JPEG or PNG.
+    """
+    return _read(Path(path), color_allowed=True, deep_allowed=True)
 
 
 def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an 8-bit gray JPEG or PNG: ground truth, which the published scoring refuses in color.
+    """Reads a ground-truth density map: an 8-bit gray JPEG or PNG. Color is an error, as in the published scoring.
 
     Returns:
-        (H, W) in 0..255.
+        (H, W) uint8, 0..255.
 
     Raises:
-        StavisError: As `read_map`, or the image has colors.
+        StavisError: As `read_map`, or the image is in color.
     """
-    return _read_8bit(Path(path), color_allowed=False)
+    return _read(Path(path), color_allowed=False)
 
 
-def _read_8bit(path: Path, *, color_allowed: bool) -> npt.NDArray[np.uint8]:
+def _read(path: Path, *, color_allowed: bool, deep_allowed: bool = False) -> Array:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as file:
             file.load()
@@ -54,19 +66,23 @@ def _read_8bit(path: Path, *, color_allowed: bool) -> npt.NDArray[np.uint8]:
         raise StavisError(f"{path}: map not found") from None
     except Image.DecompressionBombError:
         raise StavisError(
-            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; not a map"
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels is too large for a map"
         ) from None
     # Pillow reports broken files as OSError (UnidentifiedImageError among them), SyntaxError or ValueError.
     except (OSError, SyntaxError, ValueError) as error:
-        raise StavisError(f"{path}: unreadable ({error}); an 8-bit JPEG or PNG is allowed") from None
+        raise StavisError(f"{path}: cannot be read ({error}); expected an 8-bit JPEG or PNG") from None
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode in ("P", "PA"):
         image = image.convert("RGB")
     if image.mode == "L":
         return np.asarray(image)
+    if deep_allowed and image.mode.startswith(
+        "I"
+    ):  # Pillow 10 opens 16-bit PNGs as "I", later versions as "I;16"
+        return np.asarray(image).astype(np.uint16)
     if image.mode not in ("LA", "RGB", "RGBA"):
-        raise StavisError(f"{path}: Pillow mode {image.mode!r}; an 8-bit gray JPEG or PNG is allowed")
+        raise StavisError(f"{path}: has Pillow mode {image.mode!r}; expected an 8-bit gray JPEG or PNG")
     if not color_allowed:
         raise StavisError(
             f"{path}: has {len(image.getbands())} channels ({image.mode}); ground truth must be gray"
@@ -75,10 +91,10 @@ def _read_8bit(path: Path, *, color_allowed: bool) -> npt.NDArray[np.uint8]:
 
 
 def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> None:
-    """Writes an (H, W) uint8 map as gray JPEG or PNG, by the suffix; whole or not at all.
+    """Writes an (H, W) uint8 map atomically as a gray JPEG or PNG, depending on the suffix.
 
     Raises:
-        StavisError: The suffix is neither .jpg, .jpeg nor .png.
+        StavisError: The suffix is not .jpg, .jpeg or .png.
         ValueError: The array is not (H, W) uint8.
     """
     path = Path(path)
@@ -92,7 +108,7 @@ def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int =
 
 
 def to_8bit(density_map: Array) -> npt.NDArray[np.uint8]:
-    """Scales a map of values >= 0 so that its maximum is 255, rounded, as density maps are stored. Zeros stay zeros."""
+    """Scales a nonnegative map to a maximum of 255 and rounds it, as density maps are stored. Zeros stay zeros."""
     values = np.asarray(density_map, dtype=np.float64)
     highest = values.max(initial=0.0)
     if highest <= 0:
@@ -104,29 +120,29 @@ def to_8bit(density_map: Array) -> npt.NDArray[np.uint8]:
 
 
 def read_fixation_map(path: Path) -> Array:
-    """Reads the variable `eyeMap` of a MATLAB file.
+    """Reads the variable `eyeMap` from a MATLAB file.
 
     Returns:
-        (H, W) of whatever number type, fixated where above 0.
+        (H, W) of any numeric type; pixels above 0 are fixated.
 
     Raises:
-        StavisError: The file is missing, damaged, of MATLAB's version 7.3, or has no such numeric matrix.
+        StavisError: The file is missing, damaged, in MATLAB 7.3 format, or has no such numeric matrix.
     """
     path = Path(path)
     fixation_map = read_matrix(path, FIXATION_VARIABLE)
     if fixation_map.ndim != 2 or fixation_map.size == 0:
         raise StavisError(
-            f"{path}: '{FIXATION_VARIABLE}' is {fixation_map.shape}; (height, width) is allowed"
+            f"{path}: '{FIXATION_VARIABLE}' has shape {fixation_map.shape}; expected (height, width)"
         )
     return fixation_map
 
 
 def write_fixation_map(path: Path, fixation_map: Array) -> None:
-    """Writes a fixation map as variable `eyeMap` of a compressed MATLAB 5 file; whole or not at all.
+    """Writes a fixation map atomically as variable `eyeMap` of a compressed MATLAB 5 file.
 
     Args:
-        path: The file.
-        fixation_map: (H, W); booleans are stored as 8-bit 0 and 1.
+        path: File to write.
+        fixation_map: (H, W); booleans are stored as 0 and 1 in 8 bits.
     """
     if fixation_map.ndim != 2:
         raise ValueError(f"a fixation map is (H, W), not {fixation_map.shape}")
@@ -135,5 +151,5 @@ def write_fixation_map(path: Path, fixation_map: Array) -> None:
     with atomic_path(Path(path)) as temporary:
         scipy.io.savemat(temporary, {FIXATION_VARIABLE: fixation_map}, appendmat=False, do_compression=True)
         with temporary.open("r+b") as file:
-            # scipy writes the time of day there; the same map shall give the same bytes.
+            # scipy writes the current time here; equal maps must give equal bytes.
             file.write(_MAT_DESCRIPTION)

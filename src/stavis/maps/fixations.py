@@ -1,4 +1,4 @@
-"""Fixation maps: unions, fixated pixels and density maps."""
+"""Operations on fixation maps: unions, fixated pixels, density maps."""
 
 import math
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from stavis.maps.arrays import Array, Float64Map
 
 
 def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
-    """Where any of the (H, W) maps is fixated. Takes them one by one, so a generator over files needs little memory.
+    """Returns where any of the (H, W) maps is fixated. Consumes maps one at a time, so a generator needs little memory.
 
     Raises:
-        ValueError: There is none, or their sizes differ.
+        ValueError: There are no maps, or their sizes differ.
     """
     union: npt.NDArray[np.bool_] | None = None
     for fixation_map in fixation_maps:
@@ -25,39 +25,39 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
         else:
             np.logical_or(union, fixated, out=union)
     if union is None:
-        raise ValueError("the union of no fixation maps is not defined")
+        raise ValueError("the union of zero fixation maps is undefined")
     return union
 
 
 def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
-    """The (n,) ascending positions of the pixels above 0 in the map read row by row: all that scoring needs of it."""
+    """Returns the (n,) ascending row-major indices of the pixels above 0, which is all that scoring needs."""
     fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
     if fixated.flags.c_contiguous or not fixated.flags.f_contiguous:
         return np.flatnonzero(fixated)
-    # MATLAB's files are read column by column.
+    # Arrays from MATLAB files are column-major.
     columns, rows = np.divmod(np.flatnonzero(fixated.T), fixated.shape[0])
     return np.sort(rows * fixated.shape[1] + columns)
 
 
 def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.NDArray[np.bool_]:
-    """The shuffled AUC's negatives for one frame: the video's fixated pixels without those of this frame.
+    """Returns the negatives of the shuffled AUC for one frame: the video's fixated pixels except those of this frame.
 
-    As published, a pixel counts as fixated in this frame where the map *equals 1*, though the metrics take `> 0`.
+    As published, a pixel of this frame counts as fixated where the map *equals 1*, whereas the metrics use `> 0`.
     """
     return np.asarray(np.logical_and(union, fixation_map != 1), dtype=np.bool_)
 
 
 def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64Map:
-    """Blurs fixations with a Gaussian into a density map, as ground truth is made.
+    """Blurs fixations with a Gaussian into a density map, the way ground truth is made.
 
-    Each fixation adds a Gaussian of sum 1, not truncated; what of it falls outside the image is lost.
+    Each fixation adds an untruncated Gaussian with sum 1; the part outside the image is lost.
 
     Args:
-        fixation_map: (H, W), booleans or numbers of fixations.
-        sigma_pixels: Standard deviation: by convention about one degree of visual angle.
+        fixation_map: (H, W), booleans or fixation counts.
+        sigma_pixels: Standard deviation, by convention about one degree of visual angle.
 
     Returns:
-        (H, W), >= 0. `to_8bit` gives the form in which it is stored.
+        (H, W), nonnegative. `to_8bit` converts it to the form it is stored in.
 
     Raises:
         ValueError: The map is not two-dimensional, or sigma is not above 0.
@@ -66,7 +66,7 @@ def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64M
         raise ValueError(f"a fixation map is (H, W), not {fixation_map.shape}")
     if not sigma_pixels > 0:
         raise ValueError(f"sigma_pixels is {sigma_pixels}; it must be above 0")
-    # Separable, and only rows and columns with fixations contribute: a product of thin matrices is exact and fast.
+    # The kernel is separable, and only rows and columns with fixations contribute: thin matrices are exact and fast.
     counts = np.asarray(fixation_map, dtype=np.float64)
     rows = np.flatnonzero(counts.any(axis=1))
     columns = np.flatnonzero(counts.any(axis=0))
@@ -77,7 +77,7 @@ def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64M
 
 
 def _gaussian_columns(length: int, centers: npt.NDArray[np.intp], sigma_pixels: float) -> Float64Map:
-    """(length, len(centers)): in each column a Gaussian around its center, whose sum over all integers would be 1."""
+    """Returns (length, len(centers)): each column is a Gaussian around its center whose sum over all integers is 1."""
     radius = math.ceil(10 * sigma_pixels)
     total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_pixels) ** 2).sum()
     return np.asarray(np.exp(-0.5 * ((np.arange(length)[:, None] - centers) / sigma_pixels) ** 2) / total)

@@ -93,8 +93,8 @@ def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
     except _DamagedError as error:
         raise StavisError(f"{path}: damaged MATLAB file ({error})") from None
     except _NotNumbersError as error:
-        raise StavisError(f"{path}: '{name}' is {error}; a matrix of real numbers is allowed") from None
-    raise StavisError(f"{path}: no variable '{name}' in it; found: {', '.join(names) or 'none'}")
+        raise StavisError(f"{path}: '{name}' is {error}; expected a matrix of real numbers") from None
+    raise StavisError(f"{path}: has no variable '{name}'; found: {', '.join(names) or 'none'}")
 
 
 def read_variables(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Saliency, density and fixation maps: files, resizing and blurring as MATLAB does it, the published post-processing.
+"""Published post-processing of predictions.
 
-Maps are arrays (H, W). 8-bit maps are uint8 in 0..255; everything computed is float64.
+Maps are (H, W) arrays. 8-bit maps are uint8, 0..255; computed maps are float64.
 """
 
 import numpy as np
@@ -12,29 +12,28 @@ POSTPROCESSING_SIGMA = 2.0  # pixels of the prediction
 
 
 def blur(saliency_map: Array, sigma_pixels: float, *, truncate: float = 3.0) -> Float64Map:
-    """Convolves an (H, W) map with a Gaussian of sum 1, the borders mirrored ("dcba|abcd|dcba").
+    """Convolves an (H, W) map with a normalized Gaussian, mirroring at the borders ("dcba|abcd|dcba").
 
     Args:
         saliency_map: (H, W), any real values.
         sigma_pixels: Standard deviation.
-        truncate: Where the kernel ends, in standard deviations. 3 and sigma 2 give MATLAB's
-            `fspecial('gaussian', 13, 2)`.
+        truncate: Kernel radius in standard deviations. 3 with sigma 2 equals MATLAB's `fspecial('gaussian', 13, 2)`.
     """
     values = np.asarray(saliency_map, dtype=np.float64)
     return np.asarray(gaussian_filter(values, sigma_pixels, truncate=truncate, mode="reflect"))
 
 
 def postprocess(prediction: Array) -> Float64Map:
-    """What the published scoring does to a prediction, at the prediction's own size, before it is resized.
+    """Applies the published post-processing to a prediction, before it is resized to the ground truth.
 
-    Stretched to 0..1, then blurred with a Gaussian of 2 pixels. So the values' scale does not matter, 8-bit or 0..1.
+    The map is stretched to 0..1 and blurred with a Gaussian of 2 pixels, so the scale of its values is irrelevant.
 
     Args:
-        prediction: (h, w); negative values count as 0.
+        prediction: (h, w); negative values are set to 0.
 
     Returns:
-        (h, w) in 0..1. All nan when no value is above 0 (a map without a prediction: every score of it is nan); 0.5
-        when all values are the same.
+        (h, w) in 0..1. All NaN if no value is above 0 (an empty prediction, whose scores are all NaN); 0.5 if all
+        values are equal.
 
     Raises:
         ValueError: The map is not two-dimensional.

@@ -1,4 +1,4 @@
-"""Resizing as MATLAB's imresize does it (bicubic, antialiased)."""
+"""Resizing equal to MATLAB's imresize (bicubic, antialiased)."""
 
 import functools
 import math
@@ -8,26 +8,20 @@ import numpy as np
 
 from stavis.maps.arrays import Array, Float64Map
 
-TILE_SIZE = (
-    96,
-    320,
-)  # (height, width) in pixels that are worked on at once: they fit into the processor's cache
-
-
-# --- Resizing and blurring --------------------------------------------------------------------------------------------
+TILE_SIZE = (96, 320)  # (height, width) in pixels of a tile, which fits into the processor's cache
 
 
 def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
-    """Resizes as MATLAB's `imresize`: bicubic (a = -0.5), antialiased when shrinking, mirrored borders, no clipping.
+    """Resizes like MATLAB's `imresize`: bicubic (a = -0.5), antialiased when shrinking, mirrored borders, no clipping.
 
-    Library resizers treat the border or the antialiasing otherwise, and scores move (docs/metrics.md).
+    Common libraries handle borders or antialiasing differently, which changes scores (docs/metrics.md).
 
     Args:
         saliency_map: (h, w), any real values.
-        size: (height, width) of the result in pixels.
+        size: (height, width) of the result, in pixels.
 
     Returns:
-        (height, width). Values can lie slightly outside the input's range.
+        (height, width). Values can lie slightly outside the range of the input.
 
     Raises:
         ValueError: The map is not two-dimensional or a size is below 1.
@@ -40,13 +34,13 @@ def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
 
 
 class TiledResize:
-    """What `resize` gives, tile by tile, for work on a tile while it is in the processor's cache.
+    """The result of `resize` tile by tile, for processing each tile while it is in the cache.
 
-    Going through the tiles twice costs less than keeping a large map.
+    Iterating over the tiles twice is cheaper than storing a large map.
     """
 
     def __init__(self, saliency_map: Array, size: tuple[int, int]) -> None:
-        """Resizes the width. Arguments and errors as of `resize`."""
+        """Resizes the width. Arguments and errors are those of `resize`."""
         values = np.asarray(saliency_map, dtype=np.float64)
         if values.ndim != 2 or 0 in values.shape:
             raise ValueError(f"a map is (H, W), not {values.shape}")
@@ -60,16 +54,16 @@ class TiledResize:
                 np.matmul(values[:, used], weights.T, out=self._columns_done[:, columns])
 
     def mean(self) -> float:
-        """The mean of the whole result."""
+        """Returns the mean of the whole result."""
         values = self._columns_done
         if values.shape[0] == self.height:
             return float(values.mean())
         return float((resize_weights(values.shape[0], self.height).sum(axis=0) @ values).mean() / self.height)
 
     def tiles(self) -> Iterator[tuple[tuple[slice, slice], Float64Map]]:
-        """Gives the tiles, of `TILE_SIZE` or less: the rows and columns of the result that one covers, and its values.
+        """Yields tiles of at most `TILE_SIZE`: the rows and columns of the result each one covers, and its values.
 
-        They are to be read only, and valid until the next tile: its memory is the same.
+        A tile is read-only and valid until the next one, which reuses its memory.
         """
         values = self._columns_done
         tile_height, tile_width = TILE_SIZE
@@ -93,11 +87,11 @@ class TiledResize:
 
 @functools.lru_cache(maxsize=32)
 def resize_weights(num_in: int, num_out: int) -> Float64Map:
-    """The (num_out, num_in) matrix that resizes one axis. Cached; read-only."""
+    """Returns the (num_out, num_in) matrix that resizes one axis. Cached and read-only."""
     scale = num_out / num_in
     shrink = min(scale, 1.0)
     support = 4.0 / shrink  # input pixels under the kernel
-    # Centers of the output pixels in input pixels, both counted from 0.
+    # Centers of the output pixels, in input pixels counted from 0.
     centers = (np.arange(num_out) + 0.5) / scale - 0.5
     first = np.floor(centers - support / 2).astype(np.intp)
     taps = first[:, None] + np.arange(math.ceil(support) + 2)
@@ -112,7 +106,7 @@ def resize_weights(num_in: int, num_out: int) -> Float64Map:
 
 
 def _cubic(x: Float64Map) -> Float64Map:
-    """Keys' cubic convolution kernel, a = -0.5 (Keys 1981)."""
+    """Cubic convolution kernel with a = -0.5 (Keys 1981)."""
     x = np.abs(x)
     near = 1.0 + x**2 * (1.5 * x - 2.5)
     far = 2.0 + x * (-4.0 + x * (2.5 - 0.5 * x))
@@ -121,7 +115,7 @@ def _cubic(x: Float64Map) -> Float64Map:
 
 @functools.lru_cache(maxsize=32)
 def _weight_blocks(num_in: int, num_out: int, num_rows: int) -> list[tuple[slice, slice, Float64Map]]:
-    """The weight matrix in blocks of `num_rows`, each with the few columns only that it is not zero in."""
+    """Splits the weight matrix into blocks of `num_rows`, each reduced to its few nonzero columns."""
     matrix = resize_weights(num_in, num_out)
     blocks = []
     for begin in range(0, num_out, num_rows):

@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from stavis.errors import StavisError
 from stavis.media.container import MAX_PIXELS, check_file, check_size, logger, no_frame_between, reason
+from stavis.media.suffixes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 DEFAULT_FRAME_RATE = Fraction(25)
 
 _EXIF_ORIENTATION = 0x0112  # from 5 on width and height change places

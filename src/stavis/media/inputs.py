@@ -5,13 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stavis.errors import StavisError
-
-_VIDEO = (
-    "mp4 m4v mov avi mkv webm mpg mpeg ts m2ts mts wmv flv ogv ogg 3gp 3g2 gif mxf vob asf dv y4m f4v apng"
-)
-_IMAGE = "jpg jpeg png bmp tif tiff webp"
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGE.split())
+from stavis.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 def find_videos(inputs: Sequence[str]) -> list[Path]:
