@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 
 import stavis
-from stavis import weights
 from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
-from stavis.fetching import site
+from stavis.fetching import fetch
 from stavis.synthetic import render_clip
-from stavis.weights import load_model, load_model_with_report, save_model
+from stavis.weights import WEIGHTS_FILE, initialize, load_model, load_model_with_report, save_model
+from stavis.weights import load as load_module
 from support.commands import run_command
 from support.datasets import write_data_set
 
@@ -44,13 +44,13 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "package" / "default_weights"
     save_model(small_network(3), folder, half_precision=True)
     (folder / "MODEL_CARD.md").write_text("# Card\n")
-    monkeypatch.setattr(weights, "DEFAULT_FOLDER", folder)
+    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", folder)
     return folder
 
 
 @pytest.fixture
 def no_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "DEFAULT_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", tmp_path / "nothing")
 
 
 # --- The package's ----------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_the_default_is_taken_wherever_weights_are(default: Path, tmp_path: Path
     record = json.loads((tmp_path / "run" / "testrun.json").read_text())
     assert "not the paper's weights" in record["weights"]["1"]["name"]
     started = small_network(4)
-    report = weights.initialize(started, "default")
+    report = initialize(started, "default")
     assert report.source == default
     assert all(torch.equal(value, expected[name]) for name, value in started.state_dict().items())
 
@@ -110,9 +110,9 @@ def test_half_precision_is_half_the_file_and_loads_as_float32(tmp_path: Path) ->
         network.fusion3.affine_rgb.weight[0, 0] = 70_000.0  # beyond float16
     save_model(network, tmp_path / "whole")
     save_model(network, tmp_path / "half", half_precision=True)
-    sizes = [(tmp_path / name / weights.WEIGHTS_FILE).stat().st_size for name in ("whole", "half")]
+    sizes = [(tmp_path / name / WEIGHTS_FILE).stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.55 * sizes[0]
-    stored = safetensors.torch.load_file(tmp_path / "half" / weights.WEIGHTS_FILE)
+    stored = safetensors.torch.load_file(tmp_path / "half" / WEIGHTS_FILE)
     original, loaded = network.state_dict(), load_model(tmp_path / "half").state_dict()
     for name, value in original.items():
         if name == "fusion3.affine_rgb.weight" or value.ndim < 2:
@@ -215,7 +215,7 @@ def server(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(root))
     ) as one:
-        monkeypatch.setattr(site, "SITE", f"http://127.0.0.1:{one.server_port}")
+        monkeypatch.setattr(fetch, "SITE", f"http://127.0.0.1:{one.server_port}")
         thread = threading.Thread(target=one.serve_forever)
         thread.start()
         yield requests

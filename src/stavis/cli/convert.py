@@ -1,21 +1,13 @@
-"""`stavis convert`: a published .pth file to a weights folder; weights to 16 bits."""
+"""`stavis convert`: .pth files to weights folders, and weights to 16 bits."""
 
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stavis.cli.options import ModalityName
-
 if TYPE_CHECKING:
     from stavis.model import STAViS
-
-
-class ResizeFilterName(StrEnum):
-    NEAREST = "nearest"
-    BICUBIC = "bicubic"
 
 
 def convert(
@@ -23,7 +15,7 @@ def convert(
         Path,
         typer.Argument(
             help="A published checkpoint (visual_split1_save_60.pth) or initializer (resnet-50-kinetics.pth, "
-            "soundnet8.pth); with --half also a weights folder.",
+            "soundnet8.pth). With --half also a weights folder.",
             metavar="FILE.pth",
         ),
     ],
@@ -31,48 +23,48 @@ def convert(
         Path, typer.Argument(help="Folder for model.safetensors and config.json.", metavar="DIR")
     ],
     modality: Annotated[
-        ModalityName | None,
+        Literal["audiovisual", "visual"] | None,
         typer.Option(
-            help="Which network to take: a published checkpoint holds the parameters of both. By default what the "
-            "file's name says, else audiovisual."
+            help="Which network to take, since a published checkpoint holds both. By default the one in the file's "
+            "name, otherwise audiovisual."
         ),
     ] = None,
     resize_filter: Annotated[
-        ResizeFilterName | None,
+        Literal["nearest", "bicubic"] | None,
         typer.Option(
-            help="How pictures were resized when the network was trained, which the file does not say: Pillow's "
-            "default was nearest before version 7 and has been bicubic since. By default bicubic."
+            help="How frames were resized in training, which the file does not record. Pillow's default was nearest "
+            "before version 7 and has been bicubic since. bicubic if not given."
         ),
     ] = None,
     half: Annotated[
         bool,
-        typer.Option("--half", help="Store 16 bits a parameter, half the size, and say what that changes."),
+        typer.Option("--half", help="Store 16-bit floats (half the size) and report how much maps change."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the weights in DIR.")] = False,
 ) -> None:
-    """Convert a published .pth file to a weights folder, and say what of it is used.
+    """Convert a .pth file to a weights folder and report which of its entries are used.
 
-    Nothing in the file is executed. DIR gets what the chosen network has, in float32, or with --half in float16;
-    commands that load it compute in float32 either way.
+    No code in the file is executed. DIR receives the entries of the chosen network as float32, or with --half as
+    float16. Commands that load it compute in float32 either way.
     """
     from stavis.errors import StavisError
 
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise StavisError(f"{folder}: exists and is not empty; --overwrite replaces the weights in it")
     if file.is_dir() and not half:
-        raise StavisError(f"{file}: is a folder; expected a published .pth file, or --half")
+        raise StavisError(f"{file}: is a folder; expected a .pth file, or --half")
     if file.resolve() == folder.resolve():
-        raise StavisError(f"{folder}: is what is to be converted; name another folder")
+        raise StavisError(f"{folder}: is the input; name another folder for the output")
 
     import torch
 
     from stavis.weights import WEIGHTS_FILE, load_model_with_report, save_model
 
-    torch.manual_seed(0)  # an initializer's missing part is drawn: the same at every conversion
+    torch.manual_seed(0)  # the part that an initializer lacks is random, but the same at every conversion
     model, report = load_model_with_report(
         file,
-        modality=modality.value if modality else None,
-        resize_filter=resize_filter.value if resize_filter else None,
+        modality=modality,
+        resize_filter=resize_filter,
     )
     origin = {"file": file.name, "sha256": report.sha256, "kind": report.kind, "epoch": report.epoch}
     metadata = {**report.metadata, "converted_from": origin, "warnings": list(report.warnings)}
@@ -85,13 +77,13 @@ def convert(
     if saved.config != model.config or not all(
         torch.allclose(original[name], read_back[name], rtol, atol) for name in original
     ):
-        raise StavisError(f"{folder}: what was written does not read back the same; is the disk at fault?")
+        raise StavisError(f"{folder}: the weights read back differ from those written; check the disk")
 
     same = f"maps change by up to {_largest_change(model, saved):.1g}" if half else "read back the same"
     is_assumed = resize_filter is None and report.kind != "weights folder"
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
-        ("file", f"{file}: {report.kind}" + (f", epoch {report.epoch}" if report.epoch is not None else "")),
+        ("file", f"{file}: {report.origin}"),
         ("sha256", report.sha256),
         ("network", f"{report.modality} ResNet-{report.depth}, shortcut {report.shortcut}"),
         ("resizing", model.config.preprocessing.resize_filter + (", assumed" if is_assumed else "")),
@@ -100,7 +92,7 @@ def convert(
         ("initialized", _count_by_part(report.initialized)),
         (
             "written",
-            f"{folder}: {num_parameters:,} parameters, {_megabytes(folder / WEIGHTS_FILE)}, {same}",
+            f"{folder}: {num_parameters:,} parameters, {(folder / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB, {same}",
         ),
     ]
     for label, text in lines:
@@ -110,7 +102,7 @@ def convert(
 
 
 def _largest_change(model: "STAViS", other: "STAViS") -> float:
-    """The largest difference of two networks' probabilities on four clips of noise with noise for sound."""
+    """Largest difference between the maps of two networks for four clips of noise with noise as audio."""
     import torch
 
     p = model.config.preprocessing
@@ -124,11 +116,7 @@ def _largest_change(model: "STAViS", other: "STAViS") -> float:
 
 
 def _count_by_part(names: tuple[str, ...]) -> str:
-    """Counts entries by the network's outermost modules: "57 entries: fusion3 6, soundnet8 49, ..."."""
+    """Counts entries per outermost module: "57 entries: fusion3 6, soundnet8 49, ..."."""
     parts = Counter(name.partition(".")[0] for name in names)
     listed = ", ".join(f"{part} {count}" for part, count in parts.items())
     return f"{len(names)} entries: {listed}" if names else "nothing"
-
-
-def _megabytes(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"

@@ -1,12 +1,9 @@
 """Weights on disk: our folder, published checkpoints, initializers."""
 
-import argparse
 import dataclasses
 import functools
 import json
 import os
-import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +23,7 @@ from stavis.model.soundnet import SoundNet
 from stavis.runtime.files import file_sha256
 from stavis.runtime.folders import atomic_folder
 from stavis.version import __version__
+from stavis.weights.pth import describe_other_content, read_state_dict
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -90,6 +88,7 @@ class Stored:
     tensors: dict[str, Tensor]
     sha256: str = ""
     dropped: tuple[str, ...] = ()  # what cannot be part of any network
+    wrapper: str = ""
     prefix: str = ""
     depth: int | None = None
     shortcut: Shortcut | None = None
@@ -120,7 +119,8 @@ def _read_folder(folder: Path) -> Stored:
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise StavisError(f"{path}: not a whole safetensors file: {error}") from None
+        found = describe_other_content(path) or f"is not a whole safetensors file: {error}"
+        raise StavisError(f"{path}: {found}") from None
     unknown = tensors.keys() - shapes(config.modality, config.depth, config.shortcut)
     if unknown:
         raise misfit(path, f"{config.modality} ResNet-{config.depth} {config.shortcut}", unknown=unknown)
@@ -140,7 +140,8 @@ def _parse_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StavisError(f"{path}: not a JSON file: {error}") from None
+        found = describe_other_content(path) or ""
+        raise StavisError(f"{path}: {found if 'LFS' in found else f'is not a JSON file: {error}'}") from None
     _check_keys(path, "", content, ("stavis_version", "model", "metadata"))
     _check_keys(path, "model.", content["model"], [one.name for one in dataclasses.fields(ModelConfig)])
     preprocessing = content["model"]["preprocessing"]
@@ -169,14 +170,15 @@ def _check_keys(path: Path, place: str, content: object, allowed: Iterable[str])
 
 
 def _read_published(path: Path) -> Stored:
-    content = _load_tensors_only(path)
-    tensors, epoch = _find_state_dict(path, content)
-    prefix, tensors = _strip_prefix(tensors)
+    state = read_state_dict(path)
+    tensors = state.tensors
     if "conv1.weight" in tensors and any(name.startswith("layer1.") for name in tensors):
         stored = _recognize_resnet(path, tensors)
     else:
         stored = _recognize_soundnet(path, tensors)
-    return dataclasses.replace(stored, sha256=file_sha256(path), prefix=prefix, epoch=epoch)
+    return dataclasses.replace(
+        stored, sha256=file_sha256(path), wrapper=state.wrapper, prefix=state.prefix, epoch=state.epoch
+    )
 
 
 def _recognize_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
@@ -206,49 +208,6 @@ def _recognize_soundnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
         missing=expected - tensors.keys(),
         unknown=tensors.keys() - expected,
     )
-
-
-def _load_tensors_only(path: Path) -> object:
-    # A missing file, or one that may not be read, is told apart from one that cannot be understood.
-    path.open("rb").close()
-    try:
-        # Classifiers are often saved together with the options that they were trained with; those are inert.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # about pickle versions
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # on arbitrary bytes torch raises nearly anything
-        if found := re.search(r"unsupported global(?:: global)? (\w[\w.]*\w)", str(error), re.IGNORECASE):
-            raise StavisError(
-                f"{path}: refused: it holds {found[1]}, which is more than tensors and could run code"
-            ) from None
-        raise StavisError(f"{path}: damaged, cut short, or not a file of PyTorch weights") from None
-
-
-def _find_state_dict(path: Path, content: object) -> tuple[dict[str, Tensor], int | None]:
-    state, epoch = content, None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        state, epoch = content["state_dict"], content.get("epoch")
-    if not isinstance(state, dict) or not state:
-        raise StavisError(f"{path}: holds no state dict, but {_article(type(content).__name__)}")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise StavisError(
-                f"{path}: holds no state dict: its entry {name!r} is {_article(type(value).__name__)}, not a tensor"
-            )
-    return dict(state), epoch if isinstance(epoch, int) else None
-
-
-def _strip_prefix(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Takes away the leading parts that all names share, as wrapping modules add them: `module.soundnet8.`"""
-    prefix = ""
-    while True:
-        first = {name.partition(".")[0] for name in tensors}
-        if len(first) != 1 or not all("." in name for name in tensors) or (part := first.pop()).isdigit():
-            return prefix, tensors
-        prefix += f"{part}."
-        tensors = {name.removeprefix(f"{part}."): value for name, value in tensors.items()}
 
 
 def _architecture(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, Shortcut]:

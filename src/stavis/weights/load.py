@@ -51,7 +51,8 @@ class LoadReport:
         sha256: Of the file (of a folder, of its model.safetensors).
         modality, depth, shortcut: Of the network that was loaded.
         epoch: The epoch that a published checkpoint was saved after, if it says.
-        prefix: What stood before every name in the file: "module." in published ones.
+        wrapper: The key of the file that held the state dict; "" if the file is one.
+        prefix: What was removed from the start of every name in the file, "module." in published ones.
         used: Entries of the network that were taken from the file.
         dropped: Entries of the file that the network does not have, as named in the file behind the prefix.
         initialized: Entries of the network that the file does not hold, left as they were: freshly initialized.
@@ -67,6 +68,7 @@ class LoadReport:
     depth: int
     shortcut: Shortcut
     epoch: int | None
+    wrapper: str
     prefix: str
     used: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -74,11 +76,19 @@ class LoadReport:
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def origin(self) -> str:
+        """Kind, epoch, and where in the file the entries were: "published checkpoint, epoch 60, prefix 'module.'"."""
+        parts: list[str] = [self.kind]
+        parts += [f"epoch {self.epoch}"] if self.epoch is not None else []
+        parts += [f"key {self.wrapper!r}"] if self.wrapper else []
+        parts += [f"prefix {self.prefix!r} removed"] if self.prefix else []
+        return ", ".join(parts)
+
     def summary(self) -> str:
-        """One line."""
-        epoch = f", epoch {self.epoch}" if self.epoch is not None else ""
+        """Describes the report in one line."""
         return (
-            f"{self.source}: {self.kind}{epoch} -> {self.modality} ResNet-{self.depth} {self.shortcut}: "
+            f"{self.source}: {self.origin} -> {self.modality} ResNet-{self.depth} {self.shortcut}: "
             f"{len(self.used)} entries used, {len(self.dropped)} dropped, {len(self.initialized)} freshly initialized"
         )
 
@@ -231,8 +241,8 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
         case "SoundNet initializer":
             part = {name for name in wanted if name.startswith("soundnet8.")}
         case _ if partly:
-            shapes = (shapes(modality, config.depth, config.shortcut) for modality in get_args(Modality))
-            part = set.intersection(*(set(one) for one in shapes))
+            of_modality = (shapes(one, config.depth, config.shortcut) for one in get_args(Modality))
+            part = set.intersection(*map(set, of_modality))
         case _:
             part = set(wanted)
     if not part:
@@ -260,6 +270,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
         depth=config.depth,
         shortcut=config.shortcut,
         epoch=stored.epoch,
+        wrapper=stored.wrapper,
         prefix=stored.prefix,
         used=tuple(name for name in wanted if name in used),
         dropped=(*(name for name in stored.tensors if name not in wanted), *stored.dropped),
