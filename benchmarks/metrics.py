@@ -26,7 +26,8 @@ import scipy
 
 from stavis import maps, metrics
 from stavis.maps import matfile
-from stavis.metrics.frame import Pixels, pixels_of, score_frame
+from stavis.metrics.frame import score_frame
+from stavis.metrics.negatives import Pixels, pixels_of
 
 T = TypeVar("T")
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from stavis import model as model
     from stavis import weights as weights
     from stavis.errors import StavisError as StavisError
+    from stavis.evaluation.evaluate import evaluate as evaluate
+    from stavis.evaluation.summary import Evaluation as Evaluation
+    from stavis.metrics.frame import FrameScores as FrameScores
+    from stavis.metrics.frame import score_frame as score_frame
+    from stavis.metrics.frame import score_video as score_video
     from stavis.model import ModelConfig as ModelConfig
     from stavis.model import Prediction as Prediction
     from stavis.model import STAViS as STAViS
@@ -26,6 +31,11 @@ if TYPE_CHECKING:
 # Public names are imported when first used, so that `import stavis` and `stavis --help` do not wait for torch.
 _HOMES = {
     "StavisError": "stavis.errors",
+    "evaluate": "stavis.evaluation.evaluate",
+    "Evaluation": "stavis.evaluation.summary",
+    "FrameScores": "stavis.metrics.frame",
+    "score_frame": "stavis.metrics.frame",
+    "score_video": "stavis.metrics.frame",
     "ModelConfig": "stavis.model",
     "Prediction": "stavis.model",
     "STAViS": "stavis.model",

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from stavis import maps, metrics
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout, result_folder
 from stavis.errors import StavisError
-from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations, count_fixations, merge_scaled
-from stavis.metrics.frame import pixels_of
+from stavis.metrics.negatives import SameVideoNegatives, VideoFixations, merge_scaled, pixels_of
 from support.commands import run_command
 from support.datasets import write_data_set
 
@@ -140,7 +140,7 @@ def test_undefined_frames_are_counted(recorded: Path) -> None:
         assert sum(of_database["num_undefined"].values()) > 0
 
 
-# --- A small world ----------------------------------------------------------------------------------------------------
+# --- A small data set -----------------------------------------------------------------------------------------------
 
 NUM_FRAMES = (14, 11)
 SIZE = (72, 128)
@@ -318,7 +318,7 @@ def test_saliency_videos(data: Path, tmp_path: Path) -> None:
     assert load(out / "scores.json")["databases"]["DIEM"]["num_maps_beyond"] == 2 * len(videos)
 
 
-def test_a_database_is_one_pooled_mean_over_its_lists(data: Path, tmp_path: Path) -> None:
+def test_database_mean_pools_all_lists(data: Path, tmp_path: Path) -> None:
     """As the authors have it: the lists of splits that differ in size, a video in two of them."""
     root = tmp_path / "data"
     shutil.copytree(data, root)
@@ -338,6 +338,50 @@ def test_a_database_is_one_pooled_mean_over_its_lists(data: Path, tmp_path: Path
     assert len(lines) == 4
     assert scores["cc"] == pytest.approx(np.mean(lines), abs=1e-15)
     assert scores["cc"] != pytest.approx(np.mean([s["cc"] for s in scores["splits"].values()]), abs=1e-4)
+
+
+# --- In Python --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_object(data: Path, published: Path, tmp_path: Path) -> None:
+    import stavis
+
+    out = tmp_path / "out"
+    evaluation = stavis.evaluate(published, data, out, baselines=["center"], jobs=1, report=False)
+    assert evaluation.scores["DIEM"] == scores_of(out)
+    center = load(out / "scores.json")["baselines"]["center"]["DIEM"]
+    assert evaluation.baselines["center"]["DIEM"]["nss"] == center["nss"]
+    assert repr(evaluation) == "Evaluation(predictions, center on DIEM, 27 frames)"
+    assert "<td>DIEM</td>" in evaluation._repr_html_()
+    evaluation.report(tmp_path / "mine.html")
+    assert "Best and worst frames" in (tmp_path / "mine.html").read_text()
+    table = pytest.importorskip("pandas").read_csv(out / "frames.csv")
+    np.testing.assert_allclose(evaluation.to_pandas()["nss"], table["nss"])
+    assert list(evaluation.to_pandas().columns) == list(table.columns)
+    # Without an output folder nothing is written, and the scores are the same.
+    assert stavis.evaluate(str(published), str(data), jobs=1).scores == evaluation.scores
+
+
+def test_wrong_arguments_raise_value_error(
+    data: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stavis
+
+    for arguments, message in (
+        ({"protocol": "mit"}, "protocol is 'mit'"),
+        ({"quirks": "some"}, "quirks is 'some'"),
+        ({"stride": 0}, "stride 0"),
+        ({"baselines": ["middle"]}, "unknown baseline 'middle'"),
+        ({"merge": True}, "needs an output folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stavis.evaluate(published, data, **arguments)
+    with pytest.raises(ValueError, match="nothing to score"):
+        stavis.evaluate(None, data)
+    evaluation = stavis.evaluate(published, data, stride=3, jobs=1)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(StavisError, match="pip install pandas"):
+        evaluation.to_pandas()
 
 
 # --- Protocols --------------------------------------------------------------------------------------------------------
@@ -386,7 +430,7 @@ def test_sparse_negatives_are_the_dense_ones(seed: int, height: int, width: int,
         np.testing.assert_array_equal(reference.positions, np.flatnonzero(expected))
         fixed = SameVideoNegatives(fixations, "fixed").of_frame(pixels)
         np.testing.assert_array_equal(fixed.positions, np.flatnonzero(union & ~(fixation_map > 0)))
-    counts = count_fixations(fixations)
+    counts = fixations.counts()
     for size in ((height, width), (3 * height, 3 * width)):
         merged = merge_scaled([((height, width), counts), ((height, width), counts)], size)
         assert merged.counts.sum() == 2 * sum(fixation_map.sum() for fixation_map in dense)
@@ -397,7 +441,7 @@ def test_sparse_negatives_are_the_dense_ones(seed: int, height: int, width: int,
         np.testing.assert_array_equal(whole[factor // 2 :: factor, factor // 2 :: factor], 2 * sum(dense))
 
 
-def test_quirk_of_fixation_values(data: Path, published: Path, tmp_path: Path) -> None:
+def test_quirks_decide_about_fixation_values_above_1(data: Path, published: Path, tmp_path: Path) -> None:
     """Pixels above 1 are fixated, but under "reference" stay among the negatives."""
     root = tmp_path / "data"
     shutil.copytree(data, root)
@@ -462,7 +506,7 @@ def test_missing_videos(data: Path, published: Path, tmp_path: Path) -> None:
     arguments = ("--data", data, "--predictions", published, "--output", tmp_path / "out")
     message = refuse(*arguments)
     assert "no maps of 1 of 6 videos" in message
-    assert "splits that are whole: 2, 3" in message
+    assert "complete splits: 2, 3" in message
     printed = evaluate(*arguments, "--allow-missing", "--jobs", 1, "--no-report")
     assert "1 videos without maps left out" in printed
     assert len(load(tmp_path / "out" / "scores.json")["missing_videos"]) == 1
@@ -549,10 +593,10 @@ def test_bad_folders_of_maps(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"maps": np.zeros((3, 4, 4))}, "has no arrays saliency and index"),
+        ({"maps": np.zeros((3, 4, 4))}, "lacks the arrays saliency and index"),
         ({"saliency": np.zeros((3, 4)), "index": np.arange(3)}, "(N, h, w)"),
-        ({"saliency": np.zeros((3, 4, 4)), "index": np.arange(2)}, "a frame from 0"),
-        ({"saliency": np.zeros((2, 4, 4)), "index": np.array([9, 9])}, "names a frame twice"),
+        ({"saliency": np.zeros((3, 4, 4)), "index": np.arange(2)}, "a frame number from 0"),
+        ({"saliency": np.zeros((2, 4, 4)), "index": np.array([9, 9])}, "contains a frame twice"),
         ({"saliency": np.full((1, 4, 4), np.nan), "index": np.array([9])}, "not finite"),
     ],
 )
@@ -567,9 +611,12 @@ def test_bad_archives(arrays: dict[str, np.ndarray], message: str, data: Path, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--predictions", "nowhere"), "no such folder"),
+        (("--predictions", "nowhere"), "does not exist"),
         ((), "nothing to score"),
-        (("--baseline", "center"), "allowed: center, uniform, train-mean, inter-observer"),
+        (
+            ("--baseline", "middle"),
+            "unknown baseline 'middle'; allowed: center, uniform, train-mean, inter-observer",
+        ),
         (("--baseline", "center", "--shard", "3/2"), "i/n is allowed"),
         (("--baseline", "center", "--databases", "SumMe"), "allowed: AVAD, DIEM"),
         (("--baseline", "center", "--first-frame", "12"), "has 11 frames"),
@@ -581,10 +628,10 @@ def test_bad_settings(arguments: tuple[str, ...], message: str, data: Path, tmp_
     assert message in refuse("--data", data, "--output", tmp_path / "out", *arguments)
 
 
-# --- Going on, sharing ------------------------------------------------------------------------------------------------
+# --- Resuming, shares -------------------------------------------------------------------------------------------------
 
 
-def test_goes_on_and_notices_new_maps(data: Path, published: Path, tmp_path: Path) -> None:
+def test_resuming_scores_new_and_changed_maps(data: Path, published: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = (
         "--data",
@@ -805,7 +852,7 @@ def test_compare_refuses(two: tuple[Path, Path], data: Path, tmp_path: Path) -> 
              "--no-report", "--protocol", "cross-video")  # fmt: skip
     with pytest.raises(StavisError, match="protocol"):
         evaluate("--compare", weak, tmp_path / "c")
-    with pytest.raises(StavisError, match="with --compare only"):
+    with pytest.raises(StavisError, match="only with --compare"):
         evaluate(weak)
 
 
@@ -817,7 +864,7 @@ def test_latex_of_awkward_names() -> None:
     )
 
 
-def test_intervals_hold_what_they_promise() -> None:
+def test_95_percent_intervals_cover_the_mean() -> None:
     """Of many videos of correlated frames, about 95 % of the intervals contain the true mean."""
     from stavis.evaluation.bootstrap import interval_of_mean, interval_of_video
 

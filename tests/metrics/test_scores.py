@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_metrics import Case, cases
 
+import stavis
 from stavis import maps, metrics
-from stavis.metrics.frame import FrameScores, Pixels, pixels_of, score_frame
+from stavis.metrics.frame import FrameScores, score_frame
+from stavis.metrics.negatives import Pixels, pixels_of
 
 
 def plain_scores(
@@ -151,3 +153,71 @@ def test_no_prediction_has_no_scores() -> None:
     density = rng.random((30, 40))
     scores = score_frame(np.zeros((8, 8), np.uint8), density, density > 0.9, density < 0.1)
     assert all(math.isnan(score) for score in scores)
+
+
+# --- Videos, batches, tensors -----------------------------------------------------------------------------------------
+
+
+def made_up_video(num: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return rng.random((num, 12, 16)), rng.random((num, 40, 60)), rng.random((num, 40, 60)) < 0.01
+
+
+def test_score_video_takes_negatives_from_other_frames() -> None:
+    saliency, density, fixations = made_up_video()
+    union = maps.union_of_fixations(fixations)
+    expected = [
+        plain_scores(s, d, f, maps.other_fixations(union, f))
+        for s, d, f in zip(saliency, density, fixations, strict=True)
+    ]
+    scores = stavis.score_video(saliency, density, fixations)
+    np.testing.assert_allclose(np.transpose(scores), expected, atol=1e-12)
+    streamed = stavis.score_video(iter(saliency), iter(density), iter(fixations))
+    np.testing.assert_array_equal(streamed, scores)
+    others = np.roll(fixations.any(axis=0), 7)
+    scores = stavis.score_video(saliency, density, fixations, protocol="tuebingen", others=others)
+    expected = [
+        plain_scores(s, d, f, others, "tuebingen")
+        for s, d, f in zip(saliency, density, fixations, strict=True)
+    ]
+    np.testing.assert_allclose(np.transpose(scores), expected, atol=1e-12)
+
+
+def test_tensors_and_batches_score_as_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    saliency, density, fixations = made_up_video()
+    tensors = [
+        torch.from_numpy(values).requires_grad_(values.dtype != bool)
+        for values in (saliency, density, fixations)
+    ]
+    others = np.roll(fixations[0], 3)
+    expected = [score_frame(*frame, others) for frame in zip(saliency, density, fixations, strict=True)]
+    for batch in ((saliency, density, fixations), tensors):
+        np.testing.assert_array_equal(np.transpose(stavis.score_frame(*batch, others)), expected)
+        np.testing.assert_array_equal(
+            stavis.score_video(*batch), stavis.score_video(saliency, density, fixations)
+        )
+    assert math.isnan(stavis.score_frame(tensors[0][0], tensors[1][0], tensors[2][0]).auc_shuffled)
+    same_size = maps.resize(saliency[0], (40, 60))
+    for metric in (metrics.cc, metrics.nss, metrics.auc_judd):
+        truth = density if metric is metrics.cc else fixations
+        one_by_one = [metric(same_size, values) for values in truth]
+        assert metric(same_size, truth).tolist() == one_by_one
+        assert metric(torch.from_numpy(same_size), torch.from_numpy(truth)).tolist() == one_by_one
+        assert type(metric(same_size, truth[0])) is float
+    half = torch.from_numpy(same_size).to(torch.bfloat16)
+    assert metrics.cc(half, density[0]) == metrics.cc(half.float().numpy(), density[0])
+
+
+def test_batches_and_videos_of_other_lengths_are_refused() -> None:
+    saliency, density, fixations = made_up_video()
+    with pytest.raises(ValueError, match="batches of one length"):
+        metrics.cc(density, density[1:])
+    with pytest.raises(ValueError, match="batches of one length"):
+        stavis.score_frame(saliency[1:], density, fixations)
+    with pytest.raises(ValueError, match="zip"):
+        stavis.score_video(saliency[1:], density, fixations)
+    with pytest.raises(ValueError, match="maps of one size"):
+        stavis.score_video(saliency, density, [fixations[0], fixations[0][1:]])
+    with pytest.raises(ValueError, match="'tuebingen' needs others"):
+        stavis.score_video(saliency, density, fixations, protocol="tuebingen")

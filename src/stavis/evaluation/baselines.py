@@ -1,4 +1,4 @@
-"""What predictions are measured against: maps that do not look at the video, and observers that do."""
+"""Baselines: maps that do not depend on the video, and human observers."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from stavis import maps
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.errors import StavisError
-from stavis.evaluation.ground_truth import Negatives
 from stavis.gaze.observers import OBSERVERS_NAME, Observers, read_observers
 from stavis.metrics import Protocol
-from stavis.metrics.frame import FrameScores, Pixels, score_frame
+from stavis.metrics.frame import NO_SCORES, FrameScores, score_pixels
+from stavis.metrics.negatives import Negatives, Pixels
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
 
@@ -27,12 +27,12 @@ Baseline = Literal["center", "uniform", "train-mean", "inter-observer"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 MAP_SIDE = 112  # pixels: baselines are maps as large as the published predictions
-LONGEST_OBSERVER_SIDE = 320  # pixels of the maps made of other observers' fixations
+LONGEST_OBSERVER_SIDE = 320  # pixels, of the maps of other observers' fixations
 FRAMES_PER_TRAINING_VIDEO = 100
 
 
 class FixedMap:
-    """The same map for every frame: a reader of maps, as those in `stavis.evaluation.predictions`."""
+    """Reader (`stavis.evaluation.predictions.MapReader`) that returns the same map for every frame."""
 
     def __init__(self, saliency_map: maps.Array) -> None:
         self._map = saliency_map
@@ -48,9 +48,9 @@ class FixedMap:
 
 
 class NoiseMaps:
-    """Maps of independent uniform noise, the same in every run: what "uniform" scores.
+    """Reader of maps of independent uniform noise, reproducible: the baseline "uniform".
 
-    A constant map has no scores under the protocol (nan); noise has, and those of chance.
+    The scores of a constant map are undefined under the protocol; noise scores at chance level.
     """
 
     def __init__(self, database: str, video: str) -> None:
@@ -67,15 +67,15 @@ class NoiseMaps:
 
 
 def center_map(size: tuple[int, int]) -> Float64Map:
-    """A Gaussian in the middle, as wide as people's bias to look there (Clarke and Tatler 2014).
+    """The center prior of Clarke and Tatler (2014): a Gaussian whose variances are 0.23 and 0.45 * 0.23.
 
-    With x from -1 to 1 over the picture's width and y in the same unit, the variances are 0.23 and 0.45 * 0.23.
+    The unit is half the frame's width, for x and y.
 
     Args:
-        size: (height, width) of the picture that the map covers.
+        size: (height, width) of the frame that the map covers.
 
     Returns:
-        (112, 112), 1 in the middle.
+        (112, 112), 1 in the center.
     """
     height, width = size
     across = (np.arange(MAP_SIDE) + 0.5) / MAP_SIDE * 2 - 1
@@ -103,29 +103,29 @@ def train_mean_map(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Float64Map:
-    """The mean density map of a database's training videos, each counting the same.
+    """The mean density map of a database's training videos, equally weighted.
 
-    Of each video up to 100 frames at equal distances are taken; each map is resized to 112x112 and divided by its sum.
+    Up to 100 equidistant frames of each video are used; each map is resized to 112x112 and divided by its sum.
 
     Args:
         layout: The data folder.
         database: One of its databases.
-        split: Whose train list.
-        cache: Folder where the map is kept for a later run.
-        jobs: Processes.
-        overwrite: Make it anew.
+        split: The split of the training list.
+        cache: Folder where the map is stored for later runs.
+        jobs: Number of processes.
+        overwrite: Compute it again even if it is stored.
         quiet: Show no progress.
 
     Returns:
         (112, 112).
 
     Raises:
-        StavisError: There is no train list, it names no video, or a density map is missing or unreadable.
+        StavisError: The training list is missing or empty, or a density map is missing or unreadable.
     """
     path = layout.fold_list(database, "train", split)
     entries = list(dict.fromkeys(read_fold_list(path)))
     if not entries:
-        raise StavisError(f"{path}: no video in it, so there is no train-mean baseline for {database}")
+        raise StavisError(f"{path}: contains no video; the train-mean baseline of {database} needs one")
     key = json.dumps(
         [database, MAP_SIDE, FRAMES_PER_TRAINING_VIDEO, [(e.video, e.num_frames) for e in entries]]
     )
@@ -172,11 +172,11 @@ def _mean_of_video(video: _TrainingVideo, advance: Callable[[int], None]) -> Flo
 
 @dataclass(frozen=True)
 class VideoGaze:
-    """Who looked where in a video.
+    """Gaze of each observer of a video.
 
     Attributes:
         observers: Every fixation with its observer.
-        sigma_pixels: Of the Gaussian that its density maps were made with.
+        sigma_pixels: Standard deviation of the Gaussian of its density maps.
     """
 
     observers: Observers
@@ -184,10 +184,10 @@ class VideoGaze:
 
 
 def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
-    """Reads the gaze of each observer, which `stavis prepare` and `stavis synth` keep beside the maps.
+    """Reads the gaze of each observer, which `stavis prepare` and `stavis synth` write beside the maps.
 
     Raises:
-        StavisError: It is not there, or observers are not told apart, or there are fewer than two.
+        StavisError: The file is missing, or does not distinguish two or more observers.
     """
     path = layout.annotations_folder(database, video) / OBSERVERS_NAME
     observers = read_observers(path)
@@ -220,14 +220,14 @@ def _recorded_sigma(layout: Layout, database: str, video: str) -> float | None:
 
 
 class InterObserver:
-    """Scores each observer's fixations by a map of all other observers' in the same frame (leave one out).
+    """Leave-one-out score: each observer's fixations of a frame, predicted by those of all other observers.
 
-    The map is their fixations, blurred as the density maps are; the ground truth is the one observer's fixations,
-    and for CC and SIM these blurred. A frame's score is the mean over its observers.
+    The prediction is the others' fixations, blurred as the density maps are; the ground truth is the one observer's
+    fixations, and for CC and SIM these blurred. A frame's score is the mean over its observers.
     """
 
     def __init__(self, gaze: VideoGaze, size: tuple[int, int]) -> None:
-        """Takes the gaze of a video of `size` (height, width)."""
+        """Takes the gaze of a video and its `size` (height, width)."""
         self._gaze = gaze
         self._size = size
         height, width = size
@@ -239,7 +239,7 @@ class InterObserver:
 
     def score(
         self, frame: int, negatives: Negatives, fixated: Pixels, protocol: Protocol
-    ) -> FrameScores | None:
+    ) -> FrameScores[float]:
         """The scores of a frame; all nan where fewer than two observers fixate."""
         here = self._rows[
             np.searchsorted(self._frames, frame) : np.searchsorted(self._frames, frame, "right")
@@ -248,7 +248,7 @@ class InterObserver:
         who, x, y = observers.observer[here], observers.x[here], observers.y[here]
         present = np.unique(who)
         if present.size < 2:
-            return FrameScores(*[math.nan] * 5)
+            return NO_SCORES
         others = negatives.of_frame(fixated)
         everybody = self._blur(x, y, self._small)
         scores = []
@@ -258,7 +258,7 @@ class InterObserver:
             pixels = self._pixels(x[own], y[own])
             density = self._blur(x[own], y[own], self._size)
             scores.append(
-                score_frame(np.maximum(prediction, 0.0), density, pixels, others, protocol=protocol)
+                score_pixels(np.maximum(prediction, 0.0), density, pixels, others, protocol=protocol)
             )
         columns = np.array(scores)
         defined = ~np.isnan(columns)
@@ -269,7 +269,7 @@ class InterObserver:
     def _blur(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], size: tuple[int, int]
     ) -> Float64Map:
-        """Fixations blurred, in a map of `size` that covers the picture."""
+        """Blurred fixations, a map of `size` that covers the frame."""
         height, width = self._size
         rows = np.minimum(np.floor(y).astype(np.intp), height - 1) * size[0] // height
         columns = np.minimum(np.floor(x).astype(np.intp), width - 1) * size[1] // width

@@ -1,4 +1,4 @@
-"""Intervals by resampling, with the same draws in every run."""
+"""Bootstrap confidence intervals, with fixed seeds."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """Ends of an interval; nan where there was nothing to resample."""
+    """Ends of an interval; nan where there is nothing to resample."""
 
     low: float
     high: float
@@ -22,11 +22,11 @@ class Interval(NamedTuple):
 def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     """95 % interval of the mean of a video's frames, by the circular block bootstrap (Politis and Romano 1992).
 
-    Neighboring frames are much alike, and drawn one by one they would promise too much. So blocks of a second are, or
-    of a quarter of the video where that is shorter.
+    Adjacent frames are correlated, so resampling single frames would give intervals that are too narrow. Blocks of one
+    second are resampled, or of a quarter of the video if that is shorter.
 
     Args:
-        values: (n,) a score or a difference of scores a frame; nan where undefined.
+        values: (n,) scores, or differences of scores, of the frames; nan where undefined.
         frame_rate: Frames per second.
     """
     values = values[~np.isnan(values)]
@@ -41,7 +41,7 @@ def interval_of_video(values: Float64, frame_rate: float) -> Interval:
 
 
 def interval_of_mean(values: Float64) -> Interval:
-    """95 % interval of the mean of independent values, (n,), of videos say, by the bootstrap; nan's are left out."""
+    """Bootstrap 95 % interval of the mean of (n,) independent values, for example of videos; nan are excluded."""
     values = values[~np.isnan(values)]
     if values.size < 2:
         return Interval(math.nan, math.nan)

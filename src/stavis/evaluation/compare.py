@@ -1,4 +1,4 @@
-"""How the scores of one evaluation differ from another's on the same videos."""
+"""Paired comparison of evaluations of the same videos."""
 
 import csv
 import io
@@ -17,20 +17,26 @@ from rich.text import Text
 from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Float64, Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.record import read_run
-from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, read_scores
-from stavis.evaluation.summary import none_if_nan
+from stavis.evaluation.results import (
+    METRICS,
+    PREDICTIONS,
+    VideoScores,
+    mean_of_defined,
+    none_if_nan,
+    read_scores,
+)
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
 from stavis.runtime.files import write_text
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """An evaluation's scores of its predictions, or of one of its baselines.
+class MethodScores:
+    """The scores of an evaluation's predictions, or of one of its baselines.
 
     Attributes:
-        name: What it is called in tables.
-        folder: Where it is.
-        run: The record of what was run.
+        name: Its name in tables.
+        folder: The evaluation's folder.
+        run: The record of the evaluation.
         videos: (database, video) -> split, or None where maps are the same in all -> scores.
     """
 
@@ -58,38 +64,39 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.interval.low > 0 or self.interval.high < 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What became of the scores.
+    """The differences between two evaluations.
 
     Attributes:
-        before: The evaluation that is compared with.
-        after: The one that is compared.
-        videos: (database, video) -> metric -> difference; the interval tells how the video's seconds differ.
-        databases: Database -> metric -> difference, each video counting once; the interval tells how videos differ.
-        only_in_one: Videos that one of the two does not have.
+        before: The reference.
+        after: The evaluation that is compared with it.
+        videos: (database, video) -> metric -> difference, with an interval from the variation between seconds.
+        databases: Database -> metric -> difference, videos weighted equally, with an interval from the variation
+            between videos.
+        only_in_one: Videos that only one of the two has.
     """
 
-    before: Evaluation
-    after: Evaluation
+    before: MethodScores
+    after: MethodScores
     videos: dict[tuple[str, str], dict[str, Difference]]
     databases: dict[str, dict[str, Difference]]
     only_in_one: list[tuple[str, str]]
 
 
-def read_evaluation(folder: Path, method: str = PREDICTIONS) -> Evaluation:
-    """Reads what `stavis evaluate` left in a folder.
+def read_evaluation(folder: Path, method: str = PREDICTIONS) -> MethodScores:
+    """Reads the scores of one method from an evaluation's folder.
 
     Args:
-        folder: Of the evaluation.
-        method: Whose scores: those of the predictions, or of a baseline that was scored with them.
+        folder: The folder.
+        method: "predictions", or a baseline that was scored with them.
 
     Raises:
-        StavisError: It is no evaluation, or one without predictions or without that baseline.
+        StavisError: The folder contains no evaluation, or none of that method.
     """
     run = read_run(folder)
     videos: dict[tuple[str, str], dict[int | None, VideoScores]] = {}
@@ -99,8 +106,8 @@ def read_evaluation(folder: Path, method: str = PREDICTIONS) -> Evaluation:
             scores, _ = found
             videos.setdefault((scores.database, scores.video), {})[scores.split] = scores
     if not videos:
-        raise StavisError(f"{folder}: an evaluation without {method}; there is nothing to compare")
-    return Evaluation(_name(folder, run) if method == PREDICTIONS else method, folder, run, videos)
+        raise StavisError(f"{folder}: an evaluation without {method}, so there is nothing to compare")
+    return MethodScores(_name(folder, run) if method == PREDICTIONS else method, folder, run, videos)
 
 
 def _name(folder: Path, run: dict[str, Any]) -> str:
@@ -110,13 +117,13 @@ def _name(folder: Path, run: dict[str, Any]) -> str:
     return name if sound is None or sound in name else f"{name} (sound {sound})"
 
 
-def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """Pairs the scores of two evaluations frame by frame.
+def compare(before: MethodScores, after: MethodScores) -> Comparison:
+    """Compares two evaluations frame by frame.
 
-    Only frames in which a metric is defined in both count, and only videos that both have.
+    Only videos that both have count, and of them only frames in which a metric is defined in both.
 
     Raises:
-        StavisError: They were made under different settings, or have no video in common.
+        StavisError: Their settings differ, or they have no video in common.
     """
     for key, value in before.run["settings"].items():
         if after.run["settings"].get(key) != value:
@@ -140,31 +147,31 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
 def _compare_video(
     before: dict[int | None, VideoScores], after: dict[int | None, VideoScores]
 ) -> dict[str, Difference]:
-    """The differences of a video, of which its splits' maps count the same; empty if no split is in both."""
+    """The differences of a video, its splits weighted equally; empty if no split is in both."""
     splits = set(before) | set(after)
     pairs = [(before.get(split, before.get(None)), after.get(split, after.get(None))) for split in splits]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     differences = {}
     for metric in METRICS if both else ():
         parts = [_paired(a, b, metric) for a, b in both]
-        # Frame by frame the mean over the splits; they share what the frames have in common.
+        # The mean over the splits first, as their scores of a frame are correlated.
         first, second = (_mean_of_rows([part[i] for part in parts]) for i in (0, 1))
         difference = second - first
         differences[metric] = Difference(
-            _mean(first),
-            _mean(second),
-            _mean(difference),
+            mean_of_defined(first),
+            mean_of_defined(second),
+            mean_of_defined(difference),
             interval_of_video(difference, both[0][0].frame_rate),
         )
     return differences
 
 
 def _paired(before: VideoScores, after: VideoScores, metric: str) -> tuple[Float64, Float64]:
-    """(num_frames,) scores of both, nan in both where either has none."""
+    """(num_frames,) scores of both, nan in both where either is undefined."""
     columns = []
     for scores in (before, after):
         column = np.full(max(before.num_frames, after.num_frames), np.nan)
-        column[scores.frames] = scores.of_metric(metric)
+        column[scores.frames] = scores.scores[metric]
         columns.append(column)
     undefined = np.isnan(columns[0]) | np.isnan(columns[1])
     columns[0][undefined] = columns[1][undefined] = np.nan
@@ -172,24 +179,19 @@ def _paired(before: VideoScores, after: VideoScores, metric: str) -> tuple[Float
 
 
 def _mean_of_rows(rows: Sequence[Float64]) -> Float64:
-    """Element by element the mean of those that are not nan."""
+    """Elementwise mean without nan."""
     values = np.stack(rows)
     counts = (~np.isnan(values)).sum(axis=0)
     sums = np.nansum(values, axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _mean(values: Float64) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan
-
-
 def _average(differences: Sequence[Difference]) -> Difference:
     means = np.array([d.mean for d in differences])
     return Difference(
-        _mean(np.array([d.before for d in differences])),
-        _mean(np.array([d.after for d in differences])),
-        _mean(means),
+        mean_of_defined(np.array([d.before for d in differences])),
+        mean_of_defined(np.array([d.after for d in differences])),
+        mean_of_defined(means),
         interval_of_mean(means),
     )
 
@@ -198,7 +200,7 @@ def _average(differences: Sequence[Difference]) -> Difference:
 
 
 def database_table(comparisons: Sequence[Comparison]) -> Table:
-    """Database by database: the first evaluation's scores, and how far each other one is from them."""
+    """Per database, the scores of the first evaluation and the differences of the others from it."""
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column("database")
     table.add_column("evaluation")
@@ -253,14 +255,14 @@ def _plus(value: float, digits: int = 3) -> str:
 
 
 LEGEND = (
-    "Below the first evaluation's scores: the others' differences from it, with 95 % intervals over videos "
-    "(resampled); * where that leaves out 0. Each video counts once, and only frames in which the metric is defined "
-    "in both."
+    "First row: scores of the first evaluation. Below: differences from it, with bootstrap 95 % intervals over videos; "
+    "* where the interval excludes 0. Videos are weighted equally; only frames in which the metric is defined in both "
+    "count."
 )
 
 
 def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
-    """Writes `comparison.json`, `comparison.csv` (a line a video) and `comparison.md`."""
+    """Writes `comparison.json`, `comparison.csv` (one row per video) and `comparison.md`."""
     write_text(output / "comparison.json", json.dumps(to_json(comparisons), indent=2, allow_nan=False) + "\n")
     write_text(output / "comparison.csv", _csv(comparisons))
     head = ["database", "evaluation", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos"]
@@ -270,7 +272,7 @@ def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
 
 
 def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """What `comparison.json` holds."""
+    """The content of `comparison.json`."""
 
     def of_metrics(differences: dict[str, Difference]) -> dict[str, Any]:
         return {

@@ -1,130 +1,163 @@
-"""Evaluates predictions of the test videos: which are to be scored, by whom, and what an earlier run has done."""
+"""Evaluation of saliency maps on the test videos of a data folder."""
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
-from stavis.datasets.fold_lists import select_share
-from stavis.datasets.layout import Layout
-from stavis.errors import StavisError
-from stavis.evaluation.baselines import (
-    train_mean_map,
-)
-from stavis.evaluation.other_videos import count_other_videos
-from stavis.evaluation.plan import ListedVideo, Plan, ScoredMaps, VideoTask, identity
-from stavis.evaluation.results import VideoScores, read_scores
-from stavis.evaluation.video import score_video
-from stavis.runtime.workers import run_parallel
-
-# --- Running ----------------------------------------------------------------------------------------------------------
+from stavis.evaluation.baselines import BASELINES, Baseline
+from stavis.evaluation.plan import FIRST_FRAME, EvaluationSettings, Plan, make_plan
+from stavis.evaluation.record import claim
+from stavis.evaluation.run import collect, run
+from stavis.evaluation.summary import Evaluation, summarize, write_summary
+from stavis.evaluation.tables import write_tables
+from stavis.metrics import Protocol
+from stavis.metrics.negatives import Quirks
+from stavis.runtime.workers import default_jobs
 
 
-def run(
-    plan: Plan,
+def evaluate(
+    predictions: str | Path | None,
+    data: str | Path,
+    output: str | Path | None = None,
     *,
-    jobs: int = 1,
-    shard: tuple[int, int] = (1, 1),
+    databases: Sequence[str] | None = None,
+    split: int | None = None,
+    protocol: Protocol = "stavis",
+    quirks: Quirks = "reference",
+    first_frame: int = FIRST_FRAME,
+    stride: int = 1,
+    baselines: Sequence[Baseline] = (),
+    allow_missing: bool = False,
+    jobs: int | None = None,
+    merge: bool = False,
+    parquet: bool = False,
+    report: bool = True,
     overwrite: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Scores what has not been scored. Each video's scores are a file, which a later run finds.
+    quiet: bool = True,
+) -> Evaluation:
+    """Scores saliency maps of the test videos as the published MATLAB code does.
+
+    With `output`, writes scores.json, tables, frames.csv, videos.csv and report.html there, and resumes an interrupted
+    evaluation. What forms predictions may have is described in docs/evaluation.md.
 
     Args:
-        plan: From `make_plan`.
-        jobs: Processes; each takes a video.
-        shard: (i, n): the i-th of n shares of the videos, from 1.
-        overwrite: Score anew what is there.
+        predictions: Folder of maps; None to score baselines alone.
+        data: Data folder in the published layout.
+        output: Folder of the evaluation; None writes no files.
+        databases: Names of databases; None for all that have predictions.
+        split: Split whose test lists are evaluated; None for all that have predictions.
+        protocol: Source of the shuffled AUC's negatives: "stavis", "cross-video" or "tuebingen".
+        quirks: Pixels excluded from a frame's negatives: "reference", those equal to 1, as published; "fixed", all that
+            are fixated.
+        first_frame: The first frame that is scored, from 0.
+        stride: From there on every `stride`-th frame is scored.
+        baselines: Baselines to score as well.
+        allow_missing: Leave out videos without predictions instead of refusing.
+        jobs: Number of processes; None for one per processor.
+        merge: Score nothing; only average what `evaluate_share` has scored in `output`.
+        parquet: Also write frames.parquet.
+        report: Write report.html.
+        overwrite: Score again what is finished.
         quiet: Show no progress.
 
-    Returns:
-        How many videos were scored now.
-
     Raises:
-        StavisError: A map, density map or fixation map is unreadable.
+        ValueError: An argument is not allowed.
+        StavisError: Predictions, annotations or lists are missing or unreadable, or `output` is of another evaluation.
     """
-    number, num_shares = shard
-    mine = select_share(
-        plan.tasks, number - 1, num_shares, lambda task: task.entry.num_frames * len(task.scored)
-    )
-    todo = []
-    for task in mine:
-        left = tuple(s for s in task.scored if overwrite or _read_current(task, s) is None)
-        if left:
-            todo.append(replace(task, scored=left))
-    if not todo:
-        return 0
-    todo = _with_train_means(todo, jobs, overwrite, quiet)
-    if any(task.others for task in todo):
-        count_other_videos(todo, jobs, overwrite, quiet)
-    # The longest first, so that no process is left alone with it at the end.
-    todo.sort(key=lambda task: -task.entry.num_frames * len(task.scored))
-    name = "scores" if shard[1] == 1 else f"scores, share {shard[0]} of {shard[1]}"
-    total = sum(task.entry.num_frames * len(task.scored) for task in todo)
-    run_parallel(score_video, todo, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet)
-    return len(todo)
-
-
-def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
-    """The scores of every line of the test lists and every method.
-
-    Raises:
-        StavisError: Some have not been computed, or their maps have changed since.
-    """
-    tasks = {(task.database, task.entry): task for task in plan.tasks}
-    results = {}
-    read: dict[Path, VideoScores | None] = {}
-    lacking = []
-    for (video, method), scored in plan.scored.items():
-        task = tasks[video.database, video.entry]
-        path = task.scores_path(scored)
-        if path not in read:
-            read[path] = _read_current(task, scored)
-        scores = read[path]
-        if scores is None:
-            lacking.append(path)
-        else:
-            results[video, method] = scores
-    if lacking:
-        num = len(set(lacking))
-        raise StavisError(
-            f"{lacking[0]}: not there or of other maps, and so are {num - 1} more of {len(read)}; run all shares first"
-        )
-    return results
-
-
-def _read_current(task: VideoTask, scored: ScoredMaps) -> VideoScores | None:
-    """Scores from an earlier run, if they are of the same maps under the same settings."""
-    found = read_scores(task.scores_path(scored))
-    if found is None or found[1] != identity(task, scored):
-        return None
-    return found[0]
-
-
-def _with_train_means(tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
-    wanted = dict.fromkeys(
-        (task.database, scored.split)
-        for task in tasks
-        for scored in task.scored
-        if scored.method == "train-mean" and scored.split is not None
-    )
-    means = {
-        (database, split): train_mean_map(
-            Layout(tasks[0].data),
-            database,
-            split,
-            tasks[0].output / "train-mean",
-            jobs=jobs,
+    if merge and output is None:
+        raise ValueError("merge=True needs an output folder")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if output is None else Path(output)
+        plan, record = _begin(
+            predictions,
+            data,
+            folder,
+            databases=databases,
+            split=split,
+            protocol=protocol,
+            quirks=quirks,
+            first_frame=first_frame,
+            stride=stride,
+            baselines=baselines,
+            allow_missing=allow_missing,
             overwrite=overwrite,
-            quiet=quiet,
         )
-        for database, split in wanted
-    }
-    return [
-        replace(
-            task,
-            train_means={
-                split: mean for (database, split), mean in means.items() if database == task.database
-            },
-        )
-        for task in tasks
-    ]
+        if not merge:
+            run(plan, jobs=jobs or default_jobs(), overwrite=overwrite, quiet=quiet)
+        evaluation = summarize(plan, collect(plan), record, Path(data))
+    if output is not None:
+        write_summary(folder, evaluation, parquet=parquet)
+        write_tables(folder, evaluation)
+        if report:
+            evaluation.report(folder / "report.html")
+    return evaluation
+
+
+class Options(TypedDict, total=False):
+    """Arguments of `evaluate` that decide what is scored."""
+
+    databases: Sequence[str] | None
+    split: int | None
+    protocol: Protocol
+    quirks: Quirks
+    first_frame: int
+    stride: int
+    baselines: Sequence[Baseline]
+    allow_missing: bool
+    overwrite: bool
+
+
+def evaluate_share(
+    share: tuple[int, int],
+    predictions: str | Path | None,
+    data: str | Path,
+    output: str | Path,
+    *,
+    jobs: int | None = None,
+    quiet: bool = True,
+    **options: Unpack[Options],
+) -> int:
+    """Scores one of several shares of the videos; `evaluate(..., merge=True)` averages them once all are scored.
+
+    Args:
+        share: (i, n): the i-th of n shares, from 1.
+        predictions: This and the other arguments are those of `evaluate`.
+
+    Returns:
+        The number of videos scored now.
+    """
+    number, num_shares = share
+    if not 1 <= number <= num_shares:
+        raise ValueError(f"share is {share}; (i, n) with 1 <= i <= n is allowed")
+    plan, _ = _begin(predictions, data, Path(output), **options)
+    overwrite = options.get("overwrite", False)
+    return run(plan, jobs=jobs or default_jobs(), shard=share, overwrite=overwrite, quiet=quiet)
+
+
+def _begin(
+    predictions: str | Path | None, data: str | Path, output: Path, **options: Unpack[Options]
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan and the record of an evaluation, of which the output folder belongs to it now."""
+    overwrite = options.pop("overwrite", False)
+    settings = EvaluationSettings(
+        options.pop("protocol", "stavis"),
+        options.pop("quirks", "reference"),
+        options.pop("first_frame", FIRST_FRAME),
+        options.pop("stride", 1),
+    )
+    unknown = set(options.get("baselines", ())) - set(BASELINES)
+    if unknown:
+        raise ValueError(f"unknown baseline {min(unknown)!r}; allowed: {', '.join(BASELINES)}")
+    source = None if predictions is None else Path(predictions)
+    plan = make_plan(
+        Path(data),
+        source,
+        output,
+        settings,
+        databases=options.get("databases"),
+        split=options.get("split"),
+        baselines=options.get("baselines", ()),
+        allow_missing=options.get("allow_missing", False),
+    )
+    return plan, claim(output, Path(data), source, settings, overwrite=overwrite)

@@ -1,41 +1,32 @@
-"""Plan of an evaluation: which videos are scored against what."""
+"""Plan of an evaluation: which videos are scored, with which maps."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stavis import maps
 from stavis.datasets.fold_lists import choose_databases, read_test_lists
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
-from stavis.evaluation.baselines import (
-    Baseline,
-)
-from stavis.evaluation.ground_truth import (
-    Quirks,
-    check_annotations,
-)
-from stavis.evaluation.predictions import (
-    MapSource,
-    describe_content,
-    find_absent_splits,
-    find_source,
-)
+from stavis.evaluation.baselines import Baseline
+from stavis.evaluation.ground_truth import check_annotations
+from stavis.evaluation.predictions import MapSource, describe_content, find_absent_splits, find_source
 from stavis.evaluation.results import PREDICTIONS
-from stavis.metrics import Protocol
+from stavis.metrics import Protocol, check_protocol
+from stavis.metrics.negatives import Quirks
 
 FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What decides the scores, besides maps and data.
+    """Settings that determine the scores.
 
     Attributes:
         protocol: Where the shuffled AUC's negatives come from (`stavis.metrics.auc_shuffled`).
-        quirks: "reference" takes only pixels that equal 1 out of a frame's negatives, as published; "fixed" all that
-            are fixated. Where fixation maps hold 0 and 1, both are the same.
+        quirks: "reference" excludes only pixels that equal 1 from a frame's negatives, as published; "fixed" all that
+            are fixated. For fixation maps of 0 and 1, both are the same.
         first_frame: The first frame that is scored, from 0.
         stride: From there on every `stride`-th frame is scored.
     """
@@ -45,10 +36,19 @@ class EvaluationSettings:
     first_frame: int = FIRST_FRAME
     stride: int = 1
 
+    def __post_init__(self) -> None:
+        check_protocol(self.protocol)
+        if self.quirks not in get_args(Quirks):
+            raise ValueError(f"quirks is {self.quirks!r}; allowed: {', '.join(get_args(Quirks))}")
+        if self.first_frame < 0 or self.stride < 1:
+            raise ValueError(
+                f"first_frame is {self.first_frame} and stride {self.stride}; >= 0 and >= 1 are allowed"
+            )
+
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """A line of a test list."""
+    """An entry of a test list."""
 
     database: str
     split: int
@@ -57,11 +57,11 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class ScoredMaps:
-    """One method's maps of a video, and where its scores are kept.
+    """One method's maps of a video, and the name of the file that stores their scores.
 
     Attributes:
         method: `PREDICTIONS` or a baseline.
-        split: Of which split the maps are; None if they are the same in all.
+        split: The split that the maps belong to; None if they are the same in all.
         source: The maps that were given; None for a baseline.
     """
 
@@ -75,15 +75,15 @@ class ScoredMaps:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """All that is to be scored on one video.
+    """Everything to be scored on one video.
 
     Attributes:
         data: The data folder.
         output: The evaluation's folder.
         database: The video's database.
-        entry: Its line.
-        scored: Whose maps.
-        settings: How.
+        entry: Its entry in the test lists.
+        scored: The maps to be scored.
+        settings: Settings that determine the scores.
         train_means: Split -> the map of the baseline "train-mean".
         others: The database's other videos, for the protocols that take negatives from them.
     """
@@ -100,18 +100,27 @@ class VideoTask:
     def scores_path(self, scored: ScoredMaps) -> Path:
         return self.output / "videos" / self.database / self.entry.video / scored.file_name()
 
+    def identity(self, scored: ScoredMaps) -> dict[str, Any]:
+        """What the scores depend on: earlier ones of the same identity are current."""
+        return {
+            "settings": asdict(self.settings),
+            "maps": scored.source.fingerprint() if scored.source is not None else f"baseline {scored.method}",
+            "num_frames": self.entry.num_frames,
+            "others": sorted(entry.video for entry in self.others),
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What an evaluation comes to.
+    """The videos of an evaluation and the work that they take.
 
     Attributes:
-        videos: The lines of the test lists that are evaluated, those of databases in order, then splits, then lists.
-        scored: For each of them and each method, whose scores are its.
-        tasks: The same without repetitions: what there is to compute.
-        missing: Lines without predictions, which `allow_missing` let pass.
+        videos: The evaluated entries of the test lists, in the order of databases, splits and lists.
+        scored: The scored maps of each of them and each method.
+        tasks: The same without repetitions: the work to do.
+        missing: Entries without predictions, left out with `allow_missing`.
         skipped: Databases without any predictions.
-        absent_splits: Splits whose folder of results is not there, which were left out.
+        absent_splits: Splits without a folder of results, left out.
         one_list: Databases with the same test list in every split, as DIEM.
     """
 
@@ -135,26 +144,16 @@ def make_plan(
     baselines: Sequence[Baseline] = (),
     allow_missing: bool = False,
 ) -> Plan:
-    """Finds what there is to evaluate. Folders are listed, nothing is opened but the fold lists.
-
-    Args:
-        data: The data folder.
-        predictions: The folder of maps; None to score baselines alone.
-        output: The evaluation's folder.
-        settings: How it is scored.
-        databases: Which; None for all that there are predictions of.
-        split: Whose test lists; None for all that there are predictions of.
-        baselines: What is scored besides.
-        allow_missing: Leave out videos without predictions instead of refusing.
+    """Finds what there is to evaluate. Folders are listed; only the fold lists are opened. Arguments as of `evaluate`.
 
     Raises:
-        StavisError: There are no predictions of a video, or annotations are missing, or a list is.
+        StavisError: Predictions of a video, annotations or a list are missing.
     """
     layout = Layout(data)
     if predictions is not None and not predictions.is_dir():
-        raise StavisError(f"{predictions}: no such folder of predictions")
+        raise StavisError(f"{predictions}: the folder of predictions does not exist")
     if predictions is None and not baselines:
-        raise StavisError("nothing to score: give --predictions, --baseline or both")
+        raise ValueError("nothing to score: give predictions, baselines or both")
     chosen = choose_databases(layout, databases)
     listed = {
         database: [
@@ -224,13 +223,13 @@ def _describe_missing(
 ) -> str:
     first = missing[0]
     message = (
-        f"{predictions}: no maps of {len(missing)} of {len(videos)} videos of the test lists, the first is "
+        f"{predictions}: no maps of {len(missing)} of {len(videos)} videos of the test lists, the first of them "
         f"{first.entry.video} ({first.database}, split {first.split})"
     )
     there = sorted({v.split for v in videos} - {v.split for v in missing})
     if there and len(there) < len({v.split for v in videos}):
-        return f"{message}; splits that are whole: {', '.join(map(str, there))} (--split)"
-    return f"{message}; --allow-missing scores the others"
+        return f"{message}; complete splits: {', '.join(map(str, there))} (split=...)"
+    return f"{message}; allow_missing=True scores the others"
 
 
 def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) -> None:
@@ -245,8 +244,8 @@ def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) 
             )
         if entry.num_frames <= settings.first_frame:
             raise StavisError(
-                f"{video.database}: {entry.video} has {entry.num_frames} frames, and scoring begins with frame "
-                f"{settings.first_frame + 1} (--first-frame)"
+                f"{video.database}: {entry.video} has {entry.num_frames} frames, and scoring starts at frame "
+                f"{settings.first_frame + 1} (from 1)"
             )
 
 
@@ -275,12 +274,3 @@ def _group(
                 )
         tasks.append(VideoTask(data, output, database, entry, tuple(those), settings, {}, others))
     return tasks
-
-
-def identity(task: VideoTask, scored: ScoredMaps) -> dict[str, Any]:
-    return {
-        "settings": asdict(task.settings),
-        "maps": scored.source.fingerprint() if scored.source is not None else f"baseline {scored.method}",
-        "num_frames": task.entry.num_frames,
-        "others": sorted(entry.video for entry in task.others),
-    }

@@ -1,4 +1,4 @@
-"""Finds and reads the saliency maps of a video, in whichever of the usual forms they are."""
+"""Saliency maps of a video in any of the usual forms: found, then read frame by frame."""
 
 import hashlib
 import re
@@ -22,8 +22,8 @@ SourceKind = Literal["images", "archive", "video"]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
 ARCHIVE_KEYS = ("saliency", "index")
-OTHER_IMAGES = frozenset({"timeline"})  # what `stavis predict` puts beside its maps
-OWN_MAP_PREFIX = "map_"  # of the images that `stavis predict` writes, which it counts from 0
+OTHER_IMAGES = frozenset({"timeline"})  # written by `stavis predict` beside its maps
+OWN_MAP_PREFIX = "map_"  # of the images of `stavis predict`, which are numbered from 0
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MapSource:
 
     Attributes:
         kind: "images": a folder of numbered JPEGs or PNGs. "archive": an `.npz` with `saliency` (N, h, w) and
-            `index` (N,) from 0. "video": one map a frame.
+            `index` (N,) from 0. "video": one map per frame.
         path: The folder or the file.
     """
 
@@ -41,13 +41,13 @@ class MapSource:
 
     @staticmethod
     def at(path: Path) -> "MapSource":
-        """The maps at a path, of the kind that it looks like."""
+        """The maps at a path; its kind follows from its suffix."""
         if path.is_dir():
             return MapSource("images", path)
         return MapSource("archive" if path.suffix == ".npz" else "video", path)
 
     def fingerprint(self) -> str:
-        """Changes when a file is added, removed or written anew. Nothing is opened."""
+        """A hash that changes when a file is added, removed or modified. No file is opened."""
         files = numbered_maps(self.path).values() if self.kind == "images" else [self.path]
         digest = hashlib.sha256()
         for path in files:
@@ -56,10 +56,10 @@ class MapSource:
         return digest.hexdigest()
 
     def open(self, num_frames: int) -> "MapReader":
-        """Opens the maps of a video of `num_frames`.
+        """Opens the maps of a video with `num_frames` frames.
 
         Raises:
-            StavisError: There are no maps, or the file is not of its kind.
+            StavisError: There are no maps, or the file is of another kind.
         """
         if self.kind == "images":
             return _ImageReader(self.path, num_frames)
@@ -69,27 +69,27 @@ class MapSource:
 
 
 class MapReader(Protocol):
-    """Gives a video's maps in the order of frames."""
+    """Reader of a video's maps in the order of frames."""
 
     def read(self, frame: int) -> Array | None:
-        """The map (h, w) of a frame, from 0, or None if there is none. Frames are asked for in rising order."""
+        """The map (h, w) of a frame, from 0, or None if there is none. Called for ascending frames."""
 
     def count_beyond(self) -> int:
-        """How many maps there are beyond the video's last frame. Asked for at the end."""
+        """The number of maps beyond the video's last frame. Called at the end."""
 
     def close(self) -> None: ...
 
 
 def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapSource, bool] | None:
-    """Looks for the maps of a video.
+    """Finds the maps of a video.
 
-    Below `split<k>_results/<database>`, where <database> is its folder's name or the published short one, else below
-    `<database>`, else in `root` itself, it takes `<video>/` with images, `<video>.npz` or `<video>.mp4` and the like.
-    What `stavis predict` leaves in `<video>/` is taken in the order pred_sal/, saliency.npz, maps/, saliency.mp4: the
-    nearer to the network's output first.
+    Searched are `split<k>_results/<database>`, where <database> is its folder's name or the published short one, then
+    `<database>`, then `root` itself, for `<video>/` with images, `<video>.npz` or a video file `<video>.mp4` (or the
+    like). Of the outputs of `stavis predict` in `<video>/`, the one closest to the network's output is taken:
+    pred_sal/, saliency.npz, maps/, saliency.mp4.
 
     Returns:
-        The maps and whether they are of this split alone; None if there are none.
+        The maps and whether they belong to this split alone; None if there are none.
     """
     names = dict.fromkeys((result_folder(database), database))
     bases = [(root / f"split{split}_results" / name, True) for name in names]
@@ -125,30 +125,30 @@ def _holds_images(folder: Path) -> bool:
 
 
 def find_absent_splits(root: Path) -> tuple[int, ...]:
-    """The splits that a run was not made for: without a folder of results, while others have theirs."""
+    """The splits without a folder of results, if others have one."""
     absent = tuple(split for split in SPLITS if not (root / f"split{split}_results").is_dir())
     return absent if len(absent) < len(SPLITS) else ()
 
 
 def describe_content(root: Path) -> str:
-    """What stands in a predictions folder where nothing of the data set's videos was found, in a few words."""
+    """A short description of a predictions folder in which no maps were found."""
     if not root.is_dir():
-        return "no such folder"
+        return "it does not exist"
     found: list[str] = []
     for folder in sorted(root.glob("split*_results/*"))[:6] or sorted(root.iterdir())[:6]:
         inner = sorted(p.name for p in folder.iterdir())[:2] if folder.is_dir() else []
         found.append(f"{folder.relative_to(root)}" + (f"/{{{', '.join(inner)}, ...}}" if inner else ""))
-    return f"there are: {'; '.join(found)}" if found else "it is empty"
+    return f"it contains {'; '.join(found)}" if found else "it is empty"
 
 
 # --- Readers ----------------------------------------------------------------------------------------------------------
 
 
 def numbered_maps(folder: Path) -> dict[int, Path]:
-    """Frame, from 0 -> image, ascending.
+    """The images of a folder by frame (from 0), ascending.
 
-    A file's number is the digits at the end of its name. It counts from 1, as in the published layout and DHF1K's, but
-    from 0 where a file has number 0, and in the images `map_%06d.png` of `stavis predict`.
+    The digits at the end of a file's name are its number. Numbers start at 1, as in the published layout and DHF1K's,
+    but at 0 if a file has number 0, and in the images `map_%06d.png` of `stavis predict`.
 
     Raises:
         StavisError: A name does not end with a number, two have the same one, or there are no images.
@@ -164,9 +164,7 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     for path in sorted(paths):
         match = re.search(r"([0-9]+)$", path.stem)
         if match is None:
-            raise StavisError(
-                f"{path}: its name does not end with a number; maps are named as pred_sal_000009.jpg"
-            )
+            raise StavisError(f"{path}: the name does not end with a number, as in pred_sal_000009.jpg")
         number = int(match[1])
         if number in numbers:
             raise StavisError(f"{folder}: {numbers[number].name} and {path.name} are maps of the same frame")
@@ -201,20 +199,20 @@ class _ArchiveReader:
                 saliency, index = (arrays[key] for key in ARCHIVE_KEYS)
         except KeyError:
             raise StavisError(
-                f"{path}: has no arrays {' and '.join(ARCHIVE_KEYS)}, as `stavis predict` writes"
+                f"{path}: lacks the arrays {' and '.join(ARCHIVE_KEYS)}, which `stavis predict` writes"
             ) from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             raise StavisError(f"{path}: unreadable ({error}); an .npz of arrays is allowed") from None
         if saliency.ndim != 3 or 0 in saliency.shape[1:] or saliency.dtype.kind not in "fui":
             raise StavisError(
-                f"{path}: saliency is {saliency.shape} {saliency.dtype}; numbers (N, h, w) are allowed"
+                f"{path}: saliency is {saliency.shape} {saliency.dtype}; numbers (N, h, w) are needed"
             )
         if index.shape != saliency.shape[:1] or index.dtype.kind not in "ui" or (index < 0).any():
             raise StavisError(
-                f"{path}: index is {index.shape} {index.dtype}; a frame from 0 is needed for each map"
+                f"{path}: index is {index.shape} {index.dtype}; a frame number from 0 is needed for each map"
             )
         if len(np.unique(index)) != len(index):
-            raise StavisError(f"{path}: index names a frame twice")
+            raise StavisError(f"{path}: index contains a frame twice")
         self._path = path
         self._saliency = saliency
         self._rows = {int(frame): row for row, frame in enumerate(index)}

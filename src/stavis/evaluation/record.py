@@ -15,9 +15,6 @@ from stavis.version import __version__
 RUN_FILE = "evaluation.json"
 
 
-# --- What was run -----------------------------------------------------------------------------------------------------
-
-
 def claim(
     output: Path,
     data: Path,
@@ -26,10 +23,10 @@ def claim(
     *,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Records what the folder `output` is for, or finds that it is for this evaluation.
+    """Records what is evaluated in the folder `output`, or checks that it is the same as before.
 
     Returns:
-        The record, which is in `evaluation.json`.
+        The record, as in `evaluation.json`.
 
     Raises:
         StavisError: The folder holds an evaluation of other predictions, data or settings.
@@ -48,8 +45,8 @@ def claim(
         for key in ("settings", "data", "predictions"):
             if before[key] != record[key] and not (key == "predictions" and before[key] is None):
                 raise StavisError(
-                    f"{output}: holds an evaluation with other {key} ({before[key]}, now {record[key]}); give another "
-                    "--output, or --overwrite"
+                    f"{output}: contains an evaluation with other {key} ({before[key]}, now {record[key]}); choose "
+                    "another output folder, or overwrite=True"
                 )
     write_text(path, json.dumps(record, indent=2) + "\n")
     return record
@@ -68,13 +65,13 @@ def read_run(output: Path) -> dict[str, Any]:
             key: record[key] for key in ("stavis", "settings", "data", "predictions", "test_run", "versions")
         }
     except FileNotFoundError:
-        raise StavisError(f"{output}: no evaluation in it; `stavis evaluate` writes {RUN_FILE}") from None
+        raise StavisError(f"{output}: no evaluation in it ({RUN_FILE} of `stavis evaluate`)") from None
     except (ValueError, KeyError, TypeError):
         raise StavisError(f"{path}: not the record of an evaluation") from None
 
 
 def _read_test_run(predictions: Path | None) -> Any:
-    """What `stavis test` recorded of the run that made the maps; None if it was not that."""
+    """The record of the `stavis test` run that made the maps; None if there is none."""
     if predictions is None:
         return None
     try:

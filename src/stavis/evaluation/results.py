@@ -1,7 +1,8 @@
-"""The scores of a video's frames, and the file that keeps them."""
+"""Scores of a video's frames, and the file that stores them."""
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,31 @@ from stavis.errors import StavisError
 from stavis.metrics.frame import FrameScores
 from stavis.runtime.files import write_text
 
+Float64 = npt.NDArray[np.float64]
+
 METRICS: tuple[str, ...] = FrameScores._fields
+"""The metrics of the protocols of data in the published layout; others have a selection of their own."""
 PREDICTIONS = "predictions"
 """The method whose maps were given; the others are baselines."""
 
 
 @dataclass(frozen=True)
 class VideoScores:
-    """How well one method's maps of one video score.
+    """Scores of one method's maps of one video.
 
     Attributes:
         method: `PREDICTIONS` or a baseline's name.
         database: The video's database.
         video: Its name.
-        split: Of which split the maps are; None if they are the same in all.
-        num_frames: Of the video.
+        split: The split that the maps belong to; None if they are the same in all.
+        num_frames: Number of the video's frames.
         frame_rate: Frames per second.
-        frames: (n,) the frames with a score, from 0, ascending.
-        scores: (n, 5), a column a metric in the order of `METRICS`; nan where undefined.
-        missing: Frames that should have been scored, and have no map.
-        num_beyond: Maps beyond the last frame.
-        source: Where the maps are, in words.
+        frames: (n,) the scored frames, from 0, ascending.
+        scores: Metric -> (n,) scores; nan where undefined.
+        missing: Frames that should have been scored and have no map.
+        num_beyond: Number of maps beyond the last frame.
+        source: Where the maps are.
+        notes: What a reader of the scores must know.
     """
 
     method: str
@@ -43,28 +48,34 @@ class VideoScores:
     num_frames: int
     frame_rate: float
     frames: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float64]
+    scores: Mapping[str, Float64]
     missing: tuple[int, ...]
     num_beyond: int
     source: str
-
-    def of_metric(self, metric: str) -> npt.NDArray[np.float64]:
-        """(n,) scores of the frames."""
-        return np.asarray(self.scores[:, METRICS.index(metric)])
+    notes: tuple[str, ...] = ()
 
     def mean(self, metric: str) -> float:
-        """The mean over the frames where the metric is defined; nan if it is nowhere."""
-        defined = self.of_metric(metric)
-        defined = defined[~np.isnan(defined)]
-        return float(defined.mean()) if defined.size else math.nan
+        """The mean over the frames where the metric is defined; nan if there are none."""
+        return mean_of_defined(self.scores[metric])
 
     def num_undefined(self, metric: str) -> int:
-        """In how many frames the metric is undefined."""
-        return int(np.isnan(self.of_metric(metric)).sum())
+        """The number of frames where the metric is undefined."""
+        return int(np.isnan(self.scores[metric]).sum())
+
+
+def mean_of_defined(values: Float64) -> float:
+    """The mean without nan; nan if nothing is left."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def none_if_nan(value: float) -> float | None:
+    """The value, or None for nan, which JSON lacks."""
+    return None if math.isnan(value) else value
 
 
 def write_scores(path: Path, video: VideoScores, identity: dict[str, Any]) -> None:
-    """Writes the scores with what they depend on, whole or not at all."""
+    """Writes the scores together with what they depend on (`identity`)."""
     record = {
         "identity": identity,
         "method": video.method,
@@ -74,30 +85,30 @@ def write_scores(path: Path, video: VideoScores, identity: dict[str, Any]) -> No
         "num_frames": video.num_frames,
         "frame_rate": video.frame_rate,
         "source": video.source,
+        "notes": list(video.notes),
         "missing_frames": list(video.missing),
         "num_maps_beyond": video.num_beyond,
-        "mean": {metric: _or_none(video.mean(metric)) for metric in METRICS},
-        "num_undefined": {metric: video.num_undefined(metric) for metric in METRICS},
+        "mean": {metric: none_if_nan(video.mean(metric)) for metric in video.scores},
+        "num_undefined": {metric: video.num_undefined(metric) for metric in video.scores},
         "frames": video.frames.tolist(),
-        "scores": {m: [_or_none(v) for v in video.of_metric(m).tolist()] for m in METRICS},
+        "scores": {m: [none_if_nan(v) for v in values.tolist()] for m, values in video.scores.items()},
     }
     write_text(path, json.dumps(record, allow_nan=False) + "\n")
 
 
 def read_scores(path: Path) -> tuple[VideoScores, dict[str, Any]] | None:
-    """What `write_scores` wrote, or None if there is nothing.
+    """Reads scores and identity as `write_scores` wrote them; None if there is no such file.
 
     Raises:
-        StavisError: The file is something else.
+        StavisError: The file is of another kind.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise StavisError(f"{path}: not the scores of a video; remove it, or give --overwrite") from None
-    try:
-        columns = [np.array(record["scores"][m], dtype=np.float64) for m in METRICS]  # None becomes nan
+        frames = np.array(record["frames"], dtype=np.int64)
+        # None becomes nan.
+        scores = {m: np.array(values, dtype=np.float64) for m, values in record["scores"].items()}
+        if any(values.shape != frames.shape for values in scores.values()):
+            raise ValueError
         video = VideoScores(
             method=record["method"],
             database=record["database"],
@@ -105,19 +116,17 @@ def read_scores(path: Path) -> tuple[VideoScores, dict[str, Any]] | None:
             split=record["split"],
             num_frames=record["num_frames"],
             frame_rate=record["frame_rate"],
-            frames=np.array(record["frames"], dtype=np.int64),
-            scores=np.stack(columns, axis=1),
+            frames=frames,
+            scores=scores,
             missing=tuple(record["missing_frames"]),
             num_beyond=record["num_maps_beyond"],
             source=record["source"],
+            notes=tuple(record.get("notes", ())),
         )
-        if video.scores.shape != (video.frames.size, len(METRICS)):
-            raise ValueError
         return video, dict(record["identity"])
-    except (KeyError, TypeError, ValueError):
-        raise StavisError(f"{path}: not the scores of a video; remove it, or give --overwrite") from None
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no nan."""
-    return None if math.isnan(value) else value
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StavisError(
+            f"{path}: not the scores of a video; remove it, or evaluate with overwrite=True"
+        ) from None

@@ -1,4 +1,4 @@
-"""Scores of frames become those of videos, splits and databases, averaged as the published evaluation does."""
+"""Result of an evaluation: means of videos, splits and databases, averaged as in the published evaluation."""
 
 import csv
 import io
@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Interval, interval_of_video
-from stavis.evaluation.evaluate import collect
 from stavis.evaluation.plan import ListedVideo, Plan
-from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores
+from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
 from stavis.runtime.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORES_FILE = "scores.json"
 
@@ -33,7 +35,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class ListedScores:
-    """The scores of one line of a test list: a video under one split's maps."""
+    """The scores of one entry of a test list: a video under one split's maps."""
 
     listed: ListedVideo
     scores: VideoScores
@@ -41,15 +43,15 @@ class ListedScores:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Mean scores of some lines of test lists.
+    """Mean scores of several entries of test lists.
 
     Attributes:
-        means: Metric -> mean; nan where a video of them has no frame in which the metric is defined.
-        num_videos: Lines, a video that is listed twice counted twice.
-        num_frames: Frames with a score, summed over these lines.
-        num_undefined: Metric -> frames of them in which it is undefined, which means leave out.
-        num_missing: Frames that should have a map and have none.
-        num_beyond: Maps beyond their video's end.
+        means: Metric -> mean; nan if a video of the group has no frame in which the metric is defined.
+        num_videos: Number of entries; a video that is listed twice counts twice.
+        num_frames: Number of scored frames of these entries.
+        num_undefined: Metric -> number of frames in which it is undefined, which are excluded from its means.
+        num_missing: Number of frames that should have a map and have none.
+        num_beyond: Number of maps beyond their video's end.
     """
 
     means: dict[str, float]
@@ -60,20 +62,22 @@ class GroupScores:
     num_beyond: int
 
 
-@dataclass(frozen=True)
-class Summary:
-    """All scores of an evaluation.
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """All scores of an evaluation, as `stavis.evaluate` returns them.
 
     Attributes:
-        run: What was run: the record in `evaluation.json`.
-        listed: Method -> its scores of every line of the test lists.
+        data: The data folder.
+        run: The record of the evaluation, as in `evaluation.json`.
+        listed: Method -> its scores of every entry of the test lists.
         databases: Method -> database -> mean scores.
         splits: Method -> database -> split -> mean scores.
-        missing_videos: Lines that were left out for want of maps.
+        missing_videos: Entries that were left out because they have no maps.
         skipped_databases: Databases without any predictions.
-        absent_splits: Splits without any, which were left out too.
+        absent_splits: Splits without any predictions, left out too.
     """
 
+    data: Path
     run: dict[str, Any]
     listed: dict[str, list[ListedScores]]
     databases: dict[str, dict[str, GroupScores]]
@@ -84,19 +88,69 @@ class Summary:
 
     @property
     def methods(self) -> list[str]:
+        """ "predictions" and the baselines."""
         return list(self.listed)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics' keys."""
+        return METRICS
 
-def summarize(plan: Plan, run: dict[str, Any]) -> Summary:
-    """Averages the scores that an evaluation has left.
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Database -> metric -> mean of the predictions, nan where undefined; `baselines` has the others."""
+        return self.means(PREDICTIONS) if PREDICTIONS in self.databases else {}
 
-    Raises:
-        StavisError: Some are not there.
-    """
-    results = collect(plan)
+    @property
+    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Baseline -> database -> metric -> mean."""
+        return {method: self.means(method) for method in self.methods if method != PREDICTIONS}
+
+    def means(self, method: str) -> dict[str, dict[str, float]]:
+        """Database -> metric -> mean of one of `methods`."""
+        return {name: dict(group.means) for name, group in self.databases[method].items()}
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The scores of all frames as a data frame with the columns of `frames.csv`.
+
+        Raises:
+            StavisError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise StavisError("to_pandas() needs pandas: pip install pandas") from None
+        return pd.DataFrame(list(frame_rows(self)), columns=list(frame_columns(self)))
+
+    def report(self, path: str | Path) -> None:
+        """Writes the HTML report, a single file without external resources."""
+        from stavis.evaluation.report import write_report
+
+        write_report(Path(path), self)
+
+    def __repr__(self) -> str:
+        num = sum(group.num_frames for group in next(iter(self.databases.values()), {}).values())
+        return (
+            f"Evaluation({', '.join(self.methods)} on {', '.join(self.scores or self._names)}, {num} frames)"
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return list(next(iter(self.databases.values()), {}))
+
+    def _repr_html_(self) -> str:
+        from stavis.evaluation.report import score_table
+
+        return score_table(self)
+
+
+def summarize(
+    plan: Plan, results: dict[tuple[ListedVideo, str], VideoScores], run: dict[str, Any], data: Path
+) -> Evaluation:
+    """Averages the scores of all entries of the test lists and all methods."""
     methods = list(dict.fromkeys(method for _, method in plan.scored))
     databases = list(dict.fromkeys(video.database for video in plan.videos))
-    # By line: one that stands twice in a list counts twice.
+    # By entry: a video that is listed twice counts twice.
     listed = {m: [ListedScores(v, results[v, m]) for v in plan.videos] for m in methods}
     of_databases: dict[str, dict[str, GroupScores]] = {}
     of_splits: dict[str, dict[str, dict[int, GroupScores]]] = {}
@@ -110,15 +164,17 @@ def summarize(plan: Plan, run: dict[str, Any]) -> Summary:
             }
             whole = average(lines)
             if database in plan.one_list:
-                # The mean of the splits' means. With all videos in every split it is that of all lines.
+                # The mean of the splits' means, which differ from that of all entries where videos are missing.
                 means = {m: float(np.mean([group.means[m] for group in splits.values()])) for m in METRICS}
                 whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
-    return Summary(run, listed, of_databases, of_splits, plan.missing, plan.skipped, plan.absent_splits)
+    return Evaluation(
+        data, run, listed, of_databases, of_splits, plan.missing, plan.skipped, plan.absent_splits
+    )
 
 
 def average(lines: Sequence[ListedScores]) -> GroupScores:
-    """Means over videos. A frame counts in its video's mean, where the metric is defined, and nowhere else."""
+    """Means over videos. A frame counts only in its video's mean, and only where the metric is defined."""
     scores = [line.scores for line in lines]
     return GroupScores(
         means={metric: float(np.mean([s.mean(metric) for s in scores])) for metric in METRICS},
@@ -133,70 +189,74 @@ def average(lines: Sequence[ListedScores]) -> GroupScores:
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def write_summary(output: Path, summary: Summary, *, parquet: bool = False) -> None:
+def write_summary(output: Path, evaluation: Evaluation, *, parquet: bool = False) -> None:
     """Writes `scores.json`, `videos.csv` and `frames.csv`, and with `parquet` `frames.parquet`.
 
     Raises:
-        StavisError: Parquet is asked for and pyarrow is not installed.
+        StavisError: `parquet` is set and pyarrow is not installed.
     """
     if parquet:
-        _write_parquet(output / "frames.parquet", summary)
-    write_text(output / SCORES_FILE, json.dumps(to_json(summary), indent=2, allow_nan=False) + "\n")
-    write_text(output / "videos.csv", _videos_csv(summary))
+        _write_parquet(output / "frames.parquet", evaluation)
+    write_text(output / SCORES_FILE, json.dumps(to_json(evaluation), indent=2, allow_nan=False) + "\n")
+    write_text(output / "videos.csv", _videos_csv(evaluation))
     with (
         atomic_path(output / "frames.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FRAME_COLUMNS)
-        writer.writerows([_csv_value(value) for value in row] for row in frame_rows(summary))
+        writer.writerow(frame_columns(evaluation))
+        writer.writerows([_csv_value(value) for value in row] for row in frame_rows(evaluation))
 
 
-FRAME_COLUMNS = ("method", "database", "split", "video", "frame", *METRICS)
+def frame_columns(evaluation: Evaluation) -> tuple[str, ...]:
+    """Columns of the table of frames."""
+    return ("method", "database", "split", "video", "frame", *evaluation.metrics)
 
 
-def frame_rows(summary: Summary) -> Iterator[tuple[Any, ...]]:
-    """All frames' scores in the order of `FRAME_COLUMNS`. Frames count from 1, as their files do."""
-    for method, lines in summary.listed.items():
-        # A video that stands twice in a list has one set of scores.
+def frame_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table of frames. Frames are numbered from 1, like their files."""
+    for method, lines in evaluation.listed.items():
+        # A video that is listed twice has one set of scores.
         for listed, scores in {line.listed: line.scores for line in lines}.items():
-            for frame, values in zip(scores.frames.tolist(), scores.scores.tolist(), strict=True):
+            columns = [scores.scores[metric].tolist() for metric in evaluation.metrics]
+            for frame, *values in zip(scores.frames.tolist(), *columns, strict=True):
                 yield (method, listed.database, listed.split, listed.entry.video, frame + 1, *values)
 
 
-def _write_parquet(path: Path, summary: Summary) -> None:
+def _write_parquet(path: Path, evaluation: Evaluation) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise StavisError("Parquet needs pyarrow: pip install 'stavis[parquet]', or --format csv") from None
-    columns = list(zip(*frame_rows(summary), strict=True)) or [()] * len(FRAME_COLUMNS)
-    table = pa.table(dict(zip(FRAME_COLUMNS, map(list, columns), strict=True)))
+        raise StavisError("Parquet needs pyarrow: pip install 'stavis[parquet]'") from None
+    names = frame_columns(evaluation)
+    columns = list(zip(*frame_rows(evaluation), strict=True)) or [()] * len(names)
+    table = pa.table(dict(zip(names, map(list, columns), strict=True)))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _videos_csv(summary: Summary) -> str:
+def _videos_csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["method", "database", "split", "video", "num_frames", "num_scored", "num_missing", "num_beyond"]
-    for metric in METRICS:
+    for metric in evaluation.metrics:
         head += [metric, f"{metric}_low", f"{metric}_high", f"{metric}_num_undefined"]
     writer.writerow(head)
-    for method, lines in summary.listed.items():
+    for method, lines in evaluation.listed.items():
         for line in lines:
             scores = line.scores
             row: list[Any] = [method, scores.database, line.listed.split, scores.video, scores.num_frames]
             row += [scores.frames.size, len(scores.missing), scores.num_beyond]
-            for metric in METRICS:
+            for metric in evaluation.metrics:
                 row += [scores.mean(metric), *interval(scores, metric), scores.num_undefined(metric)]
             writer.writerow([_csv_value(value) for value in row])
     return text.getvalue()
 
 
 def interval(scores: VideoScores, metric: str) -> Interval:
-    """95 % interval of a video's mean, from how its seconds differ."""
-    return interval_of_video(scores.of_metric(metric), scores.frame_rate)
+    """95 % interval of a video's mean, from the variation between its seconds."""
+    return interval_of_video(scores.scores[metric], scores.frame_rate)
 
 
 def _csv_value(value: Any) -> Any:
@@ -204,8 +264,8 @@ def _csv_value(value: Any) -> Any:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
-def to_json(summary: Summary) -> dict[str, Any]:
-    """What `scores.json` holds. Undefined scores are null."""
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of `scores.json`. Undefined scores are null."""
 
     def group(scores: GroupScores) -> dict[str, Any]:
         return {
@@ -221,28 +281,24 @@ def to_json(summary: Summary) -> dict[str, Any]:
         return {
             database: {
                 **group(scores),
-                "splits": {str(k): group(g) for k, g in summary.splits[method][database].items()},
+                "splits": {str(k): group(g) for k, g in evaluation.splits[method][database].items()},
             }
-            for database, scores in summary.databases[method].items()
+            for database, scores in evaluation.databases[method].items()
         }
 
     return {
-        "databases": of_method(PREDICTIONS) if PREDICTIONS in summary.methods else {},
-        "baselines": {method: of_method(method) for method in summary.methods if method != PREDICTIONS},
+        "databases": of_method(PREDICTIONS) if PREDICTIONS in evaluation.methods else {},
+        "baselines": {method: of_method(method) for method in evaluation.methods if method != PREDICTIONS},
         "published": {
             database: PUBLISHED[database]
-            for database in next(iter(summary.databases.values()), {})
+            for database in next(iter(evaluation.databases.values()), {})
             if database in PUBLISHED
         },
         "missing_videos": [
-            {"database": v.database, "split": v.split, "video": v.entry.video} for v in summary.missing_videos
+            {"database": v.database, "split": v.split, "video": v.entry.video}
+            for v in evaluation.missing_videos
         ],
-        "skipped_databases": summary.skipped_databases,
-        "absent_splits": list(summary.absent_splits),
-        "run": summary.run,
+        "skipped_databases": evaluation.skipped_databases,
+        "absent_splits": list(evaluation.absent_splits),
+        "run": evaluation.run,
     }
-
-
-def none_if_nan(value: float) -> float | None:
-    """JSON has no nan."""
-    return None if math.isnan(value) else value

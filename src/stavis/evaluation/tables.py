@@ -1,4 +1,4 @@
-"""Scores as tables: on the terminal, in Markdown and in LaTeX."""
+"""Score tables for the terminal, Markdown and LaTeX."""
 
 import math
 import re
@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from stavis.evaluation.results import METRICS, PREDICTIONS
-from stavis.evaluation.summary import PUBLISHED, Summary
+from stavis.evaluation.summary import PUBLISHED, Evaluation
 from stavis.runtime.files import write_text
 
 METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
-"""As the field prints them."""
+"""The order in which papers print them."""
 METRIC_NAMES = {"cc": "CC", "nss": "NSS", "auc_judd": "AUC-J", "auc_shuffled": "sAUC", "sim": "SIM"}
 METHOD_NAMES = {
     PREDICTIONS: "these predictions",
@@ -33,7 +33,7 @@ assert set(METRIC_ORDER) == set(METRICS)
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the score table.
+    """A row of the score table.
 
     Attributes:
         database: Its database.
@@ -41,7 +41,7 @@ class Row:
         values: In the order of `METRIC_ORDER`; nan where undefined.
         num_videos: None for published numbers.
         num_frames: Likewise.
-        remarks: What a reader must know about the numbers; empty where there is nothing.
+        remarks: What a reader must know about the numbers; may be empty.
     """
 
     database: str
@@ -52,15 +52,15 @@ class Row:
     remarks: str
 
 
-def score_rows(summary: Summary) -> list[Row]:
-    """The lines of the score table, those of a database together, the published numbers first where there are some."""
+def score_rows(evaluation: Evaluation) -> list[Row]:
+    """The rows of the score table, grouped by database, published numbers first."""
     rows = []
-    for database in next(iter(summary.databases.values()), {}):
+    for database in next(iter(evaluation.databases.values()), {}):
         if database in PUBLISHED:
             values = tuple(PUBLISHED[database][m] for m in METRIC_ORDER)
             rows.append(Row(database, "published", values, None, None, ""))
-        for method in summary.methods:
-            group = summary.databases[method][database]
+        for method in evaluation.methods:
+            group = evaluation.databases[method][database]
             undefined = {m: n for m, n in group.num_undefined.items() if n}
             remarks = []
             if undefined:
@@ -68,11 +68,11 @@ def score_rows(summary: Summary) -> list[Row]:
                 remarks.append(f"undefined frames: {names}")
             if group.num_missing:
                 remarks.append(f"{group.num_missing} frames without a map")
-            if summary.absent_splits:
+            if evaluation.absent_splits:
                 remarks.append(
-                    f"without split {' and '.join(map(str, summary.absent_splits))}, not predicted"
+                    f"without split {' and '.join(map(str, evaluation.absent_splits))}, not predicted"
                 )
-            absent = sum(v.database == database for v in summary.missing_videos)
+            absent = sum(v.database == database for v in evaluation.missing_videos)
             if absent and method == PREDICTIONS:
                 remarks.append(f"{absent} videos without maps left out")
             rows.append(
@@ -89,12 +89,12 @@ def score_rows(summary: Summary) -> list[Row]:
 
 
 def format_score(value: float, digits: int = 4) -> str:
-    """A score with so many digits, or a dash where it is undefined."""
+    """A score with `digits` decimals, or a dash if it is undefined."""
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def terminal_table(rows: Sequence[Row], width: int) -> Table:
-    """For a terminal of so many columns; where they are few, without the numbers of videos."""
+    """The table for a terminal of `width` columns; a narrow one omits the numbers of videos and frames."""
     wide = width >= NARROW_COLUMNS
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, collapse_padding=not wide)
     table.add_column("database")
@@ -119,7 +119,7 @@ def terminal_table(rows: Sequence[Row], width: int) -> Table:
 
 
 def remark_lines(rows: Sequence[Row]) -> list[str]:
-    """What is to be said below a table."""
+    """The remarks below a table."""
     return [
         f"{row.database}, {METHOD_NAMES.get(row.method, row.method)}: {row.remarks}"
         for row in rows
@@ -128,7 +128,7 @@ def remark_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The score table, and below it what is to be said about it."""
+    """The score table and the remarks below it."""
     head = ["database", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos", "frames"]
     lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
     for row in rows:
@@ -147,7 +147,7 @@ def markdown_line(cells: Sequence[str]) -> str:
 
 
 def latex_table(rows: Sequence[Row]) -> str:
-    """For the package booktabs."""
+    """The table for the LaTeX package booktabs."""
     names = " & ".join(METRIC_NAMES[m] for m in METRIC_ORDER)
     lines = [
         r"\begin{tabular}{ll" + "r" * len(METRIC_ORDER) + "}",
@@ -168,7 +168,7 @@ def latex_table(rows: Sequence[Row]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """The text with LaTeX's special characters escaped."""
     replacement: Callable[[re.Match[str]], str] = lambda match: {  # noqa: E731
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -177,8 +177,8 @@ def escape_latex(text: str) -> str:
     return re.sub(r"[\\~^&%$#_{}]", replacement, text)
 
 
-def write_tables(output: Path, summary: Summary) -> None:
+def write_tables(output: Path, evaluation: Evaluation) -> None:
     """Writes `scores.md` and `scores.tex`."""
-    rows = score_rows(summary)
+    rows = score_rows(evaluation)
     write_text(output / "scores.md", markdown_table(rows))
     write_text(output / "scores.tex", latex_table(rows))

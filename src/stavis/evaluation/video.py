@@ -1,4 +1,4 @@
-"""Scores of one video."""
+"""Scores of all frames of one video, of every method at once."""
 
 from collections.abc import Callable
 
@@ -14,38 +14,36 @@ from stavis.evaluation.baselines import (
     center_map,
     read_video_gaze,
 )
-from stavis.evaluation.ground_truth import (
+from stavis.evaluation.ground_truth import read_density, read_fixations
+from stavis.evaluation.other_videos import read_counts
+from stavis.evaluation.plan import ScoredMaps, VideoTask
+from stavis.evaluation.predictions import MapReader
+from stavis.evaluation.results import METRICS, VideoScores, write_scores
+from stavis.metrics import Protocol
+from stavis.metrics.frame import FrameScores, score_pixels
+from stavis.metrics.negatives import (
     Negatives,
     OtherVideosNegatives,
+    Pixels,
     SameVideoNegatives,
     VideoFixations,
     merge_scaled,
-    read_density,
-    read_fixations,
 )
-from stavis.evaluation.other_videos import read_counts
-from stavis.evaluation.plan import ScoredMaps, VideoTask, identity
-from stavis.evaluation.predictions import (
-    MapReader,
-)
-from stavis.evaluation.results import METRICS, VideoScores, write_scores
-from stavis.metrics import Protocol
-from stavis.metrics.frame import FrameScores, Pixels, score_frame
-
-# --- One video --------------------------------------------------------------------------------------------------------
 
 
 class _MapScorer:
-    """Scores maps that can be read."""
+    """Scores maps of a reader."""
 
     def __init__(self, reader: MapReader) -> None:
         self.reader = reader
 
-    def score(self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol) -> FrameScores | None:
+    def score(
+        self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol
+    ) -> FrameScores[float] | None:
         saliency_map = self.reader.read(frame)
         if saliency_map is None:
             return None
-        return score_frame(
+        return score_pixels(
             saliency_map, truth.density(frame), fixated, truth.negatives(frame), protocol=protocol
         )
 
@@ -56,12 +54,14 @@ class _MapScorer:
 
 
 class _ObserverScorer:
-    """Scores observers by one another."""
+    """Scores each observer by the others."""
 
     def __init__(self, gaze: VideoGaze, truth: "_Truth") -> None:
         self._inter_observer = InterObserver(gaze, truth.fixations.size)
 
-    def score(self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol) -> FrameScores | None:
+    def score(
+        self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol
+    ) -> FrameScores[float] | None:
         return self._inter_observer.score(frame, truth.source_of_negatives, fixated, protocol)
 
     def finish(self) -> int:
@@ -69,7 +69,7 @@ class _ObserverScorer:
 
 
 class _Truth:
-    """A video's ground truth. What several methods need of a frame is read once."""
+    """A video's ground truth. What several methods need for a frame is read once."""
 
     def __init__(self, task: VideoTask, advance: Callable[[int], None]) -> None:
         self._layout = Layout(task.data)
@@ -98,13 +98,14 @@ class _Truth:
 
 
 def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
+    """Scores every method's maps of a video and stores the scores."""
     # Before the work: if maps change meanwhile, the scores are not taken for theirs.
-    identities = [identity(task, scored) for scored in task.scored]
+    identities = [task.identity(scored) for scored in task.scored]
     settings, num_frames = task.settings, task.entry.num_frames
     truth = _Truth(task, advance)
     scorers = [_make_scorer(task, scored, truth) for scored in task.scored]
     frames: list[list[int]] = [[] for _ in scorers]
-    scores: list[list[FrameScores]] = [[] for _ in scorers]
+    scores: list[list[FrameScores[float]]] = [[] for _ in scorers]
     missing: list[list[int]] = [[] for _ in scorers]
     advance(settings.first_frame * len(scorers))
     for frame in range(settings.first_frame, num_frames, settings.stride):
@@ -126,7 +127,9 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
             num_frames=num_frames,
             frame_rate=task.entry.frame_rate,
             frames=np.array(frames[i], dtype=np.int64),
-            scores=np.array(scores[i], dtype=np.float64).reshape(-1, len(METRICS)),
+            scores=dict(
+                zip(METRICS, np.array(scores[i], dtype=np.float64).reshape(-1, len(METRICS)).T, strict=True)
+            ),
             missing=tuple(missing[i]),
             num_beyond=scorer.finish(),
             source=str(scored.source.path) if scored.source is not None else scored.method,

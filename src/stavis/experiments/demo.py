@@ -13,11 +13,11 @@ import numpy.typing as npt
 from stavis import media
 from stavis.engine import EngineFactory
 from stavis.evaluation.baselines import InterObserver, VideoGaze, center_map
-from stavis.evaluation.ground_truth import SameVideoNegatives, VideoFixations
 from stavis.gaze.observers import Observers
 from stavis.maps import Array, to_8bit
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, resize_smoothly
-from stavis.metrics.frame import FrameScores, pixels_of, score_frame
+from stavis.metrics.frame import FrameScores, score_pixels
+from stavis.metrics.negatives import SameVideoNegatives, VideoFixations, pixels_of
 from stavis.prediction.folder import FolderSettings, predict_to_folder
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.outputs import OUTPUT_KINDS, PUBLISHED_SIZE
@@ -175,7 +175,7 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
     )
     one_observer = InterObserver(VideoGaze(observers, truth.sigma_pixels), size)
     center = center_map(size)
-    found: dict[str, list[FrameScores]] = {name: [] for name in MAPS}
+    found: dict[str, list[FrameScores[float]]] = {name: [] for name in MAPS}
     for frame in range(FIRST_FRAME, truth.num_frames, SCORED_EVERY):
         density, others = to_8bit(observed_density(truth, frame)), negatives.of_frame(fixations[frame])
         maps: dict[str, Array] = {
@@ -187,9 +187,8 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
             "knows_sight_and_sound": oracle_density(truth, frame, hears=True),
         }
         for name, one in maps.items():
-            found[name].append(score_frame(one, density, fixations[frame], others))
+            found[name].append(score_pixels(one, density, fixations[frame], others))
         left_out = one_observer.score(frame, negatives, fixations[frame], "stavis")
-        assert left_out is not None
         found["one_observer"].append(left_out._replace(cc=math.nan, sim=math.nan))
     return {
         name: {metric: _mean([getattr(one, metric) for one in of_frames]) for metric in SHOWN}

@@ -8,14 +8,8 @@ from signal import Signals
 from stavis.datasets.layout import SPLITS
 from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
-from stavis.evaluation.evaluate import run
-from stavis.evaluation.plan import EvaluationSettings, make_plan
-from stavis.evaluation.record import claim
-from stavis.evaluation.report import write_report
-from stavis.evaluation.summary import summarize, write_summary
-from stavis.evaluation.tables import write_tables
+from stavis.evaluation.evaluate import evaluate
 from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
-from stavis.runtime.workers import default_jobs
 from stavis.training.distributed import Processes, join_processes
 from stavis.training.loop import train
 from stavis.training.recipe import Recipe
@@ -82,25 +76,5 @@ def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quie
 
 
 def _evaluate(name: str, recipe: Recipe, output: Path, quiet: bool) -> None:
-    data, predictions, folder = (
-        Path(recipe.data.root),
-        output / f"{name}_test",
-        output / f"{name}_evaluation",
-    )
-    settings = EvaluationSettings()
-    plan = make_plan(
-        data,
-        predictions,
-        folder,
-        settings,
-        databases=list(recipe.data.databases) or None,
-        split=None,
-        baselines=[],
-        allow_missing=False,
-    )
-    record = claim(folder, data, predictions, settings, overwrite=False)
-    run(plan, jobs=default_jobs(), quiet=quiet)
-    summary = summarize(plan, record)
-    write_summary(folder, summary, parquet=False)
-    write_tables(folder, summary)
-    write_report(folder / "report.html", summary, data)
+    folder, databases = output / f"{name}_evaluation", list(recipe.data.databases) or None
+    evaluate(output / f"{name}_test", recipe.data.root, folder, databases=databases, quiet=quiet)

@@ -1,4 +1,4 @@
-"""Areas under the ROC curve: Judd, shuffled, Borji."""
+"""Areas under the ROC curve: AUC-Judd, shuffled AUC, AUC-Borji."""
 
 import math
 
@@ -11,26 +11,28 @@ from stavis.metrics.checks import (
     Protocol,
     check_protocol,
     is_varied,
+    per_map,
     same_size,
     stretched,
 )
 from stavis.metrics.ties import CHUNK, JITTER, NearPixels
 
 
+@per_map
 def auc_judd(saliency_map: Array, fixation_map: Array, *, rng: np.random.Generator | None = None) -> float:
     """AUC-Judd: area under the ROC curve with the fixated values as thresholds (Judd et al. 2009; Riche et al. 2013).
 
-    All other pixels are negatives. It is *not* the Mann-Whitney AUC but lies above it by fp/(2n), n the number of
-    fixated pixels and fp the fraction of the others that reach the lowest fixated value.
+    All other pixels are negatives. It is *not* the Mann-Whitney AUC but exceeds it by fp/(2n), where n is the number
+    of fixated pixels and fp the fraction of the other pixels that reach the lowest fixated value.
 
-    The MATLAB code breaks ties by adding noise uniform in 0..1e-7 to every pixel. That is drawn from `rng`; without,
-    the result is the exact expectation over it. So strictly increasing changes of the map do not matter, as long
-    as no two different values come, or stop being, closer than 1e-7.
+    The MATLAB code breaks ties by adding uniform noise in 0..1e-7 to every pixel. With `rng` that noise is drawn;
+    without, the result is the exact expectation over it. So the score is invariant to strictly increasing
+    transformations of the map, as long as they move no two values closer together than 1e-7, or apart.
 
     Args:
         saliency_map: (H, W); the noise is meant for maps in 0..1.
-        fixation_map: (H, W).
-        rng: Draws the noise.
+        fixation_map: (H, W), fixated where above 0.
+        rng: Generator of the noise.
 
     Returns:
         nan when no pixel, or every pixel, is fixated, or the map has nan.
@@ -42,6 +44,7 @@ def auc_judd(saliency_map: Array, fixation_map: Array, *, rng: np.random.Generat
     return _expected_auc_judd(np.ravel(saliency), np.flatnonzero(fixations > 0))
 
 
+@per_map
 def auc_shuffled(
     saliency_map: Array,
     fixation_map: Array,
@@ -52,28 +55,28 @@ def auc_shuffled(
     step: float = 0.1,
     protocol: Protocol = "stavis",
 ) -> float:
-    """Shuffled AUC: fixations of this frame against fixations of others, which share the center bias.
+    """Shuffled AUC: fixations of this frame against fixations of other frames, which share the center bias.
 
-    What the protocols differ in:
+    Protocols:
 
     - "stavis": negatives are the pixels fixated in other frames of the same video (`stavis.maps.other_fixations`).
-      The map is stretched to 0..1 and thresholded at 0, `step`, 2 `step`, ... The MATLAB code draws as many negatives
-      as there are fixated pixels and averages `num_splits` draws; without `rng` the result is the exact expectation.
-      After Borji et al. 2013, code by Bylinskii.
+      The map is scaled to 0..1 and thresholded at 0, `step`, 2 `step`, ... The MATLAB code draws as many negatives
+      as there are fixated pixels and averages `num_splits` draws; without `rng` the result is the exact expectation
+      (Borji et al. 2013, code by Bylinskii).
     - "cross-video": the same formula; `other_map` holds fixations of other videos.
-    - "tuebingen": the exact ROC area against *all* negatives with ties counting half, as the MIT/Tübingen benchmark
-      and pysaliency have it. Numeric maps then hold numbers of fixations, each of which counts. `other_map`
-      holds fixations of other videos. No grid, nothing random.
+    - "tuebingen": the exact ROC area against *all* negatives, ties counting half, as in the MIT/Tübingen benchmark and
+      pysaliency. Numeric maps then hold numbers of fixations, each of which counts. `other_map` holds fixations of
+      other videos. No thresholds, no randomness.
 
-    Positive affine changes of the map do not matter; under "tuebingen" strictly increasing ones do not either.
+    Invariant to positive affine transformations of the map; under "tuebingen" to all strictly increasing ones.
 
     Args:
         saliency_map: (H, W), any real range.
         fixation_map: (H, W).
-        other_map: (H, W), negatives where above 0. It is taken as it is: pixels fixated in this frame are not removed.
-        rng: Draws the splits. Must be None under "tuebingen".
-        num_splits: Draws to average, with `rng` only.
-        step: Of the thresholds.
+        other_map: (H, W), negatives where above 0. Used as it is: pixels fixated in this frame are not removed.
+        rng: Generator of the draws. Must be None under "tuebingen".
+        num_splits: Number of draws to average, with `rng` only.
+        step: Distance of the thresholds.
         protocol: See above.
 
     Returns:
@@ -81,7 +84,7 @@ def auc_shuffled(
         constant map scores 0.5.
 
     Raises:
-        ValueError: The sizes differ, the protocol is unknown, or `rng` is given to one without draws.
+        ValueError: The sizes differ, the protocol is unknown, or `rng` is given to a protocol that draws nothing.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
     _, others = same_size(saliency_map, other_map)
@@ -101,6 +104,7 @@ def auc_shuffled(
     return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
 
 
+@per_map
 def auc_borji(
     saliency_map: Array,
     fixation_map: Array,
@@ -109,16 +113,16 @@ def auc_borji(
     num_splits: int = 100,
     step: float = 0.1,
 ) -> float:
-    """AUC-Borji: fixations against uniformly random pixels, fixated ones among them (Borji et al. 2013).
+    """AUC-Borji: fixations against uniformly random pixels, including fixated ones (Borji et al. 2013).
 
     Thresholds and draws as in `auc_shuffled`, but with replacement; without `rng` the exact expectation.
 
     Args:
         saliency_map: (H, W), any real range.
         fixation_map: (H, W).
-        rng: Draws the splits.
-        num_splits: Draws to average, with `rng` only.
-        step: Of the thresholds.
+        rng: Generator of the draws.
+        num_splits: Number of draws to average, with `rng` only.
+        step: Distance of the thresholds.
 
     Returns:
         nan when fewer than two pixels are fixated, or the map is constant or has nan.
@@ -138,11 +142,11 @@ def auc_borji(
 
 
 def _auc_judd_given_jitter(saliency: Float64, fixations: Array, jitter: Array | float) -> float:
-    """What the MATLAB code computes once it has drawn its noise."""
+    """AUC-Judd of the MATLAB code for given noise."""
     values = np.ravel(saliency + jitter)
     fixated = np.flatnonzero(fixations > 0)
     num_pixels, num_fixated = values.size, fixated.size
-    # That code stretches the map afterwards: without noise, a constant one becomes nan.
+    # The MATLAB code scales the map afterwards: without noise, a constant one becomes nan.
     if num_fixated in (0, num_pixels) or not values.min() < values.max():
         return math.nan
     thresholds = np.sort(values[fixated])[::-1]
@@ -199,16 +203,16 @@ def _num_at_least(values: Float64, grid: Float64) -> Indices:
 
 
 def _auc_given_samples(levels: Float64, fixated: Indices, samples: Indices, step: float) -> list[float]:
-    """What the MATLAB code computes once it has drawn its negatives: the area of each split, a column of `samples`."""
+    """The areas of the MATLAB code for given negatives, one column of `samples` per split."""
     return [_grid_auc(levels[fixated], levels[split], step) for split in samples.T]
 
 
 def exact_auc(
     positives: Float64, negatives: Float64, positive_weights: Array, negative_weights: Array
 ) -> float:
-    """Mann-Whitney's AUC, ties counting half, of (n,) against (m,) values, each as often as it weighs.
+    """Weighted Mann-Whitney AUC of (n,) against (m,) values, ties counting half.
 
-    nan when there are no positives, no negatives, or some are nan.
+    nan without positives, without negatives, or with nan among them.
     """
     if positives.size == 0 or negatives.size == 0 or np.isnan(positives).any() or np.isnan(negatives).any():
         return math.nan

@@ -1,6 +1,8 @@
-"""Checks and scaling that all metrics share."""
+"""Input conversion, checks and scaling shared by all metrics."""
 
-from typing import Any, Literal, get_args
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +10,61 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+MapLike = Any
+"""A map as users hold it: a numpy array, a torch tensor on any device, or nested lists."""
 
 Protocol = Literal["stavis", "cross-video", "tuebingen"]
 
 _CONSTANT_BELOW = 1e-12  # relative range: resizing a constant map leaves about 1e-15 of rounding noise
 
+P = ParamSpec("P")
 
-# --- Shared steps -----------------------------------------------------------------------------------------------------
+
+def as_array(values: MapLike) -> Array:
+    """A numpy array of the same values. A torch tensor is detached and copied to the CPU; torch is not imported."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        try:
+            return np.asarray(values.numpy())
+        except TypeError:  # bfloat16, which numpy lacks
+            return np.asarray(values.float().numpy())
+    return np.asarray(values)
+
+
+def per_map(metric: Callable[P, float]) -> Callable[P, Any]:
+    """Extends a metric of (H, W) arrays to numpy arrays and torch tensors, (H, W) or batches (N, H, W).
+
+    The result is a float, or (N,) float64 if a map is a batch; a single map is then compared with every map of it.
+    """
+
+    @functools.wraps(metric)
+    def of_any(*args: P.args, **kwargs: P.kwargs) -> Any:
+        positional: list[Any] = [as_array(value) for value in args]
+        named: dict[str, Any] = {k: as_array(v) if k.endswith("_map") else v for k, v in kwargs.items()}
+        length = batch_length(*positional, *named.values())
+        if length is None:
+            return metric(*positional, **named)
+        return np.array(
+            [
+                metric(*(map_of(v, i) for v in positional), **{k: map_of(v, i) for k, v in named.items()})
+                for i in range(length)
+            ]
+        )
+
+    return of_any
+
+
+def batch_length(*values: Any) -> int | None:
+    """The number of maps of the batches (N, H, W) among `values`; None without a batch."""
+    lengths = {value.shape[0] for value in values if isinstance(value, np.ndarray) and value.ndim == 3}
+    if len(lengths) > 1:
+        raise ValueError(f"batches of one length are needed, not of {sorted(lengths)} maps")
+    return lengths.pop() if lengths else None
+
+
+def map_of(value: Any, index: int) -> Any:
+    """Map `index` of a batch; anything else as it is."""
+    return value[index] if isinstance(value, np.ndarray) and value.ndim == 3 else value
 
 
 def same_size(first: Array, second: Array) -> tuple[Float64, Array]:
@@ -22,7 +72,9 @@ def same_size(first: Array, second: Array) -> tuple[Float64, Array]:
     first = np.asarray(first, dtype=np.float64)
     second = np.asarray(second)
     if first.ndim != 2 or first.shape != second.shape or first.size == 0:
-        raise ValueError(f"two maps of one size (H, W) are needed, not {first.shape} and {second.shape}")
+        raise ValueError(
+            f"two maps of one size (H, W), or batches (N, H, W), are needed, not {first.shape} and {second.shape}"
+        )
     return first, second if second.dtype == np.bool_ else np.asarray(second, dtype=np.float64)
 
 
@@ -38,12 +90,12 @@ def is_varied(lowest: float, highest: float) -> bool:
 
 
 def is_constant(values: Array) -> bool:
-    """Also true of a map with nan."""
+    """Whether all values are equal up to rounding; also true of a map with nan."""
     return not is_varied(float(values.min()), float(values.max()))
 
 
 def stretched(values: Float64) -> Float64:
-    """Linearly to 0..1; all nan for a constant map."""
+    """Linearly scaled to 0..1; all nan for a constant map."""
     lowest, highest = float(values.min()), float(values.max())
     if not is_varied(lowest, highest):
         return np.full(values.shape, np.nan)

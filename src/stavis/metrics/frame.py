@@ -1,72 +1,140 @@
-"""The five scores of the published protocol for one frame, in one go and fast.
+"""The five scores of the published protocol, computed at once for a frame or a video.
 
-They are the numbers that `stavis.maps` and `stavis.metrics` give one by one, up to rounding (a test holds the two
-together). Each pass over the full-size map is made once, in pieces that stay in the processor's cache.
+The numbers equal those of `stavis.maps` and `stavis.metrics`, metric by metric, up to rounding (a test compares them).
+Each pass over the full-size map is made once, in tiles that fit into the processor's cache.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from stavis import maps, metrics
+from stavis.metrics.checks import batch_length, map_of
+from stavis.metrics.negatives import Pixels, Quirks, SameVideoNegatives, VideoFixations, pixels_of
 
 Array = maps.Array
 Float64 = metrics.Float64
 Indices = metrics.Indices
+S = TypeVar("S")
 
 
-class FrameScores(NamedTuple):
-    """The five scores of a frame, nan where undefined."""
+class FrameScores(NamedTuple, Generic[S]):
+    """The five scores of a frame, nan where undefined; of several frames, five (N,) arrays."""
 
-    cc: float
-    sim: float
-    nss: float
-    auc_judd: float
-    auc_shuffled: float
-
-
-class Pixels(NamedTuple):
-    """Pixels of a map and how much each counts.
-
-    Attributes:
-        positions: (n,) in the map read row by row, ascending, each once.
-        counts: (n,) numbers of fixations, which only the protocol "tuebingen" looks at.
-    """
-
-    positions: Indices
-    counts: Array
+    cc: S
+    sim: S
+    nss: S
+    auc_judd: S
+    auc_shuffled: S
 
 
-def pixels_of(fixation_map: Array) -> Pixels:
-    """The pixels above 0 of an (H, W) map: much smaller, for a video's frames to be kept in memory."""
-    positions = maps.fixated_pixels(fixation_map)
-    rows, columns = np.divmod(positions, fixation_map.shape[1])
-    return Pixels(positions, fixation_map[rows, columns])
+NO_SCORES = FrameScores(*[math.nan] * 5)
 
 
 def score_frame(
+    prediction: metrics.MapLike,
+    density_map: metrics.MapLike,
+    fixations: metrics.MapLike,
+    others: metrics.MapLike | None = None,
+    *,
+    protocol: metrics.Protocol = "stavis",
+) -> FrameScores[Any]:
+    """Post-processes a prediction, resizes it to the size of the ground truth and scores it.
+
+    Maps are numpy arrays or torch tensors on any device.
+
+    Args:
+        prediction: (h, w), 8-bit or any real values >= 0; or (N, h, w), a batch.
+        density_map: (H, W) or (N, H, W), 8-bit or any real values.
+        fixations: (H, W) or (N, H, W), fixated where above 0; or the fixated `Pixels`.
+        others: The shuffled AUC's negatives (`stavis.maps.other_fixations`), likewise. None: that score is undefined.
+        protocol: How `stavis.metrics.auc_shuffled` treats the negatives.
+
+    Returns:
+        Floats; for a batch (N,) arrays.
+
+    Raises:
+        ValueError: A map has other dimensions, sizes differ, or the protocol is unknown.
+    """
+    metrics.check_protocol(protocol)
+    others = _no_pixels() if others is None else others
+    inputs: list[Any] = [
+        v if isinstance(v, Pixels) else metrics.as_array(v)
+        for v in (prediction, density_map, fixations, others)
+    ]
+    length = batch_length(*inputs)
+    if length is None:
+        return score_pixels(*inputs, protocol=protocol)
+    return _stack([score_pixels(*(map_of(v, i) for v in inputs), protocol=protocol) for i in range(length)])
+
+
+def score_video(
+    saliency: Iterable[metrics.MapLike],
+    density: Iterable[metrics.MapLike],
+    fixations: Iterable[metrics.MapLike],
+    *,
+    protocol: metrics.Protocol = "stavis",
+    others: metrics.MapLike | None = None,
+    quirks: Quirks = "reference",
+) -> FrameScores[Float64]:
+    """Scores the maps of a whole video.
+
+    Args:
+        saliency: (N, h, w), or N maps (h, w) from any iterable, which is read frame by frame.
+        density: (N, H, W), or an iterable of N maps.
+        fixations: (N, H, W), or an iterable of N maps, fixated where above 0. They are read before the first map is.
+        protocol: "stavis" takes the shuffled AUC's negatives from the video's other frames; for "cross-video" and
+            "tuebingen" they must be given.
+        others: (H, W) fixations of other videos.
+        quirks: Which pixels of a frame are excluded from its negatives under "stavis"
+            (`stavis.metrics.negatives.SameVideoNegatives`).
+
+    Returns:
+        Five (N,) arrays; `numpy.nanmean(scores.nss)` is the video's score.
+
+    Raises:
+        ValueError: Lengths or sizes differ, or `others` does not go with the protocol.
+    """
+    metrics.check_protocol(protocol)
+    if (protocol == "stavis") != (others is None):
+        raise ValueError(f"protocol {protocol!r} {'takes no' if others is not None else 'needs'} others")
+    arrays = [metrics.as_array(fixation_map) for fixation_map in fixations]
+    sizes = {values.shape for values in arrays}
+    if len(sizes) != 1 or arrays[0].ndim != 2:
+        raise ValueError(f"fixations are N maps of one size (H, W), not {sorted(sizes)}")
+    frames = [pixels_of(values) for values in arrays]
+    if others is None:
+        same_video = SameVideoNegatives(VideoFixations(arrays[0].shape, frames), quirks)
+        negatives = [same_video.of_frame(fixated) for fixated in frames]
+    else:
+        negatives = [_pixels_inside(metrics.as_array(others), arrays[0].shape)] * len(frames)
+    rows = []
+    for one, truth, fixated, negative in zip(saliency, density, frames, negatives, strict=True):
+        rows.append(
+            score_pixels(metrics.as_array(one), metrics.as_array(truth), fixated, negative, protocol=protocol)
+        )
+    return _stack(rows)
+
+
+def _stack(frames: list[FrameScores[float]]) -> FrameScores[Float64]:
+    return FrameScores(*np.array(frames, dtype=np.float64).reshape(-1, len(NO_SCORES)).T)
+
+
+def _no_pixels() -> Pixels:
+    return Pixels(np.empty(0, dtype=np.intp), np.empty(0))
+
+
+def score_pixels(
     prediction: Array,
-    density_map: Array,
+    density: Array,
     fixations: Array | Pixels,
     others: Array | Pixels,
     *,
     protocol: metrics.Protocol = "stavis",
-) -> FrameScores:
-    """Post-processes a prediction, resizes it to the ground truth and scores it.
-
-    Args:
-        prediction: (h, w), 8-bit or any real values >= 0.
-        density_map: (H, W), 8-bit or any real values.
-        fixations: An (H, W) map, fixated where above 0, or the fixated pixels.
-        others: The shuffled AUC's negatives (`stavis.maps.other_fixations`), likewise.
-        protocol: What `stavis.metrics.auc_shuffled` makes of the negatives.
-
-    Raises:
-        ValueError: A map is not two-dimensional, sizes differ, or the protocol is unknown.
-    """
-    metrics.check_protocol(protocol)
-    density = np.asarray(density_map)
+) -> FrameScores[float]:
+    """`score_frame` for a single frame of numpy arrays."""
     if density.ndim != 2:
         raise ValueError(f"a density map is (H, W), not {density.shape}")
     fixated, negative = _pixels_inside(fixations, density.shape), _pixels_inside(others, density.shape)
@@ -76,7 +144,7 @@ def score_frame(
     at_fixated, at_negative = (_Gather(p.positions, (height, width)) for p in (fixated, negative))
     saliency, density_summary = _first_pass(resized, density, at_fixated, at_negative)
     if not math.isfinite(saliency.mean):
-        return FrameScores(*[math.nan] * 5)
+        return NO_SCORES
     cc, sim, nss, auc_judd = _second_pass(resized, saliency, density, density_summary, at_fixated.values)
     positives, negatives = at_fixated.values, at_negative.values
     if protocol == "tuebingen":
@@ -100,10 +168,10 @@ def _pixels_inside(fixations: Array | Pixels, shape: tuple[int, ...]) -> Pixels:
 
 
 class _Gather:
-    """Collects the values at (n,) positions of a map that comes in tiles."""
+    """The values at (n,) positions of a map that arrives in tiles."""
 
     def __init__(self, positions: Indices, size: tuple[int, int]) -> None:
-        """Sorts the positions by the tile of `maps.TILE_SIZE` in which they lie."""
+        """Sorts the positions by tile of `maps.TILE_SIZE`."""
         self.values = np.empty(positions.size)
         rows, columns = np.divmod(positions, size[1])
         num_across = -(-size[1] // maps.TILE_SIZE[1])
@@ -114,7 +182,7 @@ class _Gather:
         self._num_done = 0
 
     def add(self, place: tuple[slice, slice], tile: Float64) -> None:
-        """Takes in the next tile."""
+        """Adds the next tile."""
         here = slice(self._num_done, next(self._ends, self._num_done))
         rows, columns = place
         values = tile[self._rows[here] - rows.start, self._columns[here] - columns.start]
@@ -141,7 +209,7 @@ class _Summary(NamedTuple):
 def _first_pass(
     resized: maps.TiledResize, density_map: Array, at_fixated: _Gather, at_negative: _Gather
 ) -> tuple[_Summary, _Summary]:
-    """Summaries of the saliency and the density map, and the pixels that are looked at one by one."""
+    """Summaries of the saliency and the density map; fills both gathers."""
     saliency = _Summary(resized.mean(), math.inf, [])
     density = _Summary(float(density_map.mean()), float(density_map.min()), [])
     lowest = math.inf
@@ -194,15 +262,13 @@ def _second_pass(
         np.subtract(tile, saliency.mean, out=s)
         saliency_squares += float(np.vdot(s, s))
         if density.lowest == density_maximum == 0:
-            # Every d is minus the mean, and nothing is shared: the rest of this loop, done by hand.
+            # Every d is minus the mean and nothing is shared: the rest of this loop in closed form.
             density_squares += tile.size * density.mean**2
             products -= density.mean * float(s.sum())
             shared -= tile.size * (saliency.mean - saliency.lowest)
             continue
         d = d_buffer[: tile.size].reshape(tile.shape)
-        np.copyto(
-            d, density_map[place]
-        )  # numpy converts and computes faster one after the other than at once
+        np.copyto(d, density_map[place])  # numpy is faster at converting first and computing then
         d -= density.mean
         density_squares += float(np.vdot(d, d))
         products += float(np.vdot(s, d))

@@ -1,17 +1,10 @@
-"""How well a saliency map predicts where people looked: the field's scores of one frame, equal to the MATLAB ones.
-
-Maps are (H, W) arrays of one size, computed in float64. A fixation map is boolean, or numeric and fixated where above
-0. A score is nan where it is not defined; formulas, conventions and those cases are in docs/metrics.md.
-
-Where the MATLAB code draws random numbers (ties of AUC-Judd, the negatives of the shuffled AUC and of AUC-Borji), the
-default here is the exact expectation over those draws. `rng` draws them.
-"""
+"""CC, SIM, NSS, KL divergence and information gain, equal to the MATLAB code of the MIT saliency benchmark."""
 
 import math
 
 import numpy as np
 
-from stavis.metrics.checks import Array, Float64, is_constant, same_size, stretched
+from stavis.metrics.checks import Array, Float64, is_constant, per_map, same_size, stretched
 
 EPSILON = float(np.finfo(np.float64).eps)  # MATLAB's eps, inside the logarithms
 
@@ -19,6 +12,7 @@ EPSILON = float(np.finfo(np.float64).eps)  # MATLAB's eps, inside the logarithms
 # --- Two maps ---------------------------------------------------------------------------------------------------------
 
 
+@per_map
 def cc(saliency_map: Array, density_map: Array) -> float:
     """Pearson correlation of two maps, in -1..1 (Bylinskii et al. 2019, CC).
 
@@ -27,7 +21,7 @@ def cc(saliency_map: Array, density_map: Array) -> float:
         density_map: (H, W), any real range; 8-bit maps can stay as they are.
 
     Returns:
-        nan when either map is constant. Positive affine changes of either map do not matter.
+        nan when either map is constant. Invariant to positive affine transformations of either map.
     """
     saliency, density = same_size(saliency_map, density_map)
     if is_constant(saliency) or is_constant(density):
@@ -38,10 +32,11 @@ def cc(saliency_map: Array, density_map: Array) -> float:
     return float(np.vdot(saliency, density) / norm)
 
 
+@per_map
 def sim(saliency_map: Array, density_map: Array) -> float:
-    """Similarity: the shared part of two maps as histograms, in 0..1 (Bylinskii et al. 2019, SIM).
+    """Similarity: the intersection of two maps as histograms, in 0..1 (Bylinskii et al. 2019, SIM).
 
-    Both maps are stretched to 0..1 and divided by their sums first; not all implementations subtract the minimum.
+    Both maps are scaled to 0..1 and divided by their sums first; some implementations do not subtract the minimum.
 
     Args:
         saliency_map: (H, W), any real range.
@@ -54,12 +49,13 @@ def sim(saliency_map: Array, density_map: Array) -> float:
     return float(np.minimum(_as_histogram(saliency), _as_histogram(density)).sum())
 
 
+@per_map
 def kl_divergence(saliency_map: Array, density_map: Array) -> float:
     """Kullback-Leibler divergence of a saliency map from the density map, in nats, >= 0 up to rounding; 0 is best.
 
-    As the MATLAB code has it: both maps divided by their sums, `eps` added inside the quotient and the logarithm
+    As in the MATLAB code, both maps are divided by their sums and `eps` is added inside the quotient and the logarithm
     (Bylinskii et al. 2019, KL). Where resizing left the saliency map below 0 and the density map is not 0, that code
-    gives a complex number; here such pixels count as 0.
+    returns a complex number; here such pixels count as 0.
 
     Args:
         saliency_map: (H, W).
@@ -76,15 +72,16 @@ def kl_divergence(saliency_map: Array, density_map: Array) -> float:
 # --- A map and fixations ----------------------------------------------------------------------------------------------
 
 
+@per_map
 def nss(saliency_map: Array, fixation_map: Array) -> float:
     """Normalized scanpath saliency: the mean z-score of the fixated pixels (Peters et al. 2005).
 
     Args:
         saliency_map: (H, W), any real range.
-        fixation_map: (H, W), fixated where *not 0*, as the MATLAB code has it.
+        fixation_map: (H, W), fixated where *not 0*, as in the MATLAB code.
 
     Returns:
-        nan when no pixel is fixated or the saliency map is constant. Positive affine changes do not matter.
+        nan when no pixel is fixated or the saliency map is constant. Invariant to positive affine transformations.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
     fixated = saliency[fixations != 0]
@@ -93,15 +90,16 @@ def nss(saliency_map: Array, fixation_map: Array) -> float:
     return float((fixated.mean() - saliency.mean()) / saliency.std(ddof=1))
 
 
+@per_map
 def information_gain(saliency_map: Array, fixation_map: Array, baseline_map: Array) -> float:
     """Information gain over a baseline at the fixated pixels, in bits per fixation (Kümmerer et al. 2014).
 
-    As the MATLAB code has it: both maps stretched to 0..1 and divided by their sums, `eps` added in the logarithms.
+    As in the MATLAB code, both maps are scaled to 0..1 and divided by their sums; `eps` is added in the logarithms.
 
     Args:
         saliency_map: (H, W), any real range.
         fixation_map: (H, W).
-        baseline_map: (H, W), a center prior say.
+        baseline_map: (H, W), for example a center prior.
 
     Returns:
         nan when no pixel is fixated or either map is constant.
@@ -121,5 +119,5 @@ def _divided_by_sum(values: Float64) -> Float64:
 
 
 def _as_histogram(values: Float64) -> Float64:
-    """Stretched to 0..1 and divided by the sum; an all-zero map stays zero."""
+    """Scaled to 0..1 and divided by the sum; an all-zero map stays zero."""
     return _divided_by_sum(stretched(values)) if values.any() else values

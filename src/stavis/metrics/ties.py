@@ -10,24 +10,24 @@ from stavis.metrics.checks import Float64, Indices, is_varied
 
 JITTER = 1e-7  # AUC-Judd breaks ties with noise uniform in 0 to this
 _NUM_BINS = 1 << 12
-CHUNK = 1 << 15  # pixels handled at once, so that temporary arrays stay in the processor's cache
+CHUNK = 1 << 15  # pixels processed at once, so that temporary arrays fit into the processor's cache
 
 
 class NearPixels:
-    """Gathers, in one pass over a map, what the expectation of AUC-Judd depends on.
+    """One pass over a map that keeps what the expectation of AUC-Judd depends on.
 
-    The noise moves nothing by more than `JITTER`, so only the pixels that close to a fixated value need a look; the
-    rest is counted. Values are binned for that: what shares a bin with the surroundings of a fixated value is near.
+    The noise moves no value by more than `JITTER`, so only pixels that close to a fixated value are kept; the
+    others are counted. Values are binned for that: those in a bin with the neighborhood of a fixated value are kept.
     """
 
     def __init__(self, fixated_values: Float64, lowest: float, highest: float) -> None:
-        """Begins with the (n,) values of the fixated pixels, n > 0, and the map's range."""
+        """Takes the (n,) values of the fixated pixels, n > 0, and the map's range."""
         self.thresholds = np.sort(fixated_values)
         self.num_pixels = 0
         self.surely_below = float(self.thresholds[0]) - JITTER  # values below this are below all thresholds
         self._num_below = 0
         self._lowest = lowest
-        # Any scale is right, as long as binning never falls with rising values.
+        # Any scale works, as long as binning is monotone.
         self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
         self._scaled = np.empty(0)
         self._bin_of = np.empty(0, dtype=np.intp)
@@ -43,10 +43,10 @@ class NearPixels:
         return ((values - self._lowest) * self._scale).astype(np.intp)
 
     def add(self, values: Float64) -> None:
-        """Takes in a piece of the map, of any shape."""
+        """Adds a part of the map, of any shape."""
         values = values.reshape(-1)
         self.num_pixels += values.size
-        # What `_bins` does, in memory that is used again.
+        # As `_bins`, in reused memory.
         if self._scaled.size < values.size:
             self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
         scaled, bins = self._scaled[: values.size], self._bin_of[: values.size]
@@ -57,15 +57,15 @@ class NearPixels:
         self._parts.append(values[self._is_near[bins].nonzero()[0]])
 
     def add_low(self, num_pixels: int) -> None:
-        """Takes in pixels that are all below `surely_below`: their number is enough."""
+        """Adds pixels that are all below `surely_below`: their number suffices."""
         self.num_pixels += num_pixels
         self._num_below += num_pixels
 
     def expected_auc_judd(self) -> float:
         """The expectation, once every pixel has been added.
 
-        It is Mann-Whitney's statistic, where a pair counts with the probability that the fixated pixel ends up
-        higher, plus half the expected fraction of other pixels that reach the lowest fixated value over n.
+        It is the Mann-Whitney statistic, in which a pair counts with the probability that the fixated pixel ends up
+        higher, plus the expected fraction of other pixels that reach the lowest fixated value, over 2n.
         """
         thresholds, num_fixated = self.thresholds, self.thresholds.size
         num_others = self.num_pixels - num_fixated
@@ -75,7 +75,7 @@ class NearPixels:
         num_far_below = self._num_below + np.cumsum(num_far)[self._first_bins]
         near, counts = _distinct(np.concatenate(self._parts))
         num_near_below = np.concatenate([[0], np.cumsum(counts)])
-        # Where values are so large that the noise is lost in rounding, ties alone are undecided.
+        # For values so large that the noise is lost in rounding, only ties are undecided.
         lower = np.minimum(thresholds - JITTER, np.nextafter(thresholds, -np.inf))
         upper = np.maximum(thresholds + JITTER, np.nextafter(thresholds, np.inf))
         first = np.searchsorted(near, lower, side="right")
@@ -101,7 +101,7 @@ class NearPixels:
 
 
 def _distinct(values: Float64) -> tuple[Float64, Indices]:
-    """The distinct values, ascending, and how often each occurs; fast where equal values stand in runs (plateaus)."""
+    """The distinct values, ascending, and their numbers; fast for runs of equal values (plateaus)."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     lengths = np.diff(np.append(starts, values.size))
     distinct, inverse = np.unique(values[starts], return_inverse=True)
@@ -111,8 +111,8 @@ def _distinct(values: Float64) -> tuple[Float64, Indices]:
 def _expected_wins(
     thresholds: Float64, near: Float64, counts: Indices, first: Indices, last: Indices
 ) -> float:
-    """Expected number of pairs (threshold i, a pixel of near[first[i]:last[i]]) that noise leaves the threshold's."""
-    # Most thresholds are near to their own value alone, and win every other pair.
+    """Expected number of pairs (threshold i, a pixel of near[first[i]:last[i]]) that the threshold wins."""
+    # Most thresholds are near only to their own value, and win half of these pairs.
     alone = last - first == 1
     wins = float(counts[first[alone]].sum()) / 2
     crowded, index, repeats = np.unique(thresholds[~alone], return_index=True, return_counts=True)
@@ -127,7 +127,7 @@ def _expected_wins(
 
 
 def _probability_to_reach_lowest(thresholds: Float64) -> Callable[[Float64], Float64]:
-    """Gives the function: how likely a value, with noise, is at least the lowest of the thresholds with theirs.
+    """Probability, as a function, that a noisy value reaches the lowest of the noisy thresholds.
 
     With y the noisy value above the lowest threshold, in units of the noise, threshold i, which is d_i above the
     lowest, ends up higher with probability clip(1 - y + d_i, 0, 1). The product g(y) of these is a polynomial between
