@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stavis.errors import StavisError as StavisError
     from stavis.evaluation.evaluate import evaluate as evaluate
     from stavis.evaluation.summary import Evaluation as Evaluation
+    from stavis.fetching.fetch import fetch as fetch
     from stavis.metrics.frame import FrameScores as FrameScores
     from stavis.metrics.frame import score_frame as score_frame
     from stavis.metrics.frame import score_video as score_video
@@ -36,6 +37,7 @@ _HOMES = {
     "FrameScores": "stavis.metrics.frame",
     "score_frame": "stavis.metrics.frame",
     "score_video": "stavis.metrics.frame",
+    "fetch": "stavis.fetching.fetch",
     "ModelConfig": "stavis.model",
     "Prediction": "stavis.model",
     "STAViS": "stavis.model",
