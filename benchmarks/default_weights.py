@@ -12,19 +12,21 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import stavis
 from stavis.cli.evaluate import evaluate
 from stavis.cli.options import DEFAULT
-from stavis.cli.predict import predict
 from stavis.cli.prepare import prepare
-from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
+from stavis.cli.test import SplitChoice
 from stavis.evaluation.compare import compare, read_evaluation
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
+from stavis.maps.overlay import OverlayStyle
+from stavis.prediction.testrun import RunSettings, SoundTest, predict_test_videos
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import default_jobs
 from stavis.synthetic import PRESETS
 from synthetic_experiment import format_difference
 
-SOUNDS = (SoundChoice.NORMAL, SoundChoice.SILENT)
+SOUNDS: tuple[SoundTest, ...] = ("normal", "silent")
 
 
 class Clip(NamedTuple):
@@ -88,13 +90,12 @@ def main() -> None:
         prepare_clips(arguments.shared, output / "data")
         databases = [clip.database for clip in CLIPS]
         groups.append(Group("real", output / "data", databases, 1, ["center", "inter-observer"]))
-        predict(
-            [str(arguments.shared / "media" / clip.video) for clip in CLIPS],
-            output=output / "overlays",
+        stavis.predict_files(
+            [arguments.shared / "media" / clip.video for clip in CLIPS],
+            output / "overlays",
             weights=weights,
             outputs="overlay",
-            contour=0.2,
-            peak=True,
+            style=OverlayStyle(contour=0.2, peak=True),
         )
     for group in groups:
         score(group, weights, output, jobs)
@@ -119,15 +120,14 @@ def prepare_clips(shared: Path, data: Path) -> None:
 def score(group: Group, weights: str, output: Path, jobs: int) -> None:
     """Predicts and scores the test videos of a group, with their sound and without."""
     for sound in SOUNDS:
-        name = f"{group.name}_{sound.value}"
+        name = f"{group.name}_{sound}"
         predict_test_videos(
             data=group.data,
             weights=weights,
             output=output / "maps" / name,
-            split=SplitChoice.ONE,
+            split=1,
             databases=group.databases,
-            audio=sound,
-            stride=group.stride,
+            settings=RunSettings(sound=sound, stride=group.stride),
         )
         evaluate(
             data=group.data,
@@ -136,7 +136,7 @@ def score(group: Group, weights: str, output: Path, jobs: int) -> None:
             databases=group.databases,
             split=SplitChoice.ONE,
             stride=group.stride,
-            baseline=group.baselines if sound is SoundChoice.NORMAL else None,
+            baseline=group.baselines if sound == "normal" else None,
             jobs=jobs,
             quiet=True,
         )

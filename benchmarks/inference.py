@@ -32,7 +32,7 @@ from stavis.clips.preprocess import audio_excerpt, make_clip, resize_frame
 from stavis.engine import EngineFactory
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.outputs import PublishedMaps
-from stavis.prediction.predict import predict_frames
+from stavis.prediction.predict import stream_video
 
 FRAME_RATE = 25.0
 
@@ -82,9 +82,7 @@ def run_ours(frames: Path, output: Path, make_engine: EngineFactory, num_frames:
     options = PredictOptions(edges="reference", frame_rate=FRAME_RATE)
     writer = PublishedMaps(output)
     began = time.perf_counter()
-    for frame in predict_frames(
-        make_engine.model, frames, options, keep_images=False, make_engine=make_engine
-    ):
+    for frame in stream_video(make_engine.model, frames, options, make_engine=make_engine):
         writer.write(frame)
     return (time.perf_counter() - began) / (num_frames - 8)
 

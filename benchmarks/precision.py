@@ -24,7 +24,7 @@ from stavis.engine import Engine, EngineFactory, Example
 from stavis.errors import StavisError
 from stavis.metrics import cc, nss, sim
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import predict_frames
+from stavis.prediction.predict import stream_video
 from stavis.weights.names import load_network
 
 MODES = {
@@ -54,8 +54,8 @@ def predict(model: object, video: Path, options: PredictOptions) -> tuple[Maps, 
         began = time.perf_counter()
         return engine
 
-    frames = predict_frames(model, video, options, keep_images=False, make_engine=make_engine)
-    maps = np.stack([frame.saliency.saliency for frame in frames]).astype(np.float64)
+    frames = stream_video(model, video, options, make_engine=make_engine)
+    maps = np.stack([frame.saliency for frame in frames]).astype(np.float64)
     return maps, len(maps) / (time.perf_counter() - began)
 
 

@@ -22,18 +22,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from stavis.cli.evaluate import evaluate
-from stavis.cli.test import SoundChoice, SplitChoice, predict_test_videos
+from stavis.cli.test import SplitChoice
 from stavis.cli.train import train
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.evaluation.compare import Comparison, Difference, compare, read_evaluation
 from stavis.evaluation.tables import markdown_line
+from stavis.prediction.testrun import RunSettings, SoundTest, predict_test_videos
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import Advance, default_jobs, run_parallel
 from stavis.synthetic import PRESETS, Settings, read_truth, write_databases
@@ -136,9 +137,9 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Run -> its recipe, and what is changed in it."""
 
-CONDITIONS: dict[str, tuple[str, SoundChoice]] = {
-    CONTROL: ("control", SoundChoice.NORMAL),
-    **{choice.value: ("audiovisual", choice) for choice in SoundChoice},
+CONDITIONS: dict[str, tuple[str, SoundTest]] = {
+    CONTROL: ("control", "normal"),
+    **{sound: ("audiovisual", sound) for sound in get_args(SoundTest)},
 }
 """Maps -> the run whose network makes them, and the sound that it gets."""
 
@@ -181,10 +182,9 @@ def run_experiment(output: Path, scale: Scale, *, jobs: int, quiet: bool) -> Non
             data=data,
             weights=str(runs / run / "weights"),
             output=maps / name,
-            split=SplitChoice.ONE,
+            split=1,
             databases=list(scale.num_videos),
-            audio=sound,
-            stride=scale.stride,
+            settings=RunSettings(sound=sound, stride=scale.stride),
             quiet=quiet,
         )
     write_bounds(data, maps, scale, jobs=jobs, quiet=quiet)

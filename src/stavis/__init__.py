@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from stavis.model import ModelConfig as ModelConfig
     from stavis.model import Prediction as Prediction
     from stavis.model import STAViS as STAViS
+    from stavis.prediction.batch import predict_files as predict_files
+    from stavis.prediction.folder import FolderResult as FolderResult
     from stavis.prediction.predict import FrameSaliency as FrameSaliency
+    from stavis.prediction.predict import predict_frames as predict_frames
     from stavis.prediction.predict import predict_video as predict_video
+    from stavis.prediction.saliency_video import SaliencyVideo as SaliencyVideo
+    from stavis.prediction.saliency_video import predict as predict
     from stavis.training.loop import load_recipe as load_recipe
     from stavis.training.loop import train as train
     from stavis.training.recipe import Recipe as Recipe
@@ -41,7 +46,12 @@ _HOMES = {
     "ModelConfig": "stavis.model",
     "Prediction": "stavis.model",
     "STAViS": "stavis.model",
+    "FolderResult": "stavis.prediction.folder",
     "FrameSaliency": "stavis.prediction.predict",
+    "SaliencyVideo": "stavis.prediction.saliency_video",
+    "predict": "stavis.prediction.saliency_video",
+    "predict_files": "stavis.prediction.batch",
+    "predict_frames": "stavis.prediction.predict",
     "predict_video": "stavis.prediction.predict",
     "load_recipe": "stavis.training.loop",
     "train": "stavis.training.loop",

@@ -5,30 +5,26 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; errors that a user can cause end it with one line and status 1."""
+    """Runs the command line. Errors that a user can cause end it with one line and status 1."""
     from stavis.cli import app
-    from stavis.errors import StavisError
+    from stavis.cli.options import name_flags, use_current_names
+    from stavis.errors import StavisError, one_line
 
     try:
-        app()
+        app(use_current_names(sys.argv[1:]))
     except (StavisError, OSError) as error:
         if isinstance(error, BrokenPipeError):
-            # The reader of our output, `head` say, has gone; what it read was all it wanted.
+            # Whoever read our output, `head` for example, has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        print(f"stavis: error: {_one_line(error)}", file=sys.stderr)
+        print(f"stavis: error: {name_flags(one_line(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(
-            "stavis: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr
+            "stavis: interrupted; finished work is kept, and the same command resumes from there",
+            file=sys.stderr,
         )
         sys.exit(130)
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

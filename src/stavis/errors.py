@@ -12,6 +12,17 @@ class StavisError(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """An exception in one line: ours as they are, others with the file or the kind of error they are about."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, StavisError | OSError) and str(error):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return " ".join(text.split())
+
+
 def some(names: Iterable[str], limit: int = 5) -> str:
     """The first names in natural order, and how many more there are."""
     listed = sorted(names, key=_natural)

@@ -16,7 +16,7 @@ from stavis import media
 from stavis.clips import Window
 from stavis.engine import Engine, EngineFactory, EngineName, Example, PlainEngine
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import PredictedFrame, predict_frames
+from stavis.prediction.predict import FrameSaliency, stream_video
 from support.networks import frames, lively_network
 
 TOLERANCE = 1e-4  # of a probability
@@ -75,13 +75,13 @@ class Remembering:
 
 def predict(
     model: stavis.STAViS, video: Path, options: PredictOptions, engine: Engine
-) -> list[PredictedFrame]:
+) -> list[FrameSaliency]:
     def make_engine(
         num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
     ) -> Engine:
         return engine
 
-    return list(predict_frames(model, video, options, keep_images=True, make_engine=make_engine))
+    return list(stream_video(model, video, options, keep_images=True, make_engine=make_engine))
 
 
 def check(
@@ -100,12 +100,12 @@ def check(
     found = predict(factory.model, video, options, factory())
     assert len(found) == len(expected)
     if options.edges == "repeat" and options.quirks == "fixed":
-        assert [one.saliency.index for one in found] == list(range(num))
+        assert [one.index for one in found] == list(range(num))
     for a, b in zip(found, expected, strict=True):
         assert a.saliency[:2] == b.saliency[:2]
         assert a.computed == b.computed
         assert (a.image is None) == (b.image is None)
-        np.testing.assert_allclose(a.saliency.saliency, b.saliency.saliency, atol=TOLERANCE)
+        np.testing.assert_allclose(a.saliency, b.saliency, atol=TOLERANCE)
 
 
 def any_video(max_examples: int) -> Callable[..., Callable[..., None]]:

@@ -891,7 +891,8 @@ def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_pat
     """`stavis test` with quirks "reference" on the recorded data set, against the recorded predictions."""
     from model.test_model import recipe_model
     from stavis.model import ModelConfig
-    from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
+    from stavis.prediction.testrun import RunSettings, find_test_videos, run_test
+    from stavis.weights.names import LoadedNetwork
 
     data = goldens / "dataset" / "data"
     for recorded_maps in sorted((goldens / "dataset" / "predictions").iterdir()):
@@ -903,7 +904,7 @@ def test_our_maps_score_as_the_recorded_ones(goldens: Path, recipe: Any, tmp_pat
             data,
             videos,
             out / "maps",
-            lambda split, m=model: SplitNetwork(m, "recipe", None),
+            lambda split, m=model: LoadedNetwork(m, "recipe", None),
             settings,
             quiet=True,
         )

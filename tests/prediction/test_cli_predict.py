@@ -16,7 +16,7 @@ import stavis
 from stavis import media
 from stavis.clips.preprocess import Preprocessing
 from stavis.prediction.outputs import PublishedMaps
-from stavis.prediction.predict import FrameSaliency, PredictedFrame
+from stavis.prediction.predict import FrameSaliency
 from stavis.weights import save_model
 
 NUM_FRAMES, RATE, SIZE = 12, 10, (96, 64)
@@ -153,7 +153,7 @@ def test_finished_work_is_skipped_and_missing_outputs_are_added(
     assert run("predict", clip, "-w", weights, "-o", tmp_path, "--outputs", "npz") == 0
     stamp = (folder / "saliency.npz").stat().st_mtime_ns
     assert run("predict", clip, "-w", weights, "-o", tmp_path, "--outputs", "npz") == 0
-    assert "finished before" in run.text
+    assert "already finished" in run.text
     assert run("predict", clip, "-w", weights, "-o", tmp_path, "--outputs", "npz,published") == 0
     assert (folder / "saliency.npz").stat().st_mtime_ns == stamp
     assert len(list((folder / "pred_sal").iterdir())) == NUM_FRAMES
@@ -200,7 +200,7 @@ def test_reference_quirks_write_the_published_files(
 def test_published_maps_are_stretched_enlarged_and_cut_to_8_bits(tmp_path: Path) -> None:
     y, x = np.mgrid[:64, :64]
     saliency = (0.2 + 0.5 * np.exp(-((y - 20) ** 2 + (x - 40) ** 2) / 200)).astype(np.float32)
-    PublishedMaps(tmp_path).write(PredictedFrame(FrameSaliency(4, 0.2, saliency), None, True))
+    PublishedMaps(tmp_path).write(FrameSaliency(4, 0.2, saliency))
     with Image.open(tmp_path / "pred_sal_000005.jpg") as picture:
         written = np.asarray(picture).astype(float)
     assert written.shape == (112, 112)
@@ -227,8 +227,8 @@ def test_a_folder_of_pictures_with_another_sound(run: Run, weights: Path, tmp_pa
 BAD = [
     (("--edges", "reference"), "short.mp4", "first 8"),
     (("--start", "9"), "clip.mp4", "9"),
-    (("--end", "1", "--start", "2"), "clip.mp4", "not after"),
-    (("--outputs", "maps,heat"), "clip.mp4", "'heat'"),
+    (("--end", "1", "--start", "2"), "clip.mp4", "must be greater than --start"),
+    (("--outputs", "maps,heat"), "clip.mp4", "--outputs heat: allowed"),
     (("--map-bits", "12"), "clip.mp4", "8, 16"),
     (("--device", "cuda:7"), "clip.mp4", "cuda:7"),
     (("--device", "abacus"), "clip.mp4", "abacus"),

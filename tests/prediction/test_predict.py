@@ -21,7 +21,7 @@ from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.outputs import PublishedMaps
-from stavis.prediction.predict import predict_frames
+from stavis.prediction.predict import stream_video
 from stavis.runtime.prefetch import prefetch
 
 RATE = 20
@@ -108,15 +108,15 @@ def test_stride_computes_some_and_interpolates_the_rest(
     small: stavis.STAViS, clip: Path, exact: list[stavis.FrameSaliency], stride: int
 ) -> None:
     options = PredictOptions(stride=stride, frame_rate=RATE)
-    found = list(predict_frames(small, clip, options, keep_images=True))
-    assert [f.saliency.index for f in found] == list(range(21))
+    found = list(stream_video(small, clip, options, keep_images=True))
+    assert [f.index for f in found] == list(range(21))
     assert [i for i, f in enumerate(found) if f.computed] == sorted({*range(0, 21, stride), 20})
     for before in range(0, 20, stride):
         after = min(before + stride, 20)
         for i in range(before, after + 1):
             weight = (i - before) / (after - before)
             expected = (1 - weight) * exact[before].saliency + weight * exact[after].saliency
-            np.testing.assert_allclose(found[i].saliency.saliency, expected, atol=4e-5)
+            np.testing.assert_allclose(found[i].saliency, expected, atol=4e-5)
     pictures = [np.asarray(Image.open(path)) for path in sorted(clip.glob("*.png"))]
     for frame, picture in zip(found, pictures, strict=True):
         assert (frame.image == picture).all(), "a map came with another frame's picture"
@@ -234,11 +234,12 @@ def check_run(  # type: ignore[no-untyped-def]
             quirks="reference",
             engine=engine,
             frame_rate=entry.frame_rate,
-            audio_path=layout.wave("DIEM", entry.video),
-            silent=number == list_length - 1,  # quirk 1: the last video of a list was run without its sound
+            # Quirk 1: the last video of a list was run without its audio.
+            audio_path=None if number == list_length - 1 else layout.wave("DIEM", entry.video),
+            silent=number == list_length - 1,
         )
         writer = PublishedMaps(output / entry.video)
-        for frame in predict_frames(model, frames, options, keep_images=False):
+        for frame in stream_video(model, frames, options):
             writer.write(frame)
         names = sorted(path.name for path in recorded.glob("*.jpg"))
         assert sorted(path.name for path in (output / entry.video).iterdir()) == names
@@ -280,7 +281,7 @@ def test_memory_of_the_pipeline_is_bounded(small: stavis.STAViS, tmp_path: Path)
         return engines[-1]
 
     options = PredictOptions(frame_rate=25, batch_size=4)
-    assert len(list(predict_frames(small, folder, options, keep_images=True, make_engine=make_engine))) == 300
+    assert len(list(stream_video(small, folder, options, keep_images=True, make_engine=make_engine))) == 300
     assert engines[0].most <= 16 + 2 * options.batch_size
 
 
@@ -299,7 +300,7 @@ def test_an_engine_is_shown_examples_of_the_video(
         return PlainEngine(small)
 
     options = PredictOptions(frame_rate=RATE, start_seconds=start, end_seconds=end)
-    frames = predict_frames(small, clip, options, keep_images=False, make_engine=make_engine)
+    frames = stream_video(small, clip, options, make_engine=make_engine)
     assert sum(1 for _ in frames) == (21 if end is None else 10)
     p = small.config.preprocessing
     last = 20 if end is None else 15
@@ -344,5 +345,5 @@ def test_an_engine_is_told_how_much_is_to_come(
         return PlainEngine(small)
 
     settings = PredictOptions(frame_rate=RATE, **options)  # type: ignore[arg-type]
-    next(predict_frames(small, clip, settings, keep_images=False, make_engine=make_engine))
+    next(stream_video(small, clip, settings, make_engine=make_engine))
     assert told == [expected]

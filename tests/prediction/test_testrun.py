@@ -199,7 +199,7 @@ def test_wrong_sounds_are_what_they_say(data: Path, tmp_path: Path) -> None:
 
 def test_reference_quirks(data: Path, weights: Path, tmp_path: Path) -> None:
     """The last video is silent, and maps are named past the last frame."""
-    from stavis.prediction.testrun import SplitNetwork
+    from stavis.weights.names import LoadedNetwork
 
     model = stavis.load_model(weights / "split1")
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_reference_quirks(data: Path, weights: Path, tmp_path: Path) -> None:
             if parameter.ndim > 1:
                 torch.nn.init.kaiming_normal_(parameter)
         model.fuseav.bias.zero_()
-    network = SplitNetwork(model, "", "")
+    network = LoadedNetwork(model, "", "")
     videos = find_test_videos(data, 1, ["DIEM"])
     for name, settings in (
         ("reference", RunSettings(quirks="reference")),

@@ -157,7 +157,7 @@ def measure_media(task: Task) -> MediaSpeed:
     from stavis.clips.preprocess import Preprocessing, resize_frame
     from stavis.maps.overlay import OverlayStyle
     from stavis.prediction.outputs import MapFolder, MapFormat, OverlayVideo
-    from stavis.prediction.predict import FrameSaliency, PredictedFrame
+    from stavis.prediction.predict import FrameSaliency
 
     info = media.probe(task.video)
     preprocessing = Preprocessing()
@@ -184,9 +184,7 @@ def measure_media(task: Task) -> MediaSpeed:
             for i in range(num):
                 saliency = np.exp(-((xs - i % 112) ** 2 + (ys - 56) ** 2) / 300).astype(np.float32)
                 picture = np.roll(image, i, axis=1)
-                predicted = PredictedFrame(
-                    FrameSaliency(i, i / float(info.frame_rate), saliency), picture, True
-                )
+                predicted = FrameSaliency(i, i / float(info.frame_rate), saliency, picture)
                 maps.write(predicted)
                 overlay.write(predicted)
         write = num / (time.perf_counter() - began)

@@ -1,12 +1,10 @@
-"""The network for other runtimes: ONNX, OpenVINO, torch.export. Checked against PyTorch before it is kept."""
+"""Export of the network to ONNX, OpenVINO and torch.export, checked against PyTorch before it is kept."""
 
 import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from stavis.errors import StavisError
 from stavis.model import STAViS
+from stavis.runtime.folders import atomic_folder
 from stavis.runtime.telemetry import switch_off_telemetry
 from stavis.version import __version__
 
@@ -32,12 +31,12 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported.
+    """An exported network.
 
     Attributes:
-        path: The model's file.
-        max_difference: To PyTorch, of probabilities, over random clips in batches of 1 and 3.
-        versions: Package -> version, of what wrote and checked it.
+        path: File of the model.
+        max_difference: Largest difference of a probability to PyTorch, over random clips in batches of 1 and 3.
+        versions: Package -> version, of the packages that wrote and checked it.
     """
 
     path: Path
@@ -48,30 +47,26 @@ class ExportReport:
 def export_model(
     model: STAViS, folder: Path, export_format: ExportFormat, *, overwrite: bool = False
 ) -> ExportReport:
-    """Writes a network for another runtime, with `config.json` that tells how to feed it.
+    """Writes a network for another runtime, with a `config.json` that describes its inputs.
 
     Inputs are `clips` (B, 3, T, H, W), RGB in 0..255 minus the mean, and for the audiovisual network `audio` (B, S) in
-    -256..256; the output is `saliency` (B, 1, H, W), probabilities. B is free.
+    -256..256; the output is `saliency` (B, 1, H, W), probabilities. B is dynamic.
 
     Args:
         model: A network in eval mode, on the CPU.
-        folder: Appears when everything is checked.
+        folder: Folder to write; it appears when everything is checked.
         export_format: "onnx", "openvino" or "torch-export".
         overwrite: Replace what is in `folder`.
 
     Raises:
-        StavisError: The format is unknown or its packages are missing, `folder` is not empty, or the exported network
-            gives other maps.
+        ValueError: The format is unknown.
+        StavisError: Its packages are missing, `folder` is not empty, or the exported network gives other maps.
     """
     if export_format not in get_args(ExportFormat):
-        raise StavisError(
-            f"format {export_format!r} is unknown; allowed: {', '.join(get_args(ExportFormat))}"
-        )
-    if folder.exists() and not overwrite and any(folder.iterdir()):
-        raise StavisError(f"{folder}: not empty; give --overwrite or another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+        raise ValueError(f"`export_format={export_format}`: allowed are {', '.join(get_args(ExportFormat))}")
+    if folder.is_dir() and not overwrite and any(folder.iterdir()):
+        raise StavisError(f"{folder}: not empty; choose another folder, or replace it (`overwrite=True`)")
+    with atomic_folder(folder) as temporary:
         network = _WithProbabilities(model).eval()
         path = temporary / FILES[export_format]
         with _quiet():
@@ -84,17 +79,11 @@ def export_model(
             )
         report = ExportReport(folder / path.name, difference, versions)
         _write_config(model, temporary / "config.json", export_format, report)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return report
 
 
 class _WithProbabilities(nn.Module):
-    """The network with plain tensors in and out."""
+    """The network with plain tensors as inputs and output."""
 
     def __init__(self, model: STAViS) -> None:
         super().__init__()
@@ -154,7 +143,7 @@ def _write(network: _WithProbabilities, path: Path, export_format: ExportFormat)
 def run_exported(
     path: Path, export_format: ExportFormat, inputs: dict[str, npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float32]:
-    """Runs an exported network in its own runtime: inputs by name, (B, 1, H, W) probabilities."""
+    """Runs an exported network in its own runtime: arrays by name in, (B, 1, H, W) probabilities out."""
     result: Any
     if export_format == "onnx":
         import onnxruntime
@@ -216,7 +205,7 @@ def _versions(*packages: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own deprecations and of packages that nobody asked for."""
+    """Hides the exporters' warnings about their own deprecations and about packages that are not needed."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -9,11 +9,11 @@ from stavis.datasets.layout import SPLITS
 from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.evaluation.evaluate import evaluate
-from stavis.prediction.testrun import RunSettings, SplitNetwork, find_test_videos, run_test
+from stavis.prediction.testrun import RunSettings, find_test_videos, run_test
 from stavis.training.distributed import Processes, join_processes
 from stavis.training.loop import train
 from stavis.training.recipe import Recipe
-from stavis.weights.names import load_network
+from stavis.weights.names import LoadedNetwork, load_network
 
 STAGES = ("visual", "audiovisual")
 
@@ -62,10 +62,9 @@ def run_published(
 
 
 def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quiet: bool) -> None:
-    def load(split: int) -> SplitNetwork:
+    def load(split: int) -> LoadedNetwork:
         weights = output / f"{name}_split{split}" / "weights"
-        network = load_network(str(weights), modality=None, device=str(processes.device))
-        return SplitNetwork(network.model, network.name, network.sha256)
+        return load_network(weights, modality=None, device=processes.device)
 
     data = Path(recipe.data.root)
     settings = RunSettings(quirks="reference" if recipe.data.quirks == Quirks.reference() else "fixed")

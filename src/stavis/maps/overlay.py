@@ -1,4 +1,4 @@
-"""Pictures to look at: the overlay of a saliency map on its frame, and the timeline of a whole video."""
+"""Overlay of a saliency map on its frame."""
 
 import functools
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from contourpy import contour_generator
 from PIL import Image, ImageDraw, ImageFont
 
 COLOR_MAP = "turbo"
-BAND_HEIGHT = 64  # pixels that are colored at a time
+BAND_HEIGHT = 64  # rows colored at a time
 MOST_OPAQUE = 0.65  # of the heat map, where saliency is highest
 
 
@@ -18,18 +18,25 @@ class OverlayStyle:
     """What an overlay shows besides the heat map.
 
     Attributes:
-        color_bar: A labeled bar at the right.
-        contour: The outline of the most salient part of the picture, this share of its area (0..1); 0 for none.
-        peak: A ring around the most salient point.
+        color_bar: Whether to draw a labeled color bar at the right.
+        contour: Outlines the most salient part of the image: its share of the area, from 0 (no outline) to below 1.
+        peak: Whether to ring the most salient point.
+
+    Raises:
+        ValueError: `contour` is out of range.
     """
 
     color_bar: bool = True
     contour: float = 0.0
     peak: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.contour < 1:
+            raise ValueError(f"`contour={self.contour}`: must be at least 0 (no outline) and below 1")
+
 
 def normalize(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Stretches a map to 0..1, as the published code does with every frame; a constant map becomes zeros."""
+    """Stretches a map to 0..1, as the published code does for each frame; a constant map becomes zeros."""
     low, high = float(saliency.min()), float(saliency.max())
     if not high > low:
         return np.zeros_like(saliency)
@@ -40,7 +47,7 @@ def normalize(saliency: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def resize_smoothly(saliency: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Enlarges an (h, w) map to `size` = (width, height) in pixels, bicubic, clipped to 0..1."""
     height, width = saliency.shape
-    # Two matrix products, five times as fast as Pillow's resizing of floats.
+    # Two matrix products: five times faster than resizing floats with Pillow.
     enlarged = np.empty((size[1], size[0]), dtype=np.float32)
     np.matmul(_bicubic_weights(height, size[1]).T @ saliency, _bicubic_weights(width, size[0]), out=enlarged)
     return enlarged.clip(0.0, 1.0, out=enlarged)
@@ -48,7 +55,7 @@ def resize_smoothly(saliency: npt.NDArray[np.float32], size: tuple[int, int]) ->
 
 @functools.lru_cache(maxsize=8)
 def _bicubic_weights(num: int, size: int) -> npt.NDArray[np.float32]:
-    """(num, size): what each of `num` pixels in a row adds to each of the `size` pixels that the row is resized to."""
+    """(num, size) weights of the `num` pixels of a row in each of the `size` pixels it is resized to."""
     rows = Image.fromarray(np.eye(num, dtype=np.float32))
     return np.array(rows.resize((size, num), Image.Resampling.BICUBIC), dtype=np.float32)
 
@@ -58,23 +65,23 @@ def draw_overlay(
     saliency: npt.NDArray[np.float32],
     style: OverlayStyle | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draws a saliency map over its frame as a heat map that lets the unsalient parts through.
+    """Draws a saliency map over its frame as a heat map that is transparent where saliency is low.
 
     Args:
-        image: (H, W, 3) RGB.
-        saliency: (h, w) of any range; it is stretched to 0..1 first.
+        image: (H, W, 3) uint8 RGB.
+        saliency: (h, w) in any range; it is stretched to 0..1 first.
         style: What else is shown.
 
     Returns:
-        (H, W, 3) RGB.
+        (H, W, 3) uint8 RGB.
     """
     style = style or OverlayStyle()
     picture = Image.fromarray(image)
     scaled = normalize(saliency)
-    # Colors are looked up at the map's own size and enlarged in 8 bits: the eye sees no difference, and a frame of
-    # 1280x720 takes milliseconds.
+    # The map is enlarged in 8 bits before colors are looked up: no visible difference, and a 1280x720 frame takes
+    # milliseconds.
     levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
-    for top in range(0, picture.height, BAND_HEIGHT):  # by bands, which stay in the processor's caches
+    for top in range(0, picture.height, BAND_HEIGHT):  # in bands that stay in the processor's caches
         band = levels.crop((0, top, picture.width, min(top + BAND_HEIGHT, picture.height)))
         heat = Image.merge("RGB", [band.point(table) for table in _color_tables()])
         picture.paste(heat, (0, top), band.point(_opacity_table()))
@@ -90,14 +97,14 @@ def draw_overlay(
 
 
 def peak_position(saliency: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Where a map is highest: (x, y) as fractions 0..1 of width and height, at the middle of the cell."""
+    """Position of a map's maximum: (x, y) as fractions 0..1 of width and height, at the center of the cell."""
     row, column = np.unravel_index(int(np.argmax(saliency)), saliency.shape)
     height, width = saliency.shape
     return (float(column) + 0.5) / width, (float(row) + 0.5) / height
 
 
 def top_threshold(saliency: npt.NDArray[np.float32], share: float) -> float:
-    """The value that `share` (0..1) of a map's cells reach or exceed."""
+    """The value reached or exceeded by `share` (0..1) of a map's cells."""
     return float(np.quantile(saliency, 1 - share))
 
 
@@ -111,7 +118,7 @@ def _color_tables() -> tuple[list[int], list[int], list[int]]:
 
 @functools.cache
 def _opacity_table() -> list[int]:
-    # Convex to bring out middling saliency, with a finite slope at 0, where 8 bits would show as steps.
+    # Concave, to bring out medium saliency, with a finite slope at 0, where 8-bit steps would be visible.
     return [round(255 * MOST_OPAQUE * (1 - (1 - level / 255) ** 2)) for level in range(256)]
 
 
@@ -152,7 +159,7 @@ def _draw_peak(
 
 def _paste_color_bar(picture: Image.Image) -> None:
     width, height = picture.size
-    if width < 96 or height < 96:  # no room to read it
+    if width < 96 or height < 96:  # too small to be readable
         return
     bar, mask = _color_bar(height)
     picture.paste(bar, (width - bar.width - max(4, height // 60), (height - bar.height) // 2), mask)
@@ -160,7 +167,7 @@ def _paste_color_bar(picture: Image.Image) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _color_bar(height: int) -> tuple[Image.Image, Image.Image]:
-    """The color bar for pictures of `height` with "high" above it and "low" below, and its opacity."""
+    """The color bar for images of this height, labeled "high" and "low", and its opacity."""
     length, breadth = height // 3, max(6, height // 45)
     font = ImageFont.load_default(size=max(9, height // 36))
     label_height = round(font.getbbox("high")[3]) + 4

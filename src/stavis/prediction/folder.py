@@ -1,24 +1,27 @@
-"""The folder of results that one video gets: written beside it, renamed when whole, skipped when finished."""
+"""Result folder of one video: written beside its place, renamed when complete, skipped when finished."""
 
+import errno
 import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from stavis import media
 from stavis.engine import MakeEngine
-from stavis.errors import StavisError
+from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
-from stavis.model import STAViS
+from stavis.model import ModelConfig, STAViS
 from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.outputs import (
     OUTPUT_NAMES,
+    GrayVideo,
     MapFolder,
     MapFormat,
     Output,
@@ -26,29 +29,32 @@ from stavis.prediction.outputs import (
     OverlayVideo,
     ProbabilityArchive,
     PublishedMaps,
-    SaliencyVideo,
 )
-from stavis.prediction.predict import PredictedFrame, expected_frames, predict_frames
+from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
 from stavis.prediction.timeline import Thumbnails, audio_levels, draw_timeline
+from stavis.runtime.folders import atomic_folder, check_record, read_record
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
 from stavis.version import __version__
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
+SUMMARY = "summary.json"
+
+Frames = Generator[FrameSaliency, None, None]
 
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """Everything that decides what is in a result folder.
+    """Everything that decides what a result folder contains.
 
     Attributes:
         options: How the video is predicted.
-        kinds: Which outputs are written besides `summary.json`, `frames.csv` and `timeline.png`.
-        map_format: How `maps` are written.
+        kinds: Outputs to write besides `summary.json`, `frames.csv` and `timeline.png`.
+        map_format: Format of `maps`.
         style: What the overlay shows.
-        weights: What the network's weights are called, for the summary.
-        weights_sha256: Of the file that they came from; None for untrained ones.
+        weights: Name of the network's weights, for the summary.
+        weights_sha256: Checksum of their file. None: untrained or unknown.
     """
 
     options: PredictOptions
@@ -59,7 +65,7 @@ class FolderSettings:
     weights_sha256: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What must be alike for a finished result to stand: all but the choice of outputs and of speed."""
+        """Settings that must be equal for a finished result to stand: all but outputs and speed."""
         options = asdict(self.options)
         del options["batch_size"], options["engine"]
         options["audio_path"] = None if self.options.audio_path is None else str(self.options.audio_path)
@@ -77,17 +83,32 @@ class FolderResult:
 
     Attributes:
         folder: Its result folder.
-        num_frames: How many of its frames got a map.
-        seconds: What it took; 0 if it was finished before.
-        skipped: It was finished before.
-        warnings: What was odd about the video, in words.
+        num_frames: Number of frames that have a map.
+        seconds: Time it took; 0 if it was finished before.
+        skipped: Whether it was finished before.
+        warnings: What was unusual about the video.
+        video: The video.
+        failed_outputs: Outputs that could not be written, with the reason; the others are complete.
+        error: Why there is no result; None if there is one.
+        traceback: Of an unexpected error.
     """
 
     folder: Path
-    num_frames: int
+    num_frames: int = 0
     seconds: float = 0.0
     skipped: bool = False
     warnings: tuple[str, ...] = ()
+    video: Path | None = None
+    failed_outputs: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line for everything that failed; empty if all is well."""
+        if self.error is not None:
+            return (self.error,)
+        return tuple(f"{self.video}: {kind}: {reason}" for kind, reason in self.failed_outputs.items())
 
 
 def predict_to_folder(
@@ -102,36 +123,62 @@ def predict_to_folder(
 ) -> FolderResult:
     """Predicts one video and writes its result folder.
 
-    Everything is written into a hidden folder beside `folder` and moved in place at the end, so that a result is
-    either whole or absent. A finished result of the same settings is left alone; outputs that it lacks are added.
+    The folder appears when it is complete. A finished result of the same settings is kept; outputs that it lacks are
+    added. An output that fails does not affect the others: it is named in the result and tried again the next time.
 
     Raises:
         StavisError: The video cannot be read, or `folder` holds results of other settings and `overwrite` is off.
         OSError: The results cannot be written.
     """
+
+    def frames() -> Frames:
+        return stream_video(model, video, settings.options, keep_images=True, make_engine=make_engine)
+
+    return write_folder(frames, model.config, video, folder, settings, overwrite=overwrite, quiet=quiet)
+
+
+def write_folder(
+    frames: Callable[[], Frames],
+    config: ModelConfig,
+    video: Path,
+    folder: Path,
+    settings: FolderSettings,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> FolderResult:
+    """`predict_to_folder` for maps from anywhere.
+
+    Args:
+        frames: Starts the maps of the video, in order, with their images; not called if nothing is missing.
+        config: Of the network that they come from.
+        video: As for `predict_to_folder`.
+        folder: As for `predict_to_folder`.
+        settings: As for `predict_to_folder`.
+        overwrite: As for `predict_to_folder`.
+        quiet: As for `predict_to_folder`.
+    """
     finished = None if overwrite else _finished_summary(folder, video, settings)
     missing = settings.kinds if finished is None else _missing_kinds(finished, folder, settings.kinds)
     if finished is not None and not missing:
-        return FolderResult(folder, int(finished["num_frames"]), skipped=True)
+        return FolderResult(folder, int(finished["num_frames"]), skipped=True, video=video)
     began = time.monotonic()
-    partial = folder.parent / f".{folder.name}.partial"
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, merge_before=None if finished is None else SUMMARY) as partial:
         with collect_warnings() as warnings:
-            rows, info = _write_outputs(model, video, partial, settings, missing, quiet, make_engine)
+            rows, info, failed = _write_outputs(frames, video, partial, settings, missing, quiet)
         seconds = time.monotonic() - began
-        earlier: list[OutputKind] = finished["outputs"] if finished is not None else []
+        there: list[OutputKind] = [] if finished is None else finished["outputs"]
+        whole = {*there, *missing} - failed.keys()
         summary = {
             "stavis": __version__,
             "input": str(video),
             "input_size_bytes": _size(video),
             "weights": settings.weights,
-            "modality": model.config.modality,
-            "depth": model.config.depth,
+            "modality": config.modality,
+            "depth": config.depth,
             **settings.identity(),
-            "outputs": [kind for kind in OUTPUT_NAMES if kind in {*earlier, *missing}],
+            "outputs": [kind for kind in OUTPUT_NAMES if kind in whole],
+            "failed_outputs": failed,
             "num_frames": len(rows),
             "width": info.width,
             "height": info.height,
@@ -141,16 +188,15 @@ def predict_to_folder(
             "warnings": list(warnings),
         }
         summary |= _overall(rows)
-        (partial / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _move_in_place(partial, folder, keep=finished is not None)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return FolderResult(folder, len(rows), seconds, warnings=tuple(warnings))
+        (partial / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return FolderResult(
+        folder, len(rows), seconds, warnings=tuple(warnings), video=video, failed_outputs=failed
+    )
 
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collects what this package's modules warn of while the block runs, each thing once."""
+    """Collects the warnings that this package logs while the block runs, each once."""
     messages: list[str] = []
 
     class Collector(logging.Handler):
@@ -169,43 +215,92 @@ def collect_warnings() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
+class _Attempt:
+    """One output of a folder. If it fails, it is abandoned and removed, and the others go on."""
+
+    def __init__(self, path: Path, make: Callable[[], Output]) -> None:
+        self.path = path
+        self.failure: str | None = None
+        self._stack = ExitStack()
+        self._output: Output | None = None
+        with self._guarded():
+            self._output = self._stack.enter_context(make())
+
+    def __enter__(self) -> "_Attempt":
+        return self
+
+    def write(self, frame: FrameSaliency) -> None:
+        # Only the published files include maps past the last frame.
+        if self._output is None or (frame.image is None and not isinstance(self._output, PublishedMaps)):
+            return
+        with self._guarded():
+            self._output.write(frame)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            with self._guarded():
+                self._stack.close()
+        else:
+            with suppress(Exception):
+                self._stack.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if _is_disk_full(error):
+                raise  # the others fail, too
+            logging.getLogger("stavis").debug("%s failed", self.path.name, exc_info=True)
+            self.failure = one_line(error)
+            self._output = None
+            with suppress(Exception):
+                self._stack.__exit__(type(error), error, error.__traceback__)
+            if self.path.is_dir():
+                shutil.rmtree(self.path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _write_outputs(
-    model: STAViS,
+    frames: Callable[[], Frames],
     video: Path,
     partial: Path,
     settings: FolderSettings,
     kinds: tuple[OutputKind, ...],
     quiet: bool,
-    make_engine: MakeEngine | None,
-) -> tuple[list[FrameStatistics], media.VideoInfo]:
+) -> tuple[list[FrameStatistics], media.VideoInfo, dict[str, str]]:
     options = settings.options
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     rows: list[FrameStatistics] = []
     thumbnails = Thumbnails()
-    frames = predict_frames(model, video, options, keep_images=True, make_engine=make_engine)
     with ExitStack() as stack:
-        outputs = [
-            stack.enter_context(_open_output(kind, partial / OUTPUT_NAMES[kind], info, settings))
-            for kind in kinds
-        ]
+        attempts = {kind: stack.enter_context(_attempt(kind, partial, info, settings)) for kind in kinds}
         advance = stack.enter_context(
             track(video.name, expected_frames(info, options), unit="frames", quiet=quiet)
         )
-        source = stack.enter_context(closing(prefetch(frames, PREDICTED_AHEAD)))
+        source = stack.enter_context(closing(prefetch(frames(), PREDICTED_AHEAD)))
         for frame in source:
-            for output in outputs:
-                # Maps behind the last frame exist in the published files alone.
-                if frame.image is not None or isinstance(output, PublishedMaps):
-                    output.write(frame)
+            for attempt in attempts.values():
+                attempt.write(frame)
             if frame.image is not None:
-                rows.append(_measure(frame, info))
+                rows.append(measure_frame(frame, (info.width, info.height)))
                 thumbnails.add(frame)
             advance()
         if not rows:
-            raise StavisError(
-                f"{video}: none of its frames can have a map with --edges reference: the first 8 never do; "
-                "use --edges repeat"
-            )
+            raise no_maps(video)
+    failed = {kind: one.failure for kind, one in attempts.items() if one.failure is not None}
     with (partial / "frames.csv").open("w", encoding="utf-8") as table:
         table.writelines(line + "\n" for line in (FrameStatistics.header(), *(row.row() for row in rows)))
     draw_timeline(
@@ -216,38 +311,50 @@ def _write_outputs(
         entropy_bits=[row.entropy_bits for row in rows],
         thumbnails=thumbnails.kept,
     )
-    return rows, info
+    return rows, info, {str(kind): reason for kind, reason in failed.items()}
 
 
-def _open_output(kind: OutputKind, path: Path, info: media.VideoInfo, settings: FolderSettings) -> Output:
-    size = (info.width, info.height)
-    if kind == "maps":
-        return MapFolder(path, size, settings.map_format)
-    if kind == "npz":
-        return ProbabilityArchive(path)
-    if kind == "published":
-        return PublishedMaps(path)
-    if kind == "video":
-        return SaliencyVideo(path, video_size=size, frame_rate=info.frame_rate)
-    sound = find_sound(info, settings.options)
-    return OverlayVideo(
-        path,
-        video_size=size,
-        frame_rate=info.frame_rate,
-        audio_from=None if sound is None else sound.path,
-        audio_stream=None if sound is None else sound.stream,
-        style=settings.style,
+def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: FolderSettings) -> _Attempt:
+    path, size = partial / OUTPUT_NAMES[kind], (info.width, info.height)
+
+    def make() -> Output:
+        if kind == "maps":
+            return MapFolder(path, size, settings.map_format)
+        if kind == "npz":
+            return ProbabilityArchive(path)
+        if kind == "published":
+            return PublishedMaps(path)
+        if kind == "video":
+            return GrayVideo(path, video_size=size, frame_rate=info.frame_rate)
+        sound = find_sound(info, settings.options)
+        return OverlayVideo(
+            path,
+            video_size=size,
+            frame_rate=info.frame_rate,
+            audio_from=None if sound is None else sound.path,
+            audio_stream=None if sound is None else sound.stream,
+            style=settings.style,
+        )
+
+    return _Attempt(path, make)
+
+
+def no_maps(video: str | Path) -> StavisError:
+    """The error for a video that is too short for the published treatment of its ends."""
+    return StavisError(
+        f"{video}: no frame can have a map with `edges=reference`, which leaves out the first 8; "
+        "`edges=repeat` gives every frame one"
     )
 
 
-def _measure(frame: PredictedFrame, info: media.VideoInfo) -> FrameStatistics:
-    index, time_seconds, saliency = frame.saliency
+def measure_frame(frame: FrameSaliency, size: tuple[int, int]) -> FrameStatistics:
+    """The row of `frames.csv` of one frame of `size` = (width, height) in pixels."""
     return measure(
-        saliency,
-        frame=index,
-        time_seconds=time_seconds,
+        frame.saliency,
+        frame=frame.index,
+        time_seconds=frame.time_seconds,
         computed=frame.computed,
-        size=(info.width, info.height),
+        size=size,
     )
 
 
@@ -268,32 +375,11 @@ def _size(video: Path) -> int | None:
 
 def _finished_summary(folder: Path, video: Path, settings: FolderSettings) -> dict[str, Any] | None:
     """The summary of a finished result of the same settings; None if there is no finished result."""
-    path = folder / "summary.json"
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise StavisError(
-            f"{path}: not the summary of a prediction; give --overwrite to replace {folder}"
-        ) from None
-    wanted = {"input": str(video), "input_size_bytes": _size(video), **settings.identity()}
-    # Through JSON, as tuples come back as lists.
-    wanted = json.loads(json.dumps(wanted))
-    for name, value in wanted.items():
-        if summary.get(name) != value:
-            raise StavisError(
-                f"{folder}: holds results of another {name.replace('_', ' ')} "
-                f"({_difference(summary.get(name), value)}); give --overwrite or another --output"
-            )
+    summary = read_record(folder / SUMMARY, "the summary of a prediction")
+    if summary is not None:
+        identity = {"input": str(video), "input_size_bytes": _size(video), **settings.identity()}
+        check_record(folder, summary, identity, "results")
     return summary
-
-
-def _difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        changed = [name for name in now if before.get(name) != now[name]]
-        return ", ".join(f"{name} was {before.get(name)}, now {now[name]}" for name in changed)
-    return f"was {before}, now {now}"
 
 
 def _missing_kinds(
@@ -304,21 +390,3 @@ def _missing_kinds(
         for kind in kinds
         if kind not in summary.get("outputs", []) or not (folder / OUTPUT_NAMES[kind]).exists()
     )
-
-
-def _move_in_place(partial: Path, folder: Path, *, keep: bool) -> None:
-    """Renames `partial` to `folder`; with `keep`, what `folder` has besides stays. The summary comes last."""
-    if keep:
-        for item in sorted(partial.iterdir(), key=lambda path: path.name == "summary.json"):
-            target = folder / item.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            item.replace(target)
-        return
-    old = folder.parent / f".{folder.name}.old"
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,13 +1,17 @@
 """Options of a prediction."""
 
-from dataclasses import dataclass
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, TypeVar, get_args
 
 from stavis.clips import Edges
 from stavis.engine import EngineName, Precision
 
 Quirks = Literal["fixed", "reference"]
+MAX_FRAME_RATE = 1000  # frames per second
 
 
 @dataclass(frozen=True)
@@ -15,22 +19,25 @@ class PredictOptions:
     """How a video is predicted.
 
     Attributes:
-        stride: Compute every `stride`-th frame; the maps between are linear in between.
-        edges: "repeat": every frame gets a map, the first and last frames being repeated around the ends. "reference":
-            the first 8 frames get none, and clips that run over the end are looped, as published.
-        quirks: "reference" does everything as the published test run: edges, sound at the file's own rate, and the
-            maps whose target lies behind the last frame.
-        batch_size: Windows that go through the network at once; None for 1 on a CPU, which is fastest there, and 8 on a
-            GPU. As many pictures more are held in memory.
-        engine: What runs the network: see `stavis.engine.EngineFactory`. All give the same maps to 1e-4.
-        precision: "float32"; or an approximation, faster where the processor has instructions for it: "bf16", "int8",
-            on GPUs "bf16", "fp16". See `stavis.engine.EngineFactory`.
-        frame_rate: Frames per second, for image folders.
-        audio_path: A file whose sound is used instead of the input's own.
-        audio_stream: Which of the input's sound streams, from 0; its default one if None.
-        silent: Predict as if there were no sound.
-        start_seconds: Where to begin; from the beginning if None.
-        end_seconds: Where to end; at the end if None.
+        stride: Compute every `stride`-th frame and interpolate the maps in between linearly.
+        edges: "repeat": every frame gets a map; the first and last frames are repeated beyond the ends. "reference": as
+            published: the first 8 frames get no map, and clips that run past the end are looped.
+        quirks: "reference" reproduces the published test run: its edges, audio at the file's own rate, and the maps
+            whose target frame lies past the end of the video.
+        batch_size: Windows per forward pass. None: 1 on a CPU, which is fastest there, and 8 on a GPU. Memory holds as
+            many additional frames.
+        engine: What runs the network, see `stavis.engine.EngineFactory`. All give the same maps within 1e-4.
+        precision: "float32" is exact. "bf16", "fp16" and "int8" are faster approximations on hardware that supports
+            them, see `stavis.engine.EngineFactory`.
+        frame_rate: Frames per second of a folder of images. None: 25, with a warning.
+        audio_path: A file whose audio replaces the input's own.
+        audio_stream: Which audio stream of the input, from 0. None: its default one.
+        silent: Predict as if there were no audio.
+        start_seconds: Start of the excerpt to predict. None: the beginning.
+        end_seconds: End of the excerpt. None: the end of the video.
+
+    Raises:
+        ValueError: An option is out of range, or two exclude each other.
     """
 
     stride: int = 1
@@ -40,17 +47,74 @@ class PredictOptions:
     engine: EngineName = "auto"
     precision: Precision = "float32"
     frame_rate: float | None = None
-    audio_path: Path | None = None
+    audio_path: str | Path | None = None
     audio_stream: int | None = None
     silent: bool = False
     start_seconds: float | None = None
     end_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("stride", "batch_size"):
+        for name, least in (("stride", 1), ("batch_size", 1), ("audio_stream", 0), ("start_seconds", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more")
-        for name, allowed in (("edges", ("repeat", "reference")), ("quirks", ("fixed", "reference"))):
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"`{name}={value}`: must be {least} or more")
+        for name, allowed in (
+            ("edges", get_args(Edges)),
+            ("quirks", get_args(Quirks)),
+            ("engine", get_args(EngineName)),
+            ("precision", get_args(Precision)),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+                raise ValueError(f"`{name}={getattr(self, name)}`: allowed are {', '.join(allowed)}")
+        if self.frame_rate is not None and not 0 < self.frame_rate <= MAX_FRAME_RATE:
+            raise ValueError(f"`frame_rate={self.frame_rate}`: must be above 0 and at most {MAX_FRAME_RATE}")
+        if self.end_seconds is not None and not self.end_seconds > (self.start_seconds or 0):
+            raise ValueError(
+                f"`end_seconds={self.end_seconds}`: must be greater than `start_seconds={self.start_seconds or 0}`"
+            )
+        if self.silent and self.audio_path is not None:
+            raise ValueError("`silent=True` and `audio_path` exclude each other")
+
+
+class NetworkKeywords(TypedDict, total=False):
+    """The attributes of `PredictOptions` that apply to any source of frames, as keyword arguments."""
+
+    stride: int
+    edges: Edges
+    quirks: Quirks
+    batch_size: int | None
+    engine: EngineName
+    precision: Precision
+
+
+class PredictKeywords(NetworkKeywords, total=False):
+    """All attributes of `PredictOptions`, as keyword arguments."""
+
+    frame_rate: float | None
+    audio_path: str | Path | None
+    audio_stream: int | None
+    silent: bool
+    start_seconds: float | None
+    end_seconds: float | None
+
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def show_keywords(
+    keywords: type[NetworkKeywords] | type[PredictKeywords],
+) -> Callable[[Function], Function]:
+    """Replaces `**options: Unpack[keywords]` in a function's signature by the keywords it accepts, for `help()`."""
+    defaults = {one.name: one.default for one in fields(PredictOptions) if one.default is not MISSING}
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        shown = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind)
+            for name, kind in keywords.__annotations__.items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *shown])  # type: ignore[attr-defined]
+        return function
+
+    return decorate

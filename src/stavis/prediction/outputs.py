@@ -1,10 +1,10 @@
-"""What a prediction can leave on disk: one writer a kind, each fed frame by frame."""
+"""Outputs of a prediction on disk: one writer per kind, each fed frame by frame."""
 
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from stavis import media
-from stavis.errors import StavisError
 from stavis.maps.overlay import OverlayStyle, draw_overlay, normalize, resize_smoothly
-from stavis.prediction.predict import PredictedFrame
+from stavis.prediction.predict import FrameSaliency
 
 OutputKind = Literal["maps", "npz", "published", "video", "overlay"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
@@ -28,32 +27,42 @@ OUTPUT_NAMES: dict[OutputKind, str] = {
     "video": "saliency.mp4",
     "overlay": "overlay.mp4",
 }
-"""What each kind is called in a video's result folder."""
+"""Name of each kind in a video's result folder."""
 
 PUBLISHED_SIZE = (112, 112)
-PUBLISHED_JPEG_QUALITY = 75  # Pillow's default, which the published maps were written with
+PUBLISHED_JPEG_QUALITY = 75  # Pillow's default, used for the published maps
 
-# zlib's strategy by bits a pixel; -1 is Pillow's choice. Z_RLE takes two thirds of the time, but for 16 bits more room.
+# zlib's strategy by bits per pixel; -1 is Pillow's choice. Z_RLE takes two thirds of the time, but for 16 bits more
+# space.
 PNG_STRATEGIES = {8: zlib.Z_RLE, 16: -1}
 
 
 @dataclass(frozen=True)
 class MapFormat:
-    """How `maps` are written.
+    """Format of `maps`.
 
     Attributes:
-        size: "video": as large as the video is displayed. "network": 112x112.
-        bits: 8 or 16 a pixel.
-        values: "stretched": each frame's map from 0 to the highest gray. "probability": the highest gray is 1.
+        size: "video": the size of the video as displayed. "network": the size of the network's maps.
+        bits: Bits per pixel, 8 or 16.
+        values: "stretched": each map stretched to the full range of gray levels. "probability": white is 1.
+
+    Raises:
+        ValueError: An attribute is none of these.
     """
 
     size: Literal["video", "network"] = "video"
     bits: Literal[8, 16] = 8
     values: Literal["stretched", "probability"] = "stretched"
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if (value := getattr(self, one.name)) not in get_args(one.type):
+                allowed = ", ".join(map(str, get_args(one.type)))
+                raise ValueError(f"`map_{one.name}={value}`: allowed are {allowed}")
+
 
 class Output(Protocol):
-    """A writer. Leaving its `with` block without an error finishes the file; with one, abandons it."""
+    """A writer. Leaving its `with` block finishes the file, or abandons it after an error."""
 
     def __enter__(self) -> Self: ...
 
@@ -61,11 +70,11 @@ class Output(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def write(self, frame: PredictedFrame) -> None: ...
+    def write(self, frame: FrameSaliency) -> None: ...
 
 
 class _PictureFolder:
-    """What the two kinds of folders have in common: there is nothing to finish."""
+    """Base of the two kinds of folders: nothing is left to do at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,10 +88,10 @@ class _PictureFolder:
 
 
 class MapFolder(_PictureFolder):
-    """PNGs `map_%06d.png`, numbered by frame from 0.
+    """PNG files `map_%06d.png`, numbered by frame from 0.
 
     Args:
-        folder: Made if it is not there.
+        folder: Created if missing.
         video_size: (width, height) in pixels of the video as displayed.
         map_format: Size, depth and scale.
     """
@@ -92,26 +101,26 @@ class MapFolder(_PictureFolder):
         self.video_size = video_size
         self.format = map_format
 
-    def write(self, frame: PredictedFrame) -> None:
-        values = frame.saliency.saliency
+    def write(self, frame: FrameSaliency) -> None:
+        values = frame.saliency
         if self.format.values == "stretched":
             values = normalize(values)
         if self.format.size == "video":
             values = resize_smoothly(values, self.video_size)
         gray = _to_gray(values, self.format.bits)
-        path = self.folder / f"map_{frame.saliency.index:06d}.png"
+        path = self.folder / f"map_{frame.index:06d}.png"
         Image.fromarray(gray).save(path, compress_level=3, compress_type=PNG_STRATEGIES[self.format.bits])
 
 
 class PublishedMaps(_PictureFolder):
-    """The published test run's files: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated.
+    """Files of the published test run: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated.
 
-    Maps of networks of another size are resized to that, as scoring blurs by pixels of such maps.
+    Maps of another size are resized to that, since scoring blurs them by a number of pixels.
     """
 
-    def write(self, frame: PredictedFrame) -> None:
-        path = self.folder / f"pred_sal_{frame.saliency.index + 1:06d}.jpg"
-        values = normalize(frame.saliency.saliency)
+    def write(self, frame: FrameSaliency) -> None:
+        path = self.folder / f"pred_sal_{frame.index + 1:06d}.jpg"
+        values = normalize(frame.saliency)
         if values.shape != PUBLISHED_SIZE:
             values = resize_smoothly(values, PUBLISHED_SIZE)
         gray = (values * 255).astype(np.uint8)  # truncates, as published
@@ -121,7 +130,8 @@ class PublishedMaps(_PictureFolder):
 class ProbabilityArchive:
     """An `.npz` of `saliency` (N, h, w) float16 probabilities, `index` (N,) and `time_seconds` (N,).
 
-    The maps go to a temporary file first, as memory must not grow with the video and an `.npy` begins with its length.
+    The maps go to a temporary file first: memory must not grow with the video, and an `.npy` file starts with its
+    shape.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,11 +144,11 @@ class ProbabilityArchive:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, frame: PredictedFrame) -> None:
-        self._shape = frame.saliency.saliency.shape
-        self._raw.write(frame.saliency.saliency.astype("<f2").tobytes())
-        self._indices.append(frame.saliency.index)
-        self._times.append(frame.saliency.time_seconds)
+    def write(self, frame: FrameSaliency) -> None:
+        self._shape = frame.saliency.shape
+        self._raw.write(frame.saliency.astype("<f2").tobytes())
+        self._indices.append(frame.index)
+        self._times.append(frame.time_seconds)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -161,7 +171,7 @@ class ProbabilityArchive:
 
 
 class _VideoOutput:
-    """What the two kinds of video have in common."""
+    """Base of the two kinds of video."""
 
     def __init__(self, writer: media.VideoWriter) -> None:
         self._writer = writer
@@ -176,8 +186,8 @@ class _VideoOutput:
         self._writer.__exit__(kind, error, trace)
 
 
-class SaliencyVideo(_VideoOutput):
-    """A gray video, one stretched map a frame, at the video's size, count and time stamps."""
+class GrayVideo(_VideoOutput):
+    """A gray video of the stretched maps, with the video's size, number of frames and time stamps."""
 
     def __init__(self, path: Path, *, video_size: tuple[int, int], frame_rate: Fraction) -> None:
         super().__init__(
@@ -185,13 +195,13 @@ class SaliencyVideo(_VideoOutput):
         )
         self.video_size = video_size
 
-    def write(self, frame: PredictedFrame) -> None:
-        enlarged = resize_smoothly(normalize(frame.saliency.saliency), self.video_size)
-        self._writer.write(_to_gray(enlarged, 8), frame.saliency.time_seconds)
+    def write(self, frame: FrameSaliency) -> None:
+        enlarged = resize_smoothly(normalize(frame.saliency), self.video_size)
+        self._writer.write(_to_gray(enlarged, 8), frame.time_seconds)
 
 
 class OverlayVideo(_VideoOutput):
-    """The video with the heat map over it, and its sound."""
+    """The video with the heat map over it, and its audio."""
 
     def __init__(
         self,
@@ -215,11 +225,11 @@ class OverlayVideo(_VideoOutput):
         )
         self.style = style
 
-    def write(self, frame: PredictedFrame) -> None:
+    def write(self, frame: FrameSaliency) -> None:
         if frame.image is None:
             return
-        picture = draw_overlay(frame.image, frame.saliency.saliency, self.style)
-        self._writer.write(picture, frame.saliency.time_seconds)
+        picture = draw_overlay(frame.image, frame.saliency, self.style)
+        self._writer.write(picture, frame.time_seconds)
 
 
 def _to_gray(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArray[Any]:
@@ -228,16 +238,16 @@ def _to_gray(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArr
     return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
 
 
-def parse_output_kinds(text: str) -> tuple[OutputKind, ...]:
-    """Reads a list such as "maps,overlay", or "all".
+def choose_outputs(outputs: str | Sequence[str]) -> tuple[OutputKind, ...]:
+    """Reads output kinds: a sequence, a string such as "maps,overlay", or "all".
 
     Raises:
-        StavisError: A name is none of the kinds.
+        ValueError: A name is not one of the kinds.
     """
-    names: Sequence[str] = OUTPUT_KINDS if text.strip() == "all" else [n.strip() for n in text.split(",")]
-    unknown = [name for name in names if name not in OUTPUT_KINDS]
-    if unknown:
-        raise StavisError(
-            f"unknown output {unknown[0]!r}; allowed: {', '.join(OUTPUT_KINDS)}, separated by commas, or all"
-        )
+    names = [name.strip() for name in outputs.split(",")] if isinstance(outputs, str) else list(outputs)
+    if names == ["all"]:
+        return OUTPUT_KINDS
+    for name in names:
+        if name not in OUTPUT_KINDS:
+            raise ValueError(f"`outputs={name}`: allowed are {', '.join(OUTPUT_KINDS)}, and all")
     return tuple(kind for kind in OUTPUT_KINDS if kind in names)

@@ -15,25 +15,28 @@ from stavis.prediction.options import PredictOptions
 
 
 class Sound:
-    """The audio excerpts of windows, None for a visual network, zeros where there is no sound."""
+    """Audio excerpts of windows.
 
-    def __init__(self, model: STAViS, info: media.VideoInfo, options: PredictOptions) -> None:
+    Args:
+        model: The network; a visual one needs no audio.
+        reader: The audio, its sample 0 at `begin_seconds`. None: silence.
+        frame_rate: Frames per second.
+        begin_seconds: Where the prediction starts, on the clock of the frames.
+    """
+
+    def __init__(
+        self,
+        model: STAViS,
+        reader: media.AudioReader | None,
+        frame_rate: float,
+        begin_seconds: float = 0.0,
+    ) -> None:
         self.preprocessing = model.config.preprocessing
-        self.frame_rate = float(info.frame_rate)
-        self.wanted = model.config.modality == "audiovisual"
-        self.begin_seconds = options.start_seconds or 0.0
-        self._reader: media.AudioReader | None = None
+        self.wanted = needs_sound(model)
+        self.frame_rate = frame_rate
+        self.begin_seconds = begin_seconds
+        self._reader = reader
         self._earliest = 0
-        source = options.audio_path or info.path
-        has_sound = options.audio_path is not None or info.audio is not None
-        if self.wanted and has_sound and not options.silent:
-            native = options.quirks == "reference"
-            self._reader = media.AudioReader(
-                source,
-                stream=None if options.audio_path else options.audio_stream,
-                sample_rate=None if native else self.preprocessing.sample_rate,
-                start_seconds=self.begin_seconds,
-            )
 
     def __enter__(self) -> "Sound":
         return self
@@ -45,7 +48,7 @@ class Sound:
     def excerpts(
         self, windows: Sequence[Window], time_seconds: Callable[[int], float]
     ) -> npt.NDArray[np.float32] | None:
-        """(B, S) excerpts in -256..256 of B windows in the order of time; None for a visual network."""
+        """(B, S) excerpts in -256..256 of B windows in temporal order; None for a visual network."""
         if not self.wanted:
             return None
         if self._reader is None:
@@ -55,8 +58,8 @@ class Sound:
     def _excerpt(
         self, window: Window, time_seconds: Callable[[int], float], reader: media.AudioReader
     ) -> npt.NDArray[np.float32]:
-        # A frame owns the samples within half a frame of its time (`clips.frame_samples`). Times, not frame numbers,
-        # are counted here, so that a variable frame rate keeps sound and picture together.
+        # A frame owns the samples within half a frame of its time (`clips.frame_samples`). This uses times, not frame
+        # numbers, so that audio and video stay in sync at a variable frame rate.
         rate = reader.sample_rate
         half = rate / self.frame_rate / 2
         first, last = (time_seconds(window.frames[i]) - self.begin_seconds for i in (0, -1))
@@ -64,7 +67,7 @@ class Sound:
         stop = int(last * rate + half) + 1
         if reader.num_samples is not None:
             stop = min(stop, reader.num_samples)
-        # Slow videos: the buffer holds the middle of the window's sound, so no more than that is read.
+        # At low frame rates the network's buffer holds only the middle of the window's audio; read no more than that.
         surplus = max(0, stop - start - self.preprocessing.num_audio_samples)
         start, stop = start + surplus // 2, stop - (surplus - surplus // 2)
         self._earliest = start = max(start, self._earliest)
@@ -76,16 +79,38 @@ class _SoundSource(NamedTuple):
     stream: int | None
 
 
+def needs_sound(model: STAViS) -> bool:
+    """Whether the network listens."""
+    return model.config.modality == "audiovisual"
+
+
+def open_sound(model: STAViS, info: media.VideoInfo, options: PredictOptions) -> Sound:
+    """Opens the audio that a prediction of a video uses.
+
+    Raises:
+        StavisError: The audio file cannot be read.
+    """
+    begin = options.start_seconds or 0.0
+    source = find_sound(info, options) if needs_sound(model) else None
+    reader = None
+    if source is not None:
+        # The published test run reads audio at the file's own rate.
+        rate = None if options.quirks == "reference" else model.config.preprocessing.sample_rate
+        reader = media.AudioReader(source.path, stream=source.stream, sample_rate=rate, start_seconds=begin)
+    return Sound(model, reader, float(info.frame_rate), begin)
+
+
 def find_sound(info: media.VideoInfo, options: PredictOptions) -> _SoundSource | None:
-    """Where the sound comes from that the network hears and the overlay plays; None if there is none."""
+    """The audio that the network hears and the overlay plays; None if there is none."""
     if options.silent:
         return None
     if options.audio_path is not None:
-        return _SoundSource(options.audio_path, None)
+        return _SoundSource(Path(options.audio_path), None)
     return None if info.audio is None else _SoundSource(info.path, options.audio_stream)
 
 
 def describe_sound(info: media.VideoInfo, options: PredictOptions) -> str:
+    """The audio in words, for `summary.json`."""
     if options.silent:
         return "silenced"
     if options.audio_path is not None:

@@ -1,17 +1,18 @@
-"""The published test runs: saliency maps of all test videos of the databases, each split with its own weights."""
+"""Published test runs: saliency maps of all test videos of the databases, each split with its own weights."""
 
+import functools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from stavis import media
 from stavis.clips import Edges
@@ -20,13 +21,15 @@ from stavis.datasets.fold_lists import choose_databases, read_test_lists, select
 from stavis.datasets.layout import FoldEntry, Layout, find_files, result_folder
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
-from stavis.model import STAViS
-from stavis.prediction.options import PredictOptions, Quirks
+from stavis.model import Modality, STAViS
+from stavis.prediction.options import PredictKeywords, PredictOptions, Quirks
 from stavis.prediction.outputs import PublishedMaps
-from stavis.prediction.predict import predict_frames
+from stavis.prediction.predict import stream_video
 from stavis.runtime.files import write_text
+from stavis.runtime.folders import atomic_folder, check_record, read_record
 from stavis.runtime.progress import track
 from stavis.version import __version__
+from stavis.weights.names import LoadedNetwork, load_network
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
 RUN_FILE = "testrun.json"
@@ -38,10 +41,10 @@ class ListedVideo:
 
     Attributes:
         database: Its database.
-        split: Whose list it is in, and whose weights it is predicted with.
+        split: The split whose list it is in and whose weights predict it.
         entry: Its line.
-        is_last: It is the last of its list: the published code runs that one without sound.
-        other: Another video of the same list, whose sound it gets in the test "shuffled".
+        is_last: Whether it is the last of its list, which the published code runs without audio.
+        other: Another video of the same list, whose audio it gets with "shuffled".
     """
 
     database: str
@@ -56,20 +59,23 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the test videos are predicted.
+    """How test videos are predicted.
 
     Attributes:
-        sound: "normal"; "silent": without sound; "shuffled": each video with the sound of another one of its list, as
-            often as is needed; "time-shifted": each with its own, begun in the middle. The last three tell how much a
-            network listens.
-        edges: "reference": frames 9 to the last get a map, as published. "repeat": all do.
-        quirks: "reference" repeats what the published test run does oddly: sound at the file's own rate, none for the
-            last video of every list, and maps named behind the last frame, which nobody scores.
-        batch_size: Windows that go through the network at once; None as in `PredictOptions`.
-        engine: What runs the network: see `stavis.engine.EngineFactory`.
-        precision: "float32" is exact; for the others see there, too.
-        seed: Of the draw which video gets whose sound.
-        stride: Every `stride`-th of these maps, and the last, is computed and written; the others are not.
+        sound: Audio that the network hears. "normal": the video's. The others show how much the network listens:
+            "silent": none. "shuffled": another video's of the same list, repeated as needed. "time-shifted": the
+            video's own, starting in the middle.
+        edges: "reference": frames 9 to the last get a map, as published. "repeat": all frames do.
+        quirks: "reference" reproduces the quirks of the published test run: audio at the file's own rate, none for the
+            last video of each list, and maps named past the last frame, which nobody scores.
+        batch_size: As in `PredictOptions`.
+        engine: As in `PredictOptions`.
+        precision: As in `PredictOptions`.
+        seed: Seed of the assignment of audio for "shuffled".
+        stride: Only every `stride`-th of these maps, and the last, is computed and written.
+
+    Raises:
+        ValueError: An attribute is out of range.
     """
 
     sound: SoundTest = "normal"
@@ -83,50 +89,113 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.sound not in get_args(SoundTest):
-            raise ValueError(f"sound is {self.sound!r}; allowed: {', '.join(get_args(SoundTest))}")
-        if self.stride < 1:
-            raise ValueError(f"stride is {self.stride}; it must be 1 or more")
+            raise ValueError(f"`sound={self.sound}`: allowed are {', '.join(get_args(SoundTest))}")
+        self.options()
+
+    def options(self, **others: Unpack[PredictKeywords]) -> PredictOptions:
+        """These settings as options of a prediction, with others."""
+        return PredictOptions(
+            stride=self.stride,
+            edges=self.edges,
+            quirks=self.quirks,
+            batch_size=self.batch_size,
+            engine=self.engine,
+            precision=self.precision,
+            **others,  # type: ignore[misc]
+        )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the maps."""
+        """The settings that determine the maps."""
         names = ("edges", "quirks", "precision", "seed", "stride")
         return {"audio": self.sound, **{name: getattr(self, name) for name in names}}
 
 
-class SplitNetwork(NamedTuple):
-    """The network of one split.
+def predict_test_videos(
+    data: str | Path,
+    output: str | Path,
+    *,
+    weights: str = "default",
+    split: int | None = None,
+    databases: Sequence[str] | None = None,
+    modality: Modality | None = None,
+    device: str = "auto",
+    settings: RunSettings | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> int:
+    """Predicts the test videos of the databases, each split with its own weights, as `stavis test` does.
 
-    Attributes:
-        model: In eval mode, on its device.
-        name: What its weights are called.
-        sha256: Of their file; None if they are random.
+    Maps go to `output/split<k>_results/<database>/<video>/pred_sal_%06d.jpg`. Finished videos are kept, so that an
+    interrupted call can be repeated. Under torchrun the processes share the videos.
+
+    Args:
+        data: Data folder in the published layout.
+        output: Folder of the run.
+        weights: As `source` of `load_model`; "{split}" in it stands for the number of the split.
+        split: Split to predict. None: all three.
+        databases: Databases to predict. None: all that have fold lists.
+        modality: As for `load_model`.
+        device: As for `load_model`; under torchrun "auto" gives each process its own GPU.
+        settings: How to predict. None: the defaults.
+        overwrite: Predict again what is finished.
+        quiet: Show no progress.
+        report: Called with one line of text about each network, its warnings and the result.
+
+    Returns:
+        The number of videos that this process predicted.
+
+    Raises:
+        StavisError: Weights or data are missing or unreadable, or `output` holds the maps of another run.
     """
+    settings = settings or RunSettings()
+    data, output = Path(data), Path(output)
+    rank, num_ranks, local_rank = find_rank()
+    say = report if report is not None and rank == 0 else lambda _: None
 
-    model: STAViS
-    name: str
-    sha256: str | None
+    @functools.lru_cache(maxsize=1)
+    def load(number: int) -> LoadedNetwork:
+        own = device
+        if device == "auto" and torch.cuda.is_available():
+            own = f"cuda:{local_rank % torch.cuda.device_count()}"
+        name = weights.replace("{split}", str(number))
+        network = load_network(name, modality=modality, device=own, data=data)
+        if not quiet:
+            say(f"weights: {network.name}")
+        for warning in network.warnings:
+            say(f"warning: {warning}")
+        return network
+
+    videos = find_test_videos(data, split, databases, seed=settings.seed)
+    num_done = run_test(
+        data, videos, output, load, settings, rank=rank, num_ranks=num_ranks, overwrite=overwrite, quiet=quiet
+    )
+    if report is not None and not quiet:
+        share = "" if num_ranks == 1 else f" (process {rank + 1} of {num_ranks})"
+        report(f"{num_done} of {len(videos)} videos predicted{share}, in {output}; the others were finished")
+    return num_done
 
 
 def find_test_videos(
     data: Path, split: int | None, databases: Sequence[str] | None, *, seed: int = 0
 ) -> list[ListedVideo]:
-    """All videos of the test lists, in the order of splits, databases and lists.
+    """Lists all videos of the test lists, ordered by split, database and position.
 
     Args:
-        data: The data folder.
-        split: Which split; None for all three, of each database those that it has a list for.
-        databases: Which databases; None for all that have fold lists.
-        seed: Of the draw which video gets whose sound in the test "shuffled".
+        data: Data folder.
+        split: Split to list. None: all three, those of each database that it has a list for.
+        databases: Databases to list. None: all that have fold lists.
+        seed: Seed of the assignment of audio for "shuffled".
 
     Raises:
-        StavisError: A list is missing or names no video, or a database is unknown.
+        StavisError: A list is missing or empty, or a database is unknown.
     """
     layout = Layout(data)
     videos = []
     for database in choose_databases(layout, databases):
         for number, listed in read_test_lists(layout, database, split):
             entries = list(dict.fromkeys(listed))
-            # Each gets the sound of the one before it in a drawn circle: never its own, if there is another.
+            # Each gets the audio of the one before it in a random circle: never its own, if there is another.
             circle = np.random.default_rng([seed, number]).permutation(len(entries))
             before = {int(a): int(b) for a, b in zip(circle, np.roll(circle, 1), strict=True)}
             videos += [
@@ -140,7 +209,7 @@ def run_test(
     data: Path,
     videos: Sequence[ListedVideo],
     output: Path,
-    load_network: Callable[[int], SplitNetwork],
+    load: Callable[[int], LoadedNetwork],
     settings: RunSettings,
     *,
     rank: int = 0,
@@ -150,38 +219,38 @@ def run_test(
 ) -> int:
     """Writes the maps of test videos as `split<k>_results/<db>/<video>/pred_sal_%06d.jpg`, as published.
 
-    Each frame is decoded once. A video's folder appears when it is whole, and is left alone in a later run.
+    Each frame is decoded once. A video's folder appears when it is complete, and later runs keep it.
 
     Args:
-        data: The data folder.
+        data: Data folder.
         videos: From `find_test_videos`.
-        output: The run's folder.
-        load_network: The network of a split; asked for one split after the other.
-        settings: How they are predicted.
-        rank: Which share of the videos this process takes.
-        num_ranks: How many processes share them.
-        overwrite: Predict anew what is finished.
+        output: Folder of the run.
+        load: Loads the network of a split; called for one split after the other.
+        settings: How to predict.
+        rank: Share of the videos that this process takes.
+        num_ranks: Number of processes that share them.
+        overwrite: Predict again what is finished.
         quiet: Show no progress.
 
     Returns:
-        How many videos this process predicted.
+        The number of videos that this process predicted.
 
     Raises:
-        StavisError: Something of the data is missing or unreadable, or `output` holds the maps of another run.
+        StavisError: Data are missing or unreadable, or `output` holds the maps of another run.
     """
     layout = Layout(data)
     _check_data(layout, videos, sound=settings.sound != "silent")
-    _claim(output, videos, load_network, settings, rank, overwrite)
+    _claim(output, videos, load, settings, rank, overwrite)
     share = set(select_share(videos, rank, num_ranks, lambda video: video.entry.num_frames))
     mine = [video for video in videos if video in share]
     folders = {video: maps_folder(output, video) for video in mine}
     todo = [video for video in mine if overwrite or not folders[video].is_dir()]
     name = "maps" if num_ranks == 1 else f"maps of process {rank + 1} of {num_ranks}"
-    network: SplitNetwork | None = None
+    network: LoadedNetwork | None = None
     with track(name, sum(v.entry.num_frames for v in todo), unit="frames", quiet=quiet) as advance:
         for number, video in enumerate(todo):
             if network is None or video.split != todo[number - 1].split:
-                network = load_network(video.split)
+                network = load(video.split)
                 make_engine = EngineFactory(network.model, settings.engine, settings.precision)
             _predict_video(layout, video, folders[video], network.model, settings, make_engine)
             advance(video.entry.num_frames)
@@ -189,7 +258,7 @@ def run_test(
 
 
 def maps_folder(output: Path, video: ListedVideo) -> Path:
-    """Where a run's maps of a video are."""
+    """Folder of a video's maps in a run."""
     return output / f"split{video.split}_results" / result_folder(video.database) / video.entry.video
 
 
@@ -221,37 +290,33 @@ def _check_data(layout: Layout, videos: Sequence[ListedVideo], *, sound: bool) -
 def _claim(
     output: Path,
     videos: Sequence[ListedVideo],
-    load_network: Callable[[int], SplitNetwork],
+    load: Callable[[int], LoadedNetwork],
     settings: RunSettings,
     rank: int,
     overwrite: bool,
 ) -> None:
-    """Records what run `output` is for, or finds that it is for this one."""
+    """Records what run `output` is for, or checks that it is for this one."""
     path = output / RUN_FILE
     weights = {}
     for split in sorted({video.split for video in videos}):
-        network = load_network(split)
+        network = load(split)
         weights[str(split)] = {
             "name": network.name,
             "sha256": network.sha256,
             "config": str(network.model.config),
         }
     record = {"stavis": __version__, "settings": settings.identity(), "weights": weights}
-    if path.exists() and not overwrite:
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = before["settings"] != record["settings"] or any(
-                before["weights"][split]["sha256"] != weights[split]["sha256"]
-                for split in before["weights"].keys() & weights.keys()
-            )
-        except (ValueError, KeyError, TypeError):
-            raise StavisError(f"{path}: not the record of a test run; give another --output") from None
-        if changed:
-            raise StavisError(
-                f"{output}: holds maps of other weights or settings ({before['settings']}, now {record['settings']}); "
-                "give another --output, or --overwrite"
-            )
-        record["weights"] = {**before["weights"], **weights}
+    before = None if overwrite else read_record(path, "the record of a test run")
+    if before is not None:
+        earlier: dict[str, Any] = before.get("weights", {})
+        common = sorted(earlier.keys() & weights.keys())
+        check_record(
+            output,
+            {"settings": before.get("settings"), "weights": [earlier[split]["sha256"] for split in common]},
+            {"settings": settings.identity(), "weights": [weights[split]["sha256"] for split in common]},
+            "maps",
+        )
+        record["weights"] = {**earlier, **weights}
     if rank == 0:
         write_text(path, json.dumps(record, indent=2) + "\n")
 
@@ -265,42 +330,27 @@ def _predict_video(
     make_engine: MakeEngine,
 ) -> None:
     entry = video.entry
-    reference = settings.quirks == "reference"
-    partial = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with _choose_sound(layout, video, settings) as wave:
-            options = PredictOptions(
-                stride=settings.stride,
-                edges=settings.edges,
-                quirks=settings.quirks,
-                batch_size=settings.batch_size,
-                frame_rate=entry.frame_rate,
-                audio_path=wave,
-                silent=wave is None or (reference and video.is_last),
-                # The list says how many frames count, whatever else is in the folder.
-                end_seconds=(entry.num_frames - 0.5) / entry.frame_rate,
-            )
-            maps = PublishedMaps(partial)
-            frames_folder = layout.frames_folder(video.database, entry.video)
-            with closing(
-                predict_frames(model, frames_folder, options, keep_images=False, make_engine=make_engine)
-            ) as frames:
-                for frame in frames:
-                    if frame.computed:
-                        maps.write(frame)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(folder) as partial, _choose_sound(layout, video, settings) as wave:
+        options = settings.options(
+            frame_rate=entry.frame_rate,
+            audio_path=wave,
+            silent=wave is None,
+            # The list says how many frames count, whatever else is in the folder.
+            end_seconds=(entry.num_frames - 0.5) / entry.frame_rate,
+        )
+        maps = PublishedMaps(partial)
+        frames_folder = layout.frames_folder(video.database, entry.video)
+        with closing(stream_video(model, frames_folder, options, make_engine=make_engine)) as frames:
+            for frame in frames:
+                if frame.computed:
+                    maps.write(frame)
 
 
 @contextmanager
 def _choose_sound(layout: Layout, video: ListedVideo, settings: RunSettings) -> Iterator[Path | None]:
-    """The wave that a video is predicted with; None for silence."""
+    """The WAV file that a video is predicted with; None for silence."""
     own = layout.wave(video.database, video.entry.video)
-    if settings.sound == "silent":
+    if settings.sound == "silent" or (settings.quirks == "reference" and video.is_last):
         yield None
     elif settings.sound == "normal":
         yield own
@@ -312,7 +362,7 @@ def _choose_sound(layout: Layout, video: ListedVideo, settings: RunSettings) -> 
 
 
 def _write_wrong_sound(layout: Layout, video: ListedVideo, sound: SoundTest, path: Path) -> None:
-    """Writes a sound as long as the video's pictures that does not go with them."""
+    """Writes audio as long as the video that does not belong to it."""
     entry = video.entry
     source = video.other if sound == "shuffled" else entry
     samples, sample_rate = media.read_wave(layout.wave(video.database, source.video))

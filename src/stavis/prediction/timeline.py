@@ -10,7 +10,7 @@ import numpy.typing as npt
 from stavis import media
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import PredictedFrame
+from stavis.prediction.predict import FrameSaliency
 from stavis.prediction.sound import find_sound
 from stavis.runtime.files import atomic_path
 
@@ -105,7 +105,7 @@ class Thumbnails:
         self._step = 1
         self._seen = 0
 
-    def add(self, frame: PredictedFrame) -> None:
+    def add(self, frame: FrameSaliency) -> None:
         if self._seen % self._step == 0 and frame.image is not None:
             if len(self.kept) == MOST_THUMBNAILS:
                 # Every second goes, and from now on half as many come: the spacing stays even.
@@ -116,7 +116,7 @@ class Thumbnails:
         self._seen += 1
 
     @staticmethod
-    def _shrink(frame: PredictedFrame) -> Thumbnail:
+    def _shrink(frame: FrameSaliency) -> Thumbnail:
         assert frame.image is not None
         from PIL import Image
 
@@ -125,8 +125,8 @@ class Thumbnails:
         small = Image.fromarray(frame.image).resize(
             (max(1, round(width * small_height / height)), small_height)
         )
-        overlay = draw_overlay(np.asarray(small), frame.saliency.saliency, OverlayStyle(color_bar=False))
-        return Thumbnail(frame.saliency.time_seconds, overlay)
+        overlay = draw_overlay(np.asarray(small), frame.saliency, OverlayStyle(color_bar=False))
+        return Thumbnail(frame.time_seconds, overlay)
 
 
 def audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:

@@ -8,10 +8,10 @@ from stavis.weights.load import (
     LoadReport,
     has_default_weights,
     initialize,
-    load_model,
     load_model_with_report,
     untrained_model,
 )
+from stavis.weights.names import load_model
 
 __all__ = [
     "CONFIG_FILE",

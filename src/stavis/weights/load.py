@@ -5,7 +5,6 @@ file that does not fit is an error that names the keys. Nothing in a file is eve
 """
 
 import dataclasses
-import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -37,8 +36,6 @@ DEFAULT = "default"
 """The name of the weights that come with the package."""
 
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-
-_log = logging.getLogger("stavis")
 
 
 @dataclass(frozen=True)
@@ -109,35 +106,6 @@ def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.d
     return STAViS(ModelConfig(modality=modality)).to(target).eval()
 
 
-def load_model(
-    source: str | os.PathLike[str] = DEFAULT,
-    *,
-    modality: Modality | None = None,
-    device: str | torch.device = "cpu",
-) -> STAViS:
-    """Loads a network, ready to predict, and logs one line about it to the logger "stavis".
-
-    Args:
-        source: A weights folder (`save_model`, `stavis convert`), a published checkpoint (`*_save_60.pth`), or a
-            published initializer (`resnet-50-kinetics.pth`, `soundnet8.pth`): the rest of the network is then freshly
-            initialized, with a warning. "default": the weights that come with the package, which are not the paper's.
-        modality: "audiovisual" or "visual", for files that hold both. If not given, what the file's name says, else
-            "audiovisual".
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or a torch.device.
-
-    Returns:
-        The network in eval mode, its parameters in float32.
-
-    Raises:
-        StavisError: If there is no such file or device, or the file cannot be read or does not fit.
-    """
-    model, report = load_model_with_report(source, modality=modality, device=device)
-    _log.info("%s", report.summary())
-    for warning in report.warnings:
-        _log.warning("%s", warning)
-    return model
-
-
 def load_model_with_report(
     source: str | os.PathLike[str],
     *,
@@ -145,10 +113,10 @@ def load_model_with_report(
     device: str | torch.device = "cpu",
     resize_filter: ResizeFilter | None = None,
 ) -> tuple[STAViS, LoadReport]:
-    """As `load_model`, and tells what was used and what was not instead of logging it.
+    """Loads a network from a file or folder, and reports what was used of it and what was not.
 
     Args:
-        source: As for `load_model`.
+        source: "default" or a path, as for `load_model`.
         modality: As for `load_model`.
         device: As for `load_model`.
         resize_filter: The filter of the pictures' first resizing while these weights were trained, where the file
