@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from stavis import metrics as metrics
     from stavis import model as model
     from stavis import weights as weights
+    from stavis.datasets.database import Database as Database
+    from stavis.datasets.dataset import SaliencyDataset as SaliencyDataset
     from stavis.errors import StavisError as StavisError
     from stavis.evaluation.evaluate import evaluate as evaluate
     from stavis.evaluation.summary import Evaluation as Evaluation
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 # Public names are imported when first used, so that `import stavis` and `stavis --help` do not wait for torch.
 _HOMES = {
+    "Database": "stavis.datasets.database",
+    "SaliencyDataset": "stavis.datasets.dataset",
     "StavisError": "stavis.errors",
     "evaluate": "stavis.evaluation.evaluate",
     "Evaluation": "stavis.evaluation.summary",

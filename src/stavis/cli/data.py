@@ -1,8 +1,7 @@
 """`stavis data`: check a data folder, and make its frame cache."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,11 +16,6 @@ data = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class QuirkRule(StrEnum):
-    FIXED = "fixed"
-    REFERENCE = "reference"
 
 
 DataFolder = Annotated[
@@ -112,9 +106,9 @@ def cache(
     ] = True,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Sound, too.")] = True,
     quirks: Annotated[
-        QuirkRule,
+        Literal["fixed", "reference"],
         typer.Option(help="For which kind of run: see docs/reproduction.md. Changes the sound alone."),
-    ] = QuirkRule.FIXED,
+    ] = "fixed",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Cache what is there and list what is not.")
     ] = False,
@@ -135,7 +129,7 @@ def cache(
     from stavis.errors import StavisError
 
     target = default_cache_folder(folder) if cache is None else cache
-    frame_cache = FrameCache(target, Layout(folder), Preprocessing(), Quirks.named(quirks.value))
+    frame_cache = FrameCache(target, Layout(folder), Preprocessing(), Quirks.named(quirks))
     files, problems = plan_cache(
         frame_cache, databases=_split_names(databases), split=split, maps=maps, audio=audio
     )

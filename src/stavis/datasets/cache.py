@@ -277,7 +277,7 @@ def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(ending):
+                    if entry.name.endswith(ending) and not entry.name.startswith("."):
                         state = entry.stat()
                         states.append(f"{entry.name} {state.st_size} {state.st_mtime_ns}\n")
         except (FileNotFoundError, NotADirectoryError):

@@ -1,6 +1,7 @@
 """What the fold lists name against what is there: whole parts, single files, counts, and the lists themselves."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,13 +313,13 @@ def _check_unlisted(layout: Layout, database: str) -> Iterable[Problem]:
     listed: set[str] = set()
     for _, _, path in choose_lists(layout, database, None):
         try:
-            listed.update(entry.video for entry in read_fold_list(path))
+            listed.update(unicodedata.normalize("NFC", entry.video) for entry in read_fold_list(path))
         except StavisError:
             continue
     folder = layout.frames_folder(database, "x").parent
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for name in names:
-        if name not in listed and not name.startswith("."):
+        if unicodedata.normalize("NFC", name) not in listed and not name.startswith("."):
             yield Problem("unlisted", database, name, f"{folder / name}: in no fold list of {database}")
 
 

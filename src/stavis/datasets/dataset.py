@@ -94,7 +94,7 @@ class SaliencyDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        data_folder: Path,
+        data: Path | str,
         *,
         split: int = 1,
         subset: Subset = "train",
@@ -106,7 +106,7 @@ class SaliencyDataset(Dataset[Sample]):
         flip_probability: float = 0.5,
         audio: bool = True,
         annotations: bool = True,
-        cache: Path | None = None,
+        cache: Path | str | None = None,
         jobs: int | None = None,
         allow_missing: bool = False,
         quiet: bool = False,
@@ -114,7 +114,7 @@ class SaliencyDataset(Dataset[Sample]):
         """Looks what is there, and makes what is missing of the frame cache.
 
         Args:
-            data_folder: In the published layout (docs/data.md).
+            data: Data folder in the published layout (docs/data.md).
             split: Which division into train and test.
             subset: Which of the two lists.
             mode: "train": windows of up to 90 frames, a random clip of each, flipped or not. "validation": the same
@@ -137,14 +137,14 @@ class SaliencyDataset(Dataset[Sample]):
         """
         mode = subset if mode is None else mode
         if subset not in SUBSETS:
-            raise StavisError(f"subset is {subset!r}; allowed: {', '.join(SUBSETS)}")
+            raise ValueError(f"subset is {subset!r}; allowed: {', '.join(SUBSETS)}")
         if mode not in get_args(Mode):
-            raise StavisError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}")
+            raise ValueError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}")
         if not 0 <= flip_probability <= 1:
-            raise StavisError(f"flip_probability is {flip_probability}; allowed: 0 to 1")
+            raise ValueError(f"flip_probability is {flip_probability}; allowed: 0 to 1")
         if seed < 0:
-            raise StavisError(f"seed is {seed}; allowed: 0 or more")
-        self.layout = Layout(Path(data_folder))
+            raise ValueError(f"seed is {seed}; allowed: 0 or more")
+        self.layout = Layout(Path(data))
         self.mode: Mode = mode
         self.preprocessing = Preprocessing() if preprocessing is None else preprocessing
         self.quirks = Quirks.named(quirks)
@@ -239,7 +239,7 @@ class SaliencyDataset(Dataset[Sample]):
             begin = clips.center_crop_begin(len(window), length) if self.mode == "validation" else 0
         return clips.crop_window(window, begin, length)
 
-    def _open(self, cache: Path | None, jobs: int | None, quiet: bool) -> DirectReader | CachedReader:
+    def _open(self, cache: Path | str | None, jobs: int | None, quiet: bool) -> DirectReader | CachedReader:
         if cache is None:
             return DirectReader(self.layout, self.preprocessing, self.quirks)
         parts: list[Part] = ["frames"]

@@ -1,6 +1,7 @@
 """Fold lists: the videos of each training and test split."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -55,15 +56,16 @@ def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
     Raises:
         StavisError: One that is named has no fold list here.
     """
-    there = layout.databases()
+    there = {unicodedata.normalize("NFC", name): name for name in layout.databases()}
     if wanted is None:
-        return there
+        return list(there.values())
+    wanted = [unicodedata.normalize("NFC", name) for name in wanted]
     for database in wanted:
         if database not in there:
             raise StavisError(
                 f"{layout.root}: no fold list of database {database!r} there; allowed: {', '.join(there)}"
             )
-    return list(dict.fromkeys(wanted))
+    return [there[name] for name in dict.fromkeys(wanted)]
 
 
 def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple[int | None, str, Path]]:

@@ -1,4 +1,7 @@
-"""The published folder layout of the six databases. Nothing else knows its names and its counting from 1."""
+"""The published folder layout of the six databases. Nothing else knows its names and its counting from 1.
+
+Names of folders are found in whatever Unicode form they have on disk; files whose names begin with a dot are ignored.
+"""
 
 import os
 import re
@@ -11,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.errors import StavisError
+from stavis.runtime.files import find_entry
 
 Subset = Literal["train", "test"]
 SUBSETS: tuple[Subset, ...] = ("train", "test")
@@ -59,17 +63,21 @@ class Layout:
 
     root: Path
 
+    def folder(self, kind: str, database: str) -> Path:
+        """A database's folder of a kind: "video_frames", "video_audio" or "annotations"."""
+        return find_entry(self.root / kind, database)
+
     def frames_folder(self, database: str, video: str) -> Path:
-        return self.root / "video_frames" / database / video
+        return find_entry(self.folder("video_frames", database), video)
 
     def frame(self, database: str, video: str, frame: int) -> Path:
         return self.frames_folder(database, video) / f"img_{frame + 1:05d}.jpg"
 
     def wave(self, database: str, video: str) -> Path:
-        return self.root / "video_audio" / database / video / f"{video}.wav"
+        return find_entry(find_entry(self.folder("video_audio", database), video), f"{video}.wav")
 
     def annotations_folder(self, database: str, video: str) -> Path:
-        return self.root / "annotations" / database / video
+        return find_entry(self.folder("annotations", database), video)
 
     def density_map(self, database: str, video: str, frame: int) -> Path:
         return self.annotations_folder(database, video) / "maps" / f"eyeMap_{frame + 1:05d}.jpg"
@@ -117,7 +125,11 @@ class Layout:
                 f"{self.root}: no folder 'fold_lists' in it; a data folder in the published layout has one"
             )
         pattern = re.compile(r"(.+)_list_(?:train|test)(?:_[0-9]+)?_fps\.txt")
-        names = {match[1] for name in _list_folder(folder) if (match := pattern.fullmatch(name))}
+        names = {
+            match[1]
+            for name in _list_folder(folder)
+            if (match := pattern.fullmatch(name)) and not name.startswith(".")
+        }
         if not names:
             raise StavisError(f"{folder}: no fold list in it (<database>_list_<train|test>_<split>_fps.txt)")
         return [name for name in DATABASES if name in names] + sorted(names.difference(DATABASES))

@@ -25,21 +25,29 @@ from stavis.media import AudioReader, read_wave
 WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
 
 
-def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """A frame at the network's size: (height, width, 3) RGB.
+def read_frame(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads a frame: (H, W, 3) RGB.
 
     Raises:
-        StavisError: The file is missing or is no picture.
+        StavisError: The file is missing or is not a picture.
     """
     try:
         with Image.open(path) as image:
-            rgb = np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise StavisError(f"{path}: frame not found") from None
     # Pillow raises SyntaxError and ValueError as well for broken files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StavisError(f"{path}: not a readable picture ({error})") from None
-    return resize_frame(rgb, preprocessing)
+
+
+def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Reads a frame at the network's size: (height, width, 3) RGB.
+
+    Raises:
+        StavisError: The file is missing or is not a picture.
+    """
+    return resize_frame(read_frame(path), preprocessing)
 
 
 def load_maps(

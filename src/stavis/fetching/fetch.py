@@ -256,7 +256,7 @@ class _Run:
                 elif not self.accept_changed:
                     raise PartError(
                         f"{archive} from {source} is not the archive of {known.date} from {known.source}: its SHA-256"
-                        f" is {unpacked.sha256}, that one's was {known.sha256}; accept_changed=True accepts it"
+                        f" is {unpacked.sha256}, that one's was {known.sha256}; `accept_changed=True` accepts it"
                         + ("" if archive == Path(source) else "; remove the file to download it again")
                     )
         except BaseException:

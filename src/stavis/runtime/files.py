@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def find_entry(folder: Path, name: str) -> Path:
+    """The entry of a folder that has a name, or whose name differs from it only by Unicode form.
+
+    macOS and some archives store accents as characters of their own (NFD), most other systems do not (NFC).
+
+    Returns:
+        Its path; `folder / name` where there is none.
+    """
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    wanted = unicodedata.normalize("NFC", name)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return path
+    return next((folder / other for other in names if unicodedata.normalize("NFC", other) == wanted), path)
 
 
 def file_sha256(path: Path) -> str:
