@@ -11,7 +11,12 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
+
+# A busy machine must not fail a test.
+hypothesis.settings.register_profile("stavis", deadline=None)
+hypothesis.settings.load_profile("stavis")
 
 # Nor do tests leave compiled networks among the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="stavis-tests-")

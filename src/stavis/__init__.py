@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stavis.prediction.predict import predict_video as predict_video
     from stavis.prediction.saliency_video import SaliencyVideo as SaliencyVideo
     from stavis.prediction.saliency_video import predict as predict
+    from stavis.preparation.prepare import prepare as prepare
     from stavis.training.loop import load_recipe as load_recipe
     from stavis.training.loop import train as train
     from stavis.training.recipe import Recipe as Recipe
@@ -57,6 +58,7 @@ _HOMES = {
     "predict_files": "stavis.prediction.batch",
     "predict_frames": "stavis.prediction.predict",
     "predict_video": "stavis.prediction.predict",
+    "prepare": "stavis.preparation.prepare",
     "load_recipe": "stavis.training.loop",
     "train": "stavis.training.loop",
     "Recipe": "stavis.training.recipe",

@@ -23,6 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stavis.cli import app
+from stavis.cli.options import name_flags
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
@@ -85,7 +86,7 @@ def run(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, ["prepare", *(str(argument) for argument in arguments)])
     if isinstance(result.exception, StavisError):
         assert code == 1, result.exception
-        return str(result.exception)
+        return name_flags(str(result.exception))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -205,7 +206,7 @@ def test_without_gaze_there_are_no_annotations(tmp_path: Path) -> None:
     samples, _ = read_wave(layout.wave("mine", "talk"))
     assert len(samples) == round(NUM_FRAMES / RATE * 22050)
     assert not samples.any()
-    assert "no sound" in output
+    assert "no audio" in output
     record = json.loads((layout.annotations_folder("mine", "talk") / "prepare.json").read_text())
     assert record["sound"].startswith("none")
     assert record["gaze"] is None
@@ -277,7 +278,7 @@ def test_sigma_in_degrees_is_taken_to_pixels_of_the_video(tmp_path: Path) -> Non
 def test_sigma_must_be_given_once_with_all_that_it_needs(tmp_path: Path) -> None:
     common = [make_images(tmp_path / "talk"), "-o", tmp_path / "data", "-d", "mine", "--frame-rate", RATE]
     common += ["--gaze", make_gaze(tmp_path / "talk.csv", [("a", 0, 1, 1)])]
-    assert "sigma is not given" in run(*common, code=1)
+    assert "sigma for density maps is not given" in run(*common, code=1)
     assert "give one of them" in run(*common, "--sigma-pixels", 3, "--sigma-degrees", 1, code=1)
     assert "needs --screen-size" in run(*common, "--sigma-degrees", 1, "--distance", 60, code=1)
     output = run(*common, "--sigma-degrees", 1, "--distance", 60, "--screen-size", "40x30", code=1)
@@ -366,7 +367,7 @@ def test_variable_frame_rate_becomes_constant_and_gaze_stays_with_its_frame(tmp_
     layout = Layout(tmp_path / "a")
     shown = [0, 1, 2, 2, 2, 3, 4, 5]
     observers = read_observers(layout.annotations_folder("mine", "clip") / "observers.npz")
-    assert "8 frames of 64x48 at 10.000 a second (out of 6)" in output
+    assert "8 frames of 64x48 at 10.000 per second (from 6)" in output
     for slot, frame in enumerate(shown):
         with Image.open(layout.frame("mine", "clip", slot)) as image:
             assert abs(int(np.asarray(image.convert("L"))[0, 0]) - 20 * frame) <= 4
@@ -473,10 +474,10 @@ def test_manifest_names_videos_their_gaze_and_how_to_read_it(tmp_path: Path) -> 
     [
         ("name\na\n", "a manifest has a column video"),
         ("video,color\na,b\n", "found: video, color"),
-        ("video,gaze\none\n", "row 1: not as many cells as columns"),
+        ("video,gaze\none\n", "line 2: 1 cells, but the header has 2"),
         ("video\nmissing.mp4\n", "missing.mp4: no such file or folder"),
         ("video,gaze\none,missing.csv\n", "missing.csv: no such file or folder"),
-        ("video,gaze_format\none,tobii\n", "row 1: gaze format 'tobii'"),
+        ("video,gaze_format\none,gazepoint\n", "row 1: gaze format 'gazepoint'"),
         ("video,clip\none,x\n", "row 1: clip 'x' is not a number"),
         ("video\none\none\n", "would both be called 'one'"),
         ("video,name\none,../one\n", "cannot be a video's name"),
@@ -550,7 +551,7 @@ def test_given_folds(tmp_path: Path) -> None:
     assert left_out == {"d"}
     for text, message in (
         ("a 0\n", "line 1: 'a 0' is not 'video fold'"),
-        ("a 1\na 2\n", "line 2: 'a' stands in fold 1 already"),
+        ("a 1\na 2\n", "line 2: 'a' is in fold 1 already"),
         ("a 1\nb 3\n", "no video in fold 2 of 3"),
         ("", "names no video"),
     ):
@@ -569,7 +570,7 @@ def test_given_folds(tmp_path: Path) -> None:
         choose_folds(FoldChoice(train=tmp_path / "train.txt", test=tmp_path / "test.txt"), "ab")
     with pytest.raises(StavisError, match="given in several ways"):
         choose_folds(FoldChoice(num_folds=2, fold_list=path), "ab")
-    with pytest.raises(StavisError, match="2 videos cannot be dealt out to 3 folds"):
+    with pytest.raises(StavisError, match="2 videos cannot be divided into 3 folds"):
         choose_folds(FoldChoice(num_folds=3), "ab")
 
 
@@ -606,7 +607,7 @@ def test_finished_videos_are_left_alone_and_other_options_are_refused(tmp_path: 
     run(*common, "--sigma-pixels", 3)
     frame = Layout(tmp_path / "data").frame("mine", "talk", 0)
     before = frame.stat().st_mtime_ns, tree(tmp_path / "data")
-    assert "(done before)" in run(*common, "--sigma-pixels", 3)
+    assert "(finished before)" in run(*common, "--sigma-pixels", 3)
     assert (frame.stat().st_mtime_ns, tree(tmp_path / "data")) == before
     output = run(*common, "--sigma-pixels", 5, code=1)
     assert "was prepared before with other sigma_pixels (3.0 before, now 5.0)" in output

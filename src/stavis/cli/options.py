@@ -139,6 +139,13 @@ _FLAGS = {
     "end_seconds": "--end",
     "path": "INPUT",
     "export_format": "--format",
+    "columns": "--gaze-columns",
+    "distance_cm": "--distance",
+    "origin": "--gaze-origin",
+    "screen": "--screen-resolution",
+    "screen_size_cm": "--screen-size",
+    "time_offset_seconds": "--time-offset",
+    "unit": "--gaze-unit",
 }
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 

@@ -1,5 +1,6 @@
-"""Eye-tracking recordings: one module a family of formats, all giving gaze on the pixels and frames of a video."""
+"""Eye-tracking recordings: a reader per family of formats, all returning gaze in pixels and frames of a video."""
 
+from stavis.gaze.checks import check_time
 from stavis.gaze.observers import Observers, read_observers, write_observers
 from stavis.gaze.read import (
     FORMATS,
@@ -35,6 +36,7 @@ __all__ = [
     "Recording",
     "ScreenMapping",
     "assign_frames",
+    "check_time",
     "describe_counts",
     "detect_format",
     "fixation_counts",

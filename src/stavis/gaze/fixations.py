@@ -1,24 +1,27 @@
-"""Gaze as fixated pixels of each frame, its observers joined: folders of PNG, and the saliency challenges' JSON."""
+"""Readers for fixated pixels per frame, all observers pooled: folders of PNG, and the saliency challenges' JSON."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, some
 from stavis.gaze.recording import Recording
+from stavis.gaze.text import first_lines, names_video, read_text
 
 UNKNOWN = ("unknown",)
+MIN_AREA = 13  # pixels: a dot of radius 2
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:
-    """The PNG files of `folder` whose names are a number, perhaps behind letters, by that number."""
+    """The PNG files of `folder` whose names are a number, perhaps behind letters, by that number. Dot files are not."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.glob("*.png")):
-        match = re.fullmatch(r"(?:.*\D)?(\d+)", path.stem)
-        if match:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = re.fullmatch(r"(?:.*\D)?(\d{1,18})", path.stem)
+        if match and path.suffix.lower() == ".png" and not path.name.startswith("."):
             if int(match[1]) in found:
                 raise StavisError(
                     f"{folder}: {found[int(match[1])].name} and {path.name} have the same number"
@@ -28,14 +31,14 @@ def numbered_images(folder: Path) -> dict[int, Path]:
 
 
 def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
-    """Reads a folder of fixation maps, one PNG a frame (`0001.png`, DHF1K), in which every pixel above 0 is a fixation.
+    """Reads a folder of fixation maps (DHF1K): a PNG per frame (`0001.png`) in which every pixel above 0 is a fixation.
 
     Args:
-        folder: Holds the images, or a folder `fixation` that does.
-        frame_origin: The number of the first frame, 0 or 1.
+        folder: Folder with the images, or with a folder `fixation` that contains them.
+        frame_origin: Number of the first frame, 0 or 1.
 
     Raises:
-        StavisError: There is no numbered PNG, or two differ in size.
+        StavisError: There is no numbered PNG, two differ in size, or one is a density map or a mask.
     """
     images = numbered_images(folder) or numbered_images(folder / "fixation")
     if not images:
@@ -50,13 +53,14 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
                 pixels = np.asarray(
                     image.convert("L") if image.mode not in ("L", "1", "I;16", "I") else image
                 )
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StavisError(f"{path}: not a readable PNG file: {error}") from None
         if size is not None and size != pixels.shape[::-1]:
             raise StavisError(
                 f"{path}: {pixels.shape[1]}x{pixels.shape[0]}, but those before it {size[0]}x{size[1]}"
             )
         size = (pixels.shape[1], pixels.shape[0])
+        _refuse_areas(path, pixels)
         y, x = np.nonzero(pixels)
         frames.append(np.full(len(x), number - frame_origin))
         xs.append(x)
@@ -74,29 +78,48 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
     )
 
 
+def _refuse_areas(path: Path, pixels: np.ndarray) -> None:
+    """Refuses density maps, masks and drawn dots, in which pixels have all their neighbors above 0 too.
+
+    Of the fixations of UCF Sports, the densest at hand (up to 222 a frame), at most 13 % do, in any frame.
+    """
+    fixated = pixels > 0
+    num = int(fixated.sum())
+    if num < MIN_AREA:
+        return
+    around = np.pad(fixated, 1)
+    surrounded = fixated & around[2:, 1:-1] & around[:-2, 1:-1] & around[1:-1, 2:] & around[1:-1, :-2]
+    levels = len(np.unique(pixels[fixated]))
+    if surrounded.sum() > 0.3 * num or levels > 16:
+        what = (
+            f"a density map ({levels} gray levels)" if levels > 16 else "a mask, or fixations drawn as dots"
+        )
+        raise StavisError(
+            f"{path}: {num} of {pixels.size} pixels are above 0, {surrounded.sum()} of them amid others: {what}; "
+            "allowed is one pixel above 0 per fixation"
+        )
+
+
 def read_challenge_json(path: Path, *, video: str | None) -> Recording:
     """Reads `fixations.json` of the AIM 2024 and NTIRE 2026 video saliency challenges.
 
-    It is a list with one entry a frame, each a list of points `[row, column]` (y before x), in pixels of the video
-    from 0: the challenges' own scoring indexes a saliency map's rows with the first number and its columns with the
-    second one. Observers are not told apart, and points may repeat. `{"<video>": [...], ...}` is read as well.
+    The file is a list with one entry per frame, each a list of points `[row, column]` (y before x), in pixels of the
+    video from 0: the challenges' own scoring indexes the rows of a saliency map with the first number and its columns
+    with the second one. Observers are not distinguished, and points may repeat. `{"<video>": [...], ...}` is read too.
 
     Args:
         path: The file.
-        video: Which entry, where the file is such a dictionary.
+        video: The entry to read, where the file is such a dictionary.
 
     Raises:
-        StavisError: It is no JSON of that form, or has no entry for the video.
+        StavisError: It is not JSON of that form, or has no entry for the video.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StavisError(f"{path}: not a JSON file: {error}") from None
+    content = read_json(path)
     if isinstance(content, dict):
-        key = next((key for key in content if video in (key, Path(key).stem)), None)
+        key = next((key for key in content if names_video(key, video or "")), None)
         if key is None:
             raise StavisError(
-                f"{path}: no entry for video {video!r}; it has {len(content)}: {_some(content)}"
+                f"{path}: no entry for video {video!r}; it has {len(content)}: {some(map(str, content))}"
             )
         content = content[key]
     problem = StavisError(f"{path}: not a list of frames, each a list of points [row, column]")
@@ -108,7 +131,9 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
             raise problem
         for point in entry:
             if not (
-                isinstance(point, list) and len(point) == 2 and all(isinstance(c, int | float) for c in point)
+                isinstance(point, list)
+                and len(point) == 2
+                and all(isinstance(c, int | float) and abs(c) < 1e9 for c in point)
             ):
                 raise StavisError(
                     f"{path}: frame {frame}: {json.dumps(point)[:60]} is not a point [row, column]"
@@ -127,6 +152,19 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
     )
 
 
-def _some(names: dict[str, object]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+def is_challenge_json(path: Path, *, by_video: bool = False) -> bool:
+    """Whether a JSON file begins like the challenges' file: a list, or (with `by_video` only) lists by video."""
+    head = "".join("".join(first_lines(path, 20)).split())
+    return bool(re.match(r'\{"[^"]*":\[(\[|\])' if by_video else r'(\[|\{"[^"]*":\[(\[|\]))', head))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        StavisError: It is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise StavisError(f"{path}: not a JSON file: {error}") from None

@@ -154,7 +154,7 @@ def choose_clip(path: Path, clip: int | None, num_clips: int) -> int:
     """
     if clip is None and num_clips > 1:
         raise StavisError(
-            f"{path}: contains {num_clips} clips; choose the video's with clip=1 to {num_clips}"
+            f"{path}: contains {num_clips} clips; choose the video's with `clip`, 1 to {num_clips}"
         )
     if clip is not None and not 1 <= clip <= num_clips:
         raise StavisError(f"{path}: no clip {clip}; there are clips 1 to {num_clips}")

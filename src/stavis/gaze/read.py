@@ -1,69 +1,80 @@
-"""From gaze files of any known format to gaze on a video."""
+"""Gaze on a video, read from files of any known format."""
 
 import functools
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from stavis.errors import StavisError
-from stavis.gaze import fixations, matlab, tables, trackers
+from stavis.errors import StavisError, some
+from stavis.gaze import bids, checks, eyelink, fixations, matlab, pupil, tables, tobii, trackers
 from stavis.gaze.recording import (
     Coordinates,
     Event,
     Gaze,
     MappingMode,
+    Origin,
     Recording,
     ScreenMapping,
+    from_top_left,
     gaze_on_video,
     merge_gaze,
 )
+from stavis.gaze.text import first_lines, parse_number
 from stavis.maps.matfile import read_variables
 
-GazeFormat = Literal["csv", "parquet", "mat", "coutrot", "diem", "smi", "png", "json"]
+GazeFormat = Literal[
+    "csv", "parquet", "mat", "coutrot", "diem", "smi", "eyelink", "tobii", "pupil", "bids", "png", "json"
+]
 FORMATS: tuple[GazeFormat, ...] = get_args(GazeFormat)
 
 PIXEL_ORIGINS: dict[GazeFormat, int] = {"mat": 1, "coutrot": 1}
-"""Formats, made in MATLAB, that call the first pixel 1; it is 0 in the others."""
+"""Formats, made in MATLAB, whose first pixel is 1; it is 0 in the others."""
 
 FRAME_ORIGINS: dict[GazeFormat, int] = {"diem": 1, "png": 1}
-"""Formats that call the first frame 1; it is 0 in the others (or not named at all)."""
+"""Formats whose first frame is 1; it is 0 in the others (or has no number)."""
 
-_SUFFIXES: dict[str, GazeFormat] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".json": "json",
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+GAZE_SUFFIXES = frozenset({*_TABLE_SUFFIXES, ".gz", ".parquet", ".pq", ".json", ".mat", ".asc"})
+_OTHER_FILES = {
+    ".edf": "EyeLink's binary file; convert it to text: edf2asc FILE.edf",
+    ".idf": "SMI's binary file; convert it to text with IDF Converter",
+    ".xlsx": "an Excel workbook; save or export it as a text file (.tsv or .csv)",
+    ".xls": "an Excel workbook; save or export it as a text file (.tsv or .csv)",
+    ".pldata": "Pupil Capture's own file; export it with Pupil Player",
 }
-GAZE_SUFFIXES = frozenset({*_SUFFIXES, ".mat", ".txt"})
 
 
 @dataclass(frozen=True)
 class GazeOptions:
-    """What a gaze file does not tell about itself, and what of it counts. The defaults suit most files.
+    """What a gaze file does not say about itself, and which of its samples count. The defaults suit most files.
 
     Attributes:
-        format: "auto" finds it from the file.
-        columns: Tables: meaning (observer, frame, time, x, y, event, video) -> column name.
+        format: "auto" detects it from the file. A file whose `columns` are given is read as a table.
+        columns: Tables: meaning (observer, frame, time, x, y, event, video, confidence) -> column name.
         unit: Tables: x and y in pixels, or as fractions of the screen (of the video, where no screen is given).
-        time_unit: Tables: of the column of times; None takes it from the column's name, else seconds.
-        time_offset_seconds: Added to every time: positive where the recording's clock began after the video.
-        pixel_origin: What the first pixel is called, 0 or 1; None takes the format's own.
-        frame_origin: What the first frame is called, 0 or 1; None takes the format's own.
+        time_unit: Tables, Tobii: unit of the times; None takes it from the column's name, else seconds.
+        time_offset_seconds: Added to every time: negative where the recording's clock started before the video.
+        pixel_origin: Coordinate of the first pixel, 0 or 1; None takes the format's own.
+        frame_origin: Number of the first frame, 0 or 1; None takes the format's own.
+        origin: Where x and y are 0: "top-left", or "bottom-left" or "center" with y counted upward; None takes the
+            format's own, which is "top-left" for all but Pupil Labs' normalized positions and where BIDS says so.
+        min_confidence: Drop samples of a lower confidence, 0..1; None takes the format's own limit (Pupil Labs: 0.6).
         events: "fixations" keeps the samples marked as such; "samples" also saccades and unmarked ones, where the
             format has marks. Blinks and errors are never kept.
-        eye: DIEM, SMI: which eye; "both" averages the eyes that fixate.
-        variable: MATLAB cells: which variable of the file.
-        clip: Coutrot: which clip, from 1.
+        eye: DIEM, SMI, EyeLink, Tobii, BIDS: the eye to read; "both" averages the eyes that fixate.
+        variable: MATLAB cells: name of the variable.
+        clip: Coutrot: number of the clip, from 1. EyeLink: number of the recording.
         sound: Coutrot: the recording with or without the clip's own sound.
-        coordinates: Whether x and y are pixels of the screen or of the video; "auto" is the format's own, and for
-            tables the screen if anything about it is given here, else the video.
-        screen: Width and height in pixels of the screen that the video was shown on; None takes the file's own.
-        mode: How the video stood on the screen; "auto" is the format's own, else letterbox.
+        start_message: EyeLink: text in the message at which the video starts.
+        stimulus: What the gaze files call the video, if not by its name.
+        coordinates: Whether x and y are on the screen or on the video; "auto" is the format's own, and for tables the
+            screen if anything about it is given here, else the video.
+        screen: Width and height in pixels of the screen on which the video was shown; None takes the file's own.
+        mode: How the video was shown on the screen; "auto" is the format's own, else letterbox.
         scale: Replaces the mode's scale: video pixels per screen pixel.
-        offset: Replaces the mode's offset: the screen pixel at which the picture begins.
+        offset: Replaces the mode's offset: the screen pixel at the picture's top left corner.
     """
 
     format: Literal["auto"] | GazeFormat = "auto"
@@ -73,11 +84,15 @@ class GazeOptions:
     time_offset_seconds: float = 0.0
     pixel_origin: Literal[0, 1] | None = None
     frame_origin: Literal[0, 1] | None = None
+    origin: Origin | None = None
+    min_confidence: float | None = None
     events: Literal["fixations", "samples"] = "fixations"
     eye: trackers.Eye = "both"
     variable: str | None = None
     clip: int | None = None
     sound: matlab.Sound = "with"
+    start_message: str | None = None
+    stimulus: str | None = None
     coordinates: Literal["auto"] | Coordinates = "auto"
     screen: tuple[int, int] | None = None
     mode: Literal["auto"] | MappingMode = "auto"
@@ -86,44 +101,65 @@ class GazeOptions:
 
 
 def detect_format(path: Path) -> GazeFormat:
-    """Finds a gaze file's format: by suffix, and for `.mat` and text by what is in it.
+    """Detects the format of a gaze file, by its suffix and by what is in it.
 
     Args:
         path: A file, or a folder of fixation maps.
 
     Raises:
-        StavisError: It is of no known format.
+        StavisError: The format is not known.
     """
     if path.is_dir():
         if fixations.numbered_images(path) or fixations.numbered_images(path / "fixation"):
             return "png"
         raise StavisError(f"{path}: no fixation maps (0001.png, ...) and no gaze file in this folder")
     suffix = path.suffix.lower()
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
+    if bids.is_bids(path):
+        return "bids"
+    if suffix in (".parquet", ".pq"):
+        return "parquet"
+    if suffix == ".json":
+        return "json"
     if suffix == ".mat":
         return "coutrot" if matlab.find_coutrot(read_variables(path)) is not None else "mat"
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            lines = [line for line in (file.readline() for _ in range(200)) if line.strip()]
-    except UnicodeDecodeError:
-        lines = []
+    if suffix in _OTHER_FILES:
+        raise StavisError(f"{path}: {_OTHER_FILES[suffix]}")
+    lines = first_lines(path)
+    if eyelink.is_eyelink(lines[:20]):
+        return "eyelink"
+    first = next((line for line in lines if not line.startswith("##")), "")
+    if trackers.is_smi_header(first):
+        return "smi"
+    if _is_diem(first):
+        return "diem"
     if lines:
-        first = next((line for line in lines if not line.startswith("##")), "")
-        if trackers.is_smi_header(first):
-            return "smi"
-        if re.fullmatch(r"\s*([-+.\deE]+\s+){8}[-+.\deE]+\s*", first):
-            return "diem"
-        names = {name.lower() for name in tables.split_header(first.strip())[1]}
-        if names & set(tables.COLUMNS["x"]) and names & set(tables.COLUMNS["y"]):
+        names = tables.read_column_names(path, parquet=False)
+        if tobii.is_tobii(names):
+            return "tobii"
+        if pupil.is_pupil(names):
+            return "pupil"
+        lowered = {name.lower() for name in names}
+        is_table = lowered & set(tables.COLUMNS["x"]) and lowered & set(tables.COLUMNS["y"])
+        if is_table or suffix in (".csv", ".tsv"):
             return "csv"
+    if suffix in (".csv", ".tsv"):
+        return "csv"  # empty, or not text: its reader says so
     raise StavisError(f"{path}: not a gaze file of a known format; known are {', '.join(FORMATS)}")
 
 
-def gaze_files(path: Path, format: str = "auto") -> list[Path]:
-    """The gaze files that `path` stands for: itself, or those in a folder of one file an observer.
+def _is_diem(line: str) -> bool:
+    cells = line.split()
+    try:
+        return len(cells) == 9 and all(parse_number(cell) is not None for cell in cells)
+    except ValueError:
+        return False
 
-    A folder of fixation maps stands for itself, and so does a folder that holds `fixations.json` for that file.
+
+def gaze_files(path: Path, format: str = "auto") -> list[Path]:
+    """The gaze files at `path`: itself, or the files in a folder of one file per observer.
+
+    A folder of fixation maps is returned itself, and for a folder with `fixations.json` that file. Other files in a
+    folder (videos, notes, metadata, dot files) are passed over.
 
     Raises:
         StavisError: There is nothing at `path`, or no gaze in the folder.
@@ -134,15 +170,41 @@ def gaze_files(path: Path, format: str = "auto") -> list[Path]:
         return [path]
     if (path / "fixations.json").is_file() and format in ("auto", "json"):
         return [path / "fixations.json"]
-    files = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in GAZE_SUFFIXES and not entry.name.startswith(".")
-    )
+    files = [entry for entry in sorted(path.iterdir()) if _may_be_gaze(entry)]
+    if recordings := [entry for entry in files if bids.is_bids(entry)]:
+        return recordings  # other tables beside them are events and participants
+    if format == "auto":
+        files = [entry for entry in files if not _is_note(entry)]
     if not files or (format == "auto" and (path / "fixation").is_dir()):
         detect_format(path)
         return [path]
     return files
+
+
+def _may_be_gaze(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in GAZE_SUFFIXES and not path.name.startswith(".")
+
+
+def _notes(path: Path, files: Sequence[Path]) -> list[Path]:
+    """The text files in a folder of gaze that are passed over."""
+    if not path.is_dir() or path in files:
+        return []
+    return [entry for entry in sorted(path.iterdir()) if _may_be_gaze(entry) and entry not in files]
+
+
+def _is_note(path: Path) -> bool:
+    """Whether a file in a folder is text or a JSON, but not gaze: a README, a license, a description."""
+    if path.name in ("world_timestamps.csv", "export_info.csv"):  # of Pupil Labs
+        return True
+    if path.suffix.lower() == ".json":
+        return not fixations.is_challenge_json(path)
+    if path.suffix.lower() not in (".txt", ".gz"):
+        return False
+    try:
+        detect_format(path)
+    except StavisError:
+        return True
+    return False
 
 
 def read_gaze(
@@ -152,14 +214,13 @@ def read_gaze(
 
     Args:
         paths: Files, or folders as in `gaze_files`; their samples are joined.
-        video: The video's name without suffix: picks its rows of a table with a column `video`, its entry of a
-            challenge's JSON.
-        width: Of the video in pixels, as displayed.
+        video: The video's name without suffix: selects its part of files that contain several.
+        width: Width of the video in pixels, as displayed.
         height: As `width`.
-        options: What the files do not tell.
+        options: What the files do not say.
 
     Returns:
-        The gaze in pixels of the video; and how the video stood on the screen, None where no screen is known.
+        The gaze in pixels of the video; and how the video was shown on the screen, None where no screen is known.
 
     Raises:
         StavisError: A file cannot be read, its screen is not known, or no sample lies in the picture.
@@ -168,18 +229,25 @@ def read_gaze(
     parts: list[Gaze] = []
     display: ScreenMapping | None = None
     files = [file for path in paths for file in gaze_files(path, options.format)]
-    for file in files:
-        format = detect_format(file) if options.format == "auto" else options.format
-        recording = _read_recording(file, format, video, (width, height), options)
+    recordings = [_read_recording(file, options.stimulus or video, options) for file in files]
+    for file, recording in zip(files, _distinguish_observers(files, recordings), strict=True):
         display = _display(recording, width, height, options)
         mapping = _mapping(file, recording, display, width, height, options)
-        gaze = gaze_on_video(recording, mapping, keep=_kept_events(options))
+        size = (round(mapping.screen_width), round(mapping.screen_height))
+        recording = from_top_left(recording, options.origin, size)
+        if options.min_confidence is not None:
+            checks.check_confidence(file, recording)
+        gaze = gaze_on_video(
+            recording, mapping, keep=_kept_events(options), min_confidence=options.min_confidence
+        )
         if gaze.time_seconds is not None and options.time_offset_seconds:
             gaze = replace(gaze, time_seconds=gaze.time_seconds + options.time_offset_seconds)
-        parts.append(gaze)
+        parts.append(checks.doubt_positions(file, recording, gaze, mapping))
     if len({part.frame is None for part in parts}) > 1:
-        raise StavisError(f"{video}: some of its gaze files are by frame and some by time; they must agree")
+        raise StavisError(f"{video}: some of its gaze files have frames and some have times; they must agree")
     gaze = merge_gaze(parts)
+    if skipped := [entry.name for path in paths for entry in _notes(path, files)]:
+        gaze = replace(gaze, warnings=(*gaze.warnings, f"not gaze, and passed over: {some(skipped)}"))
     if not len(gaze):
         raise StavisError(
             f"{files[0]}: no gaze on the picture of {video} ({width}x{height}): {describe_counts(gaze)}"
@@ -189,8 +257,23 @@ def read_gaze(
 
 def describe_counts(gaze: Gaze) -> str:
     """What was read and dropped, in a line: `6774 samples read; dropped: 869 blink, 1972 saccade`."""
-    dropped = ", ".join(f"{num} {reason.replace('_', ' ')}" for reason, num in gaze.dropped.items() if num)
-    return f"{gaze.num_read} samples read; dropped: {dropped or 'none'}"
+    return f"{gaze.num_read} samples read; dropped: {describe_dropped(gaze.dropped)}"
+
+
+def describe_dropped(dropped: dict[str, int]) -> str:
+    """The reasons for which samples were dropped: `869 blink, 1972 saccade`."""
+    return ", ".join(f"{num} {reason.replace('_', ' ')}" for reason, num in dropped.items() if num) or "none"
+
+
+def _distinguish_observers(files: Sequence[Path], recordings: Sequence[Recording]) -> list[Recording]:
+    """Names observers by folder and file where several files have the same name: they are not one observer."""
+    names = Counter(recording.observers for recording in recordings if recording.named_by_file)
+    return [
+        replace(recording, observers=(f"{file.resolve().parent.name}/{recording.observers[0]}",))
+        if recording.named_by_file and names[recording.observers] > 1
+        else recording
+        for file, recording in zip(files, recordings, strict=True)
+    ]
 
 
 def _kept_events(options: GazeOptions) -> frozenset[Event]:
@@ -199,46 +282,50 @@ def _kept_events(options: GazeOptions) -> frozenset[Event]:
     return frozenset({Event.FIXATION, Event.SACCADE, Event.UNCLASSIFIED})
 
 
-def _read_recording(
-    path: Path, format: GazeFormat, video: str, video_size: tuple[int, int], options: GazeOptions
-) -> Recording:
+def _read_recording(path: Path, video: str, options: GazeOptions) -> Recording:
+    format = options.format
+    if format == "auto":
+        format = detect_format(path)
+        if options.columns and format in ("tobii", "pupil"):
+            format = "csv"
     origin = PIXEL_ORIGINS.get(format, 0) if options.pixel_origin is None else options.pixel_origin
     frame_origin = FRAME_ORIGINS.get(format, 0) if options.frame_origin is None else options.frame_origin
     if format in ("csv", "parquet"):
-        read_table = tables.read_csv_table if format == "csv" else tables.read_parquet_table
+        read_table = tables.read_text_table if format == "csv" else tables.read_parquet_table
         return tables.recording_from_table(
-            path,
             read_table(path),
             columns=options.columns,
-            fractions_of=_fractions_of(path, video_size, options),
+            fractions=options.unit == "fractions",
             origin=origin,
             frame_origin=frame_origin,
             time_unit=options.time_unit,
             video=video,
         )
-    readers = {
+    eye = options.eye
+    readers: dict[str, Callable[[Path], Recording]] = {
         "mat": functools.partial(matlab.read_mat_cells, variable=options.variable, origin=origin),
         "coutrot": functools.partial(
             matlab.read_coutrot, clip=options.clip, sound=options.sound, origin=origin
         ),
-        "diem": functools.partial(
-            trackers.read_diem, eye=options.eye, origin=origin, frame_origin=frame_origin
+        "diem": functools.partial(trackers.read_diem, eye=eye, origin=origin, frame_origin=frame_origin),
+        "smi": functools.partial(trackers.read_smi, eye=eye, origin=origin),
+        "eyelink": functools.partial(
+            eyelink.read_eyelink,
+            eye=eye,
+            origin=origin,
+            clip=options.clip,
+            start_message=options.start_message,
+            video=video,
         ),
-        "smi": functools.partial(trackers.read_smi, eye=options.eye, origin=origin),
+        "tobii": lambda path: tobii.read_tobii(
+            tables.read_text_table(path), eye=eye, origin=origin, time_unit=options.time_unit, video=video
+        ),
+        "pupil": lambda path: pupil.read_pupil(tables.read_text_table(path)),
+        "bids": functools.partial(bids.read_bids, eye=eye, origin=origin, video=video),
         "png": functools.partial(fixations.read_fixation_images, frame_origin=frame_origin),
         "json": functools.partial(fixations.read_challenge_json, video=video),
     }
     return readers[format](path)
-
-
-def _fractions_of(path: Path, video_size: tuple[int, int], options: GazeOptions) -> tuple[int, int] | None:
-    if options.unit == "pixels":
-        return None
-    if _coordinates(None, options) == "video":
-        return video_size
-    if options.screen is None:
-        raise StavisError(f"{path}: gaze is in fractions of a screen; give the screen's resolution")
-    return options.screen
 
 
 def _display(recording: Recording, width: int, height: int, options: GazeOptions) -> ScreenMapping | None:
@@ -269,18 +356,26 @@ def _mapping(
         return ScreenMapping(*(recording.size or (width, height)), width, height, "stretch")
     if display is not None:
         return display
-    if options.scale is not None and options.offset is not None:
+    from_corner = (options.origin or recording.origin) == "top-left" and not recording.normalized
+    if options.scale is not None and options.offset is not None and from_corner:
         return ScreenMapping(width, height, width, height, "none", options.scale, options.offset)
+    what = "fractions" if recording.normalized else "pixels"
     raise StavisError(
-        f"{path}: gaze is in pixels of a screen whose size the file does not tell; give the screen's resolution"
+        f"{path}: gaze is in {what} of a screen whose size the file does not say; give the screen's resolution, "
+        "`screen`"
     )
 
 
 def holds_several_videos(path: Path, options: GazeOptions) -> bool:
-    """Whether a gaze file can hold several videos: a table with a column for the video, or JSON by video."""
-    format = detect_format(path) if options.format == "auto" else options.format
+    """Whether a gaze file can contain several videos: it names stimuli, or is a JSON by video."""
+    try:
+        format = detect_format(path) if options.format == "auto" else options.format
+    except StavisError:
+        return False
     if format == "json":
-        return path.read_text(encoding="utf-8-sig", errors="replace").lstrip().startswith("{")
+        return fixations.is_challenge_json(path, by_video=True)
+    if format == "tobii":
+        return True
     if format not in ("csv", "parquet"):
         return False
     names = tables.read_column_names(path, parquet=format == "parquet")

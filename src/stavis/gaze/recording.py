@@ -1,7 +1,7 @@
-"""What eye trackers record, and how it becomes points on the frames of a video. Pure: no file is read here.
+"""Gaze samples, and their conversion from a screen and a clock to the pixels and frames of a video.
 
-Coordinates: x to the right, y down, both from 0 at the picture's top left corner, as floats. The pixel of a point is
-the one it lies in, `(floor(x), floor(y))`, so a picture of W x H pixels holds the points 0 <= x < W, 0 <= y < H.
+Coordinates are floats, x to the right and y down, both 0 at the top left corner of the picture. A point belongs to the
+pixel it lies in, `(floor(x), floor(y))`, so a picture of W x H pixels contains the points 0 <= x < W, 0 <= y < H.
 """
 
 import math
@@ -18,11 +18,12 @@ IntArray = NDArray[np.int64]
 
 MappingMode = Literal["letterbox", "stretch", "center", "none"]
 Coordinates = Literal["screen", "video"]
+Origin = Literal["top-left", "bottom-left", "center"]
 MAPPING_MODES: tuple[MappingMode, ...] = ("letterbox", "stretch", "center", "none")
 
 
 class Event(IntEnum):
-    """What an eye tracker says the eye did during a sample."""
+    """What the eye did during a sample, according to the eye tracker. Ordered from good to bad."""
 
     FIXATION = 0
     SACCADE = 1
@@ -33,20 +34,27 @@ class Event(IntEnum):
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples as they were recorded, before anything is dropped. Exactly one of `frame` and `time_seconds` is given.
+    """Samples as recorded, before any is dropped. Exactly one of `frame` and `time_seconds` is given.
 
     Attributes:
-        observers: Names of the observers; ("unknown",) where the format does not tell observers apart.
+        observers: Names of the observers; ("unknown",) where the format does not distinguish observers.
         observer: (N,) index into `observers` of each sample.
-        x: (N,) in pixels of the recording's coordinate frame from 0; nan where the tracker had no gaze.
+        x: (N,) in pixels of the screen or video, from 0; nan where the tracker had no gaze.
         y: As `x`.
         frame: (N,) video frame of each sample, from 0.
-        time_seconds: (N,) time of each sample from the begin of the video.
-        event: (N,) `Event` codes; None where the format has none, all samples being gaze then.
-        coordinates: Whether x and y are pixels of the screen or of the video, where the format tells it.
-        size: Width and height in pixels of that screen or video, where the file or the format tells them.
-        mode: How the video stood on the screen, where the format tells it.
-        observers_known: Whether `observer` tells observers apart.
+        time_seconds: (N,) time of each sample from the start of the video.
+        event: (N,) `Event` codes; None where the format has none and every sample counts as gaze.
+        coordinates: Whether x and y are in pixels of the screen or of the video, where the format says so.
+        size: Width and height in pixels of that screen or video, where the file or the format gives them.
+        mode: How the video was shown on the screen, where the format says so.
+        observers_known: Whether `observer` distinguishes observers.
+        normalized: Whether x and y are fractions of the screen or video instead of pixels.
+        origin: Where x and y are 0; y counts upward unless it is "top-left".
+        confidence: (N,) the tracker's confidence in each sample, 0..1, where the format has it.
+        min_confidence: The format's own limit: samples below it do not count.
+        named_by_file: Whether the observer's name is only the file's.
+        unit_assumed: Whether nothing says that the times are in seconds.
+        warnings: Doubts about the recording, for the user.
     """
 
     observers: tuple[str, ...]
@@ -60,6 +68,13 @@ class Recording:
     size: tuple[int, int] | None = None
     mode: MappingMode | None = None
     observers_known: bool = True
+    normalized: bool = False
+    origin: Origin = "top-left"
+    confidence: FloatArray | None = None
+    min_confidence: float | None = None
+    named_by_file: bool = False
+    unit_assumed: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert (self.frame is None) != (self.time_seconds is None)
@@ -67,21 +82,23 @@ class Recording:
 
 @dataclass(frozen=True)
 class Gaze:
-    """Gaze on a video: the samples that lie in its picture, and how many others there were and why they are not here.
+    """Gaze on a video: the samples inside its picture, and how many others were dropped for which reason.
 
-    Exactly one of `frame` and `time_seconds` is given; `assign_frames` gives the one that has `frame`.
+    Exactly one of `frame` and `time_seconds` is given; `assign_frames` replaces times by frames.
 
     Attributes:
-        observers: Names of the observers, also of those who have no sample left.
+        observers: Names of the observers, including those without any sample left.
         observer: (N,) index into `observers` of each sample.
         x: (N,) in pixels of the video, 0 <= x < width.
         y: (N,) in pixels of the video, 0 <= y < height.
         frame: (N,) video frame of each sample, from 0.
-        time_seconds: (N,) time of each sample from the begin of the video.
-        num_read: Samples in the files.
-        dropped: Reason -> number of samples that were dropped for it; `num_read` is N and these together, until
+        time_seconds: (N,) time of each sample from the start of the video.
+        num_read: Number of samples in the files.
+        dropped: Reason -> number of samples dropped for it; `num_read` is N plus all of these, until
             `median_per_observer` merges samples.
-        observers_known: Whether the format told the observers apart.
+        observers_known: Whether the format distinguishes observers.
+        unit_assumed: Whether nothing says that the times are in seconds.
+        warnings: Doubts about the gaze, for the user.
     """
 
     observers: tuple[str, ...]
@@ -93,6 +110,8 @@ class Gaze:
     num_read: int
     dropped: dict[str, int]
     observers_known: bool = True
+    unit_assumed: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -100,19 +119,19 @@ class Gaze:
 
 @dataclass(frozen=True)
 class ScreenMapping:
-    """From pixels of the screen that gaze was recorded on to pixels of the video that it showed.
+    """Mapping from pixels of the screen on which gaze was recorded to pixels of the video shown there.
 
-    A point becomes `(point - offset) * scale`, offset in screen pixels.
+    A point becomes `(point - offset) * scale`, with the offset in screen pixels.
 
     Attributes:
-        screen_width: Pixels of the recording's coordinate frame.
+        screen_width: Width of the screen in pixels.
         screen_height: As `screen_width`.
-        video_width: Pixels of the video as displayed.
+        video_width: Width of the video in pixels, as displayed.
         video_height: As `video_width`.
-        mode: "letterbox": as large as fits, aspect ratio kept, centerd. "stretch": fills the screen. "center": at its
-            own size in the middle. "none": at its own size at the top left, that is, gaze is in video pixels already.
+        mode: "letterbox": as large as fits, aspect ratio kept, centered. "stretch": fills the screen. "center": at its
+            own size in the middle. "none": at its own size at the top left, so that screen and video pixels agree.
         explicit_scale: Replaces the mode's scale: video pixels per screen pixel, horizontal and vertical.
-        explicit_offset: Replaces the mode's offset: the screen pixel at which the picture begins.
+        explicit_offset: Replaces the mode's offset: the screen pixel at the picture's top left corner.
     """
 
     screen_width: float
@@ -146,7 +165,7 @@ class ScreenMapping:
 
     @property
     def offset(self) -> tuple[float, float]:
-        """The screen pixel, from 0, at which the picture's top left corner lies."""
+        """The screen pixel, from 0, at the picture's top left corner."""
         if self.explicit_offset is not None:
             return self.explicit_offset
         if self.mode in ("stretch", "none"):
@@ -158,22 +177,52 @@ class ScreenMapping:
         )
 
     def to_video(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Points in video pixels; those beside the picture come out below 0 or at the picture's size and above."""
+        """Points in video pixels; those outside the picture get values below 0 or not below the picture's size."""
         (scale_x, scale_y), (offset_x, offset_y) = self.scale, self.offset
         return (x - offset_x) * scale_x, (y - offset_y) * scale_y
 
 
-def gaze_on_video(recording: Recording, mapping: ScreenMapping, *, keep: frozenset[Event]) -> Gaze:
-    """Takes a recording to the video's pixels and drops, counted, what is no gaze on its picture.
+def from_top_left(recording: Recording, origin: Origin | None, size: tuple[int, int]) -> Recording:
+    """Converts x and y to pixels counted from the top left corner.
 
     Args:
-        recording: What was read.
-        mapping: Where on the screen the video stood.
+        recording: Samples.
+        origin: Where x and y are 0; None takes the recording's own.
+        size: Width and height in pixels of the screen or video that x and y are on.
+
+    Returns:
+        The recording with y counted downward. A whole number from below stands for a row of pixels: 0 is the lowest.
+    """
+    width, height = size
+    x, y = recording.x, recording.y
+    if recording.normalized:
+        x, y = x * width, y * height
+    match origin or recording.origin:
+        case "bottom-left":
+            y = np.nextafter(height - y, -np.inf)
+        case "center":
+            x, y = x + width / 2, height / 2 - y
+    return replace(recording, x=x, y=y, normalized=False, origin="top-left")
+
+
+def gaze_on_video(
+    recording: Recording,
+    mapping: ScreenMapping,
+    *,
+    keep: frozenset[Event],
+    min_confidence: float | None = None,
+) -> Gaze:
+    """Converts a recording to pixels of the video, and drops and counts what is not gaze on its picture.
+
+    Args:
+        recording: Samples, counted from the top left.
+        mapping: How the video was shown on the screen.
         keep: Events whose samples count as gaze. Blinks and errors never do.
+        min_confidence: Samples with a lower confidence do not count; None takes the recording's own limit.
 
     Returns:
         The gaze; `dropped` counts "blink", "error", "saccade", "unclassified" (by event, if not kept), then
-        "invalid" (nan) and "outside_picture" among the others.
+        "low_confidence", "invalid" (nan) and "outside_picture" among the others.
     """
     num = len(recording.x)
     dropped: dict[str, int] = {}
@@ -184,6 +233,11 @@ def gaze_on_video(recording: Recording, mapping: ScreenMapping, *, keep: frozens
                 matches = recording.event == event
                 dropped[event.name.lower()] = int(matches.sum())
                 kept &= ~matches
+    limit = recording.min_confidence if min_confidence is None else min_confidence
+    if recording.confidence is not None and limit is not None:
+        low = kept & ~(recording.confidence >= limit)
+        dropped["low_confidence"] = int(low.sum())
+        kept &= ~low
     valid = np.isfinite(recording.x) & np.isfinite(recording.y)
     if recording.time_seconds is not None:
         valid &= np.isfinite(recording.time_seconds)
@@ -203,19 +257,21 @@ def gaze_on_video(recording: Recording, mapping: ScreenMapping, *, keep: frozens
         num_read=num,
         dropped=dropped,
         observers_known=recording.observers_known,
+        unit_assumed=recording.unit_assumed,
+        warnings=recording.warnings,
     )
 
 
 def merge_gaze(parts: Sequence[Gaze]) -> Gaze:
-    """Joins the gaze of several files on one video; an observer named in two of them is one observer.
+    """Joins the gaze of several files on one video; an observer with the same name in two of them is one observer.
 
     Raises:
-        ValueError: There are no parts, or some are by frame and some by time.
+        ValueError: There are no parts, or some have frames and some have times.
     """
     if not parts:
         raise ValueError("no gaze to merge")
     if len({part.frame is None for part in parts}) != 1:
-        raise ValueError("some gaze is by frame and some by time")
+        raise ValueError("some gaze has frames and some has times")
     names = tuple(dict.fromkeys(name for part in parts for name in part.observers))
     positions = {name: i for i, name in enumerate(names)}
     indices = [
@@ -237,20 +293,22 @@ def merge_gaze(parts: Sequence[Gaze]) -> Gaze:
         num_read=sum(part.num_read for part in parts),
         dropped=dropped,
         observers_known=all(part.observers_known for part in parts),
+        unit_assumed=any(part.unit_assumed for part in parts),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
     )
 
 
 def assign_frames(gaze: Gaze, frame_starts: FloatArray, end_seconds: float) -> Gaze:
-    """Gives every sample the frame that was on display when it was taken.
+    """Assigns every sample to the frame that was on display at its time.
 
     Args:
-        gaze: By time or by frame; by frame it only loses the samples of frames that the video has not.
-        frame_starts: (F,) time in seconds at which each frame appears, rising.
-        end_seconds: When the last frame goes.
+        gaze: With times or frames; of gaze with frames, only samples of frames that do not exist are dropped.
+        frame_starts: (F,) time in seconds at which each frame appears, ascending.
+        end_seconds: Time at which the last frame disappears.
 
     Returns:
-        Gaze by frame. Frame i holds the samples with `frame_starts[i] <= time < frame_starts[i + 1]`; `dropped` counts
-        those before the first frame and after the last one as "outside_time".
+        Gaze with frames. Frame i gets the samples with `frame_starts[i] <= time < frame_starts[i + 1]`; `dropped`
+        counts those before the first frame and after the last one as "outside_time".
     """
     num_frames = len(frame_starts)
     if gaze.time_seconds is not None:
@@ -272,16 +330,16 @@ def assign_frames(gaze: Gaze, frame_starts: FloatArray, end_seconds: float) -> G
 
 
 def median_per_observer(gaze: Gaze) -> Gaze:
-    """Merges the samples that an observer has in a frame into one, at the median of their x and of their y.
+    """Merges the samples of each observer in each frame into one, at the median of their x and of their y.
 
     Args:
-        gaze: By frame, of a format that tells observers apart.
+        gaze: With frames, of a format that distinguishes observers.
 
     Returns:
         Gaze ordered by observer, then frame.
     """
     if gaze.frame is None or not gaze.observers_known:
-        raise ValueError("needs gaze by frame that tells observers apart")
+        raise ValueError("needs gaze with frames that distinguishes observers")
     if not len(gaze):
         return gaze
     keys = np.stack([gaze.observer, gaze.frame])
@@ -299,13 +357,13 @@ def median_per_observer(gaze: Gaze) -> Gaze:
 
 
 def fixation_counts(x: FloatArray, y: FloatArray, height: int, width: int) -> IntArray:
-    """How many of the points lie in each pixel.
+    """Number of points in each pixel.
 
     Args:
         x: (N,) points in pixels of the picture, all inside it.
         y: As `x`.
-        height: Of the picture.
-        width: Of the picture.
+        height: Height of the picture.
+        width: Width of the picture.
 
     Returns:
         (height, width) counts.
@@ -318,14 +376,14 @@ def fixation_counts(x: FloatArray, y: FloatArray, height: int, width: int) -> In
 def pixels_per_degree(
     distance_cm: float, size_cm: tuple[float, float], resolution: tuple[int, int]
 ) -> tuple[float, float]:
-    """Screen pixels that one degree of visual angle covers at the middle of the screen, horizontally and vertically.
+    """Screen pixels per degree of visual angle at the middle of the screen, horizontally and vertically.
 
-    It is `2 * distance * tan(0.5 degrees) * resolution / size`.
+    Computed as `2 * distance * tan(0.5 degrees) * resolution / size`.
 
     Args:
-        distance_cm: From the eye to the screen.
-        size_cm: Width and height of the screen's picture area.
-        resolution: Its width and height in pixels.
+        distance_cm: Distance from the eye to the screen.
+        size_cm: Width and height of the screen.
+        resolution: Width and height of the screen in pixels.
     """
     degree_cm = 2 * distance_cm * math.tan(math.radians(0.5))
     return degree_cm * resolution[0] / size_cm[0], degree_cm * resolution[1] / size_cm[1]
@@ -334,15 +392,15 @@ def pixels_per_degree(
 def sigma_in_video_pixels(
     sigma_degrees: float, per_degree: tuple[float, float], scale: tuple[float, float]
 ) -> float:
-    """A Gaussian's sigma in degrees of visual angle, as pixels of the video.
+    """Converts the sigma of a Gaussian from degrees of visual angle to pixels of the video.
 
     Args:
-        sigma_degrees: The sigma on the screen.
+        sigma_degrees: Sigma on the screen.
         per_degree: Screen pixels per degree, horizontal and vertical.
         scale: Video pixels per screen pixel, horizontal and vertical.
 
     Returns:
-        The geometric mean of both directions, which are the same where pixels are square.
+        The geometric mean of both directions, which are equal if pixels are square.
     """
     horizontal, vertical = per_degree[0] * scale[0], per_degree[1] * scale[1]
     return sigma_degrees * math.sqrt(horizontal * vertical)

@@ -1,97 +1,168 @@
-"""Gaze as a table, CSV or Parquet: a row a sample, columns for observer, frame or time, x, y, and what the eye did."""
+"""Gaze tables, CSV or Parquet: one row per sample, columns for observer, frame or time, x, y and event."""
 
 import csv
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, some
 from stavis.gaze.recording import Event, FloatArray, IntArray, Recording
+from stavis.gaze.text import first_lines, names_video, parse_numbers, plain, read_text
 
-Table = Mapping[str, Sequence[object]]
-
-TimeUnit = Literal["s", "ms", "us"]
-SECONDS_PER_UNIT: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+TimeUnit = Literal["s", "ms", "us", "ns"]
+SECONDS_PER_UNIT: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_UNIT_WORDS: dict[str, TimeUnit] = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("us", "\u03bcs", "usec", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("ns", "nsec", "nanosecond", "nanoseconds"), "ns"),
+}
 
 COLUMNS = {
     "observer": ("observer", "subject", "participant"),
     "frame": ("frame",),
-    "time": ("time", "time_seconds", "time_ms", "time_us", "timestamp"),
+    "time": ("time", "time_seconds", "time_ms", "time_us", "time_ns", "timestamp"),
     "x": ("x", "gaze_x"),
     "y": ("y", "gaze_y"),
     "event": ("event",),
     "video": ("video",),
+    "confidence": ("confidence",),
 }
-"""What a column means -> the names looked for, whatever their case, where no other name is given for it."""
-
-MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", ".", "-", "--"})
-"""Cells that stand for no value, in lower case."""
+"""Meaning of a column -> the names looked for, in any case, unless another name is given for it."""
 
 _EVENT_PREFIXES = (
-    ("fix", Event.FIXATION),
-    ("smooth", Event.FIXATION),
-    ("pursuit", Event.FIXATION),
-    ("sac", Event.SACCADE),
-    ("blink", Event.BLINK),
-    ("err", Event.ERROR),
-    ("lost", Event.ERROR),
-    ("invalid", Event.ERROR),
-    ("missing", Event.ERROR),
+    (("fix", "smooth", "pursuit"), Event.FIXATION),
+    (("sac",), Event.SACCADE),
+    (("blink",), Event.BLINK),
+    (("err", "lost", "invalid", "missing", "eyesnotfound"), Event.ERROR),
 )
 
 
-def event_from_word(word: str) -> Event:
-    """The event that an eye tracker's word means, by how it begins; pursuit counts as fixation.
+def event_from_word(word: object) -> Event:
+    """The event that an eye tracker's word means, by its beginning; pursuit counts as fixation.
 
-    A word that is not known, as an empty one, is `Event.UNCLASSIFIED`.
+    An unknown word, like an empty one, is `Event.UNCLASSIFIED`.
     """
-    lowered = word.strip().lower()
+    lowered = "" if word is None else str(word).strip().lower().replace(" ", "")
     return next(
-        (event for prefix, event in _EVENT_PREFIXES if lowered.startswith(prefix)), Event.UNCLASSIFIED
+        (event for prefixes, event in _EVENT_PREFIXES if lowered.startswith(prefixes)), Event.UNCLASSIFIED
     )
 
 
+def events_from_words(words: Iterable[object]) -> NDArray[np.uint8]:
+    """The `Event` codes of a column of words."""
+    return np.array([event_from_word(word) for word in words], np.uint8)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read. Columns are found by name whatever its case, blanks and Unicode form.
+
+    Attributes:
+        path: Its file, for messages.
+        names: Names of the columns; some may be the same.
+        columns: The cells of each column: text, or what a Parquet file holds.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    columns: tuple[Sequence[object], ...]
+
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    def find(self, *candidates: str) -> str | None:
+        """The first of the names that the table has.
+
+        Raises:
+            StavisError: It has that name twice.
+        """
+        for candidate in candidates:
+            same = [name for name in self.names if plain(name) == plain(candidate)]
+            if len(same) > 1:
+                counts = Counter(plain(name) for name in self.names if name)
+                twice = [name for name in self.names if counts[plain(name)] > 1]
+                raise StavisError(
+                    f"{self.path}: columns of the same name: {', '.join(twice)}; rename them, so that it is clear "
+                    "which ones to read"
+                )
+            if same:
+                return same[0]
+        return None
+
+    def cells(self, name: str) -> Sequence[object]:
+        return self.columns[self.names.index(name)]
+
+    def words(self, name: str) -> list[str]:
+        """A column as text without blanks around it; None gives ""."""
+        return ["" if cell is None else str(cell).strip() for cell in self.cells(name)]
+
+    def numbers(self, name: str, rows: Sequence[int] | None = None) -> FloatArray:
+        """A column, or some rows of it, as numbers; nan for no value.
+
+        Raises:
+            StavisError: A cell is not a number.
+        """
+        return parse_numbers(self.path, name, self.cells(name), range(len(self)) if rows is None else rows)
+
+    def describe(self) -> str:
+        return f"there are: {', '.join(self.names) or 'none'}"
+
+
 def split_header(line: str) -> tuple[str, list[str]]:
-    """The delimiter of a table of text (tab, semicolon or comma, whichever its header has) and its column names."""
+    """The delimiter of a text table (the first of tab, semicolon and comma in its header) and its column names."""
     delimiter = next((candidate for candidate in "\t;," if candidate in line), ",")
     return delimiter, [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
 
 
-def read_csv_table(path: Path) -> Table:
-    """Reads a table of text: a header, then a row a sample; commas, semicolons or tabs between the cells.
+def skip_separator_line(lines: Sequence[str]) -> tuple[str | None, int]:
+    """The delimiter that Excel's line `sep=;` names, and how many lines to skip: 0 or 1."""
+    match = re.fullmatch(r'"?sep=(.|\\t)"?', lines[0].strip("\r\n")) if lines else None
+    return (match[1].replace("\\t", "\t"), 1) if match else (None, 0)
 
-    Where semicolons stand between the cells, a comma in a number is a decimal point.
+
+def read_text_table(path: Path) -> Table:
+    """Reads a text table: a header, then a row per sample, cells separated by commas, semicolons or tabs.
 
     Raises:
-        StavisError: It is no text, has no header, or a row has more or fewer cells than the header.
+        StavisError: It is not text, has no header, or a row has more or fewer cells than the header.
     """
+    text = read_text(path)
+    delimiter, num_skipped = skip_separator_line(text.split("\n", 1))
+    file = io.StringIO(text)
+    for _ in range(num_skipped):
+        file.readline()
+    header = file.readline()
+    num_skipped += 1
+    found, names = split_header(header.rstrip("\n"))
+    if delimiter is not None:
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    if not header.strip():
+        raise StavisError(f"{path}: empty; a table begins with a header that names its columns")
+    rows: list[list[str]] = []
+    reader = csv.reader(file, delimiter=delimiter or found)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            delimiter, names = split_header(header.rstrip("\r\n"))
-            rows: list[list[str]] = []
-            reader = csv.reader(file, delimiter=delimiter)
-            for row in reader:
-                if row and len(row) != len(names):
-                    raise StavisError(
-                        f"{path}, line {reader.line_num + 1}: {len(row)} cells, but the header has {len(names)}"
-                    )
-                if row:
-                    rows.append(row)
-    except UnicodeDecodeError:
-        raise StavisError(f"{path}: not a text file in UTF-8; allowed: CSV in UTF-8, Parquet") from None
+        for row in reader:
+            if len(row) > len(names) and not any(cell.strip() for cell in row[len(names) :]):
+                row = row[: len(names)]  # a delimiter at the end of every row
+            if row and len(row) == len(names) - 1 and not names[-1]:
+                row = [*row, ""]  # or at the end of the header alone
+            if row and len(row) != len(names):
+                raise StavisError(
+                    f"{path}, line {reader.line_num + num_skipped}: {len(row)} cells, but the header has {len(names)}"
+                )
+            if row:
+                rows.append(row)
     except csv.Error as error:
         raise StavisError(f"{path}: not a CSV file: {error}") from None
-    if not header.strip():
-        raise StavisError(f"{path}: empty; a gaze table begins with a header that names its columns")
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    if delimiter == ";":
-        columns = [tuple(cell.replace(",", ".") for cell in column) for column in columns]
-    return dict(zip(names, columns, strict=True))
+    return Table(path, tuple(names), tuple(zip(*rows, strict=True)) or ((),) * len(names))
 
 
 def read_parquet_table(path: Path) -> Table:
@@ -101,7 +172,7 @@ def read_parquet_table(path: Path) -> Table:
         StavisError: pyarrow is not installed, or it cannot read the file.
     """
     table = _open_parquet(path).read()
-    return {name: table.column(name).to_pylist() for name in table.column_names}
+    return Table(path, tuple(table.column_names), tuple(column.to_pylist() for column in table.columns))
 
 
 def _open_parquet(path: Path) -> Any:
@@ -117,151 +188,162 @@ def _open_parquet(path: Path) -> Any:
 
 
 def read_column_names(path: Path, *, parquet: bool) -> list[str]:
-    """The names of a table's columns, without reading its rows."""
+    """The column names of a table, without reading its rows."""
     if parquet:
         return list(_open_parquet(path).schema_arrow.names)
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return split_header(file.readline().rstrip("\r\n"))[1]
+    lines = first_lines(path, 2)
+    delimiter, num_skipped = skip_separator_line(lines)
+    header = next(iter(lines[num_skipped:]), "")
+    if delimiter is not None:
+        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    return split_header(header)[1]
 
 
 def recording_from_table(
-    path: Path,
     table: Table,
     *,
     columns: Mapping[str, str],
-    fractions_of: tuple[int, int] | None,
+    fractions: bool,
     origin: int,
     frame_origin: int,
     time_unit: TimeUnit | None,
     video: str | None,
 ) -> Recording:
-    """Finds the columns of a gaze table and reads them.
+    """Finds the columns of a gaze table and converts them.
 
     Args:
-        path: The table's file, for messages; its name is the observer's where there is no such column.
-        table: Column name -> cells.
-        columns: Meaning (a key of `COLUMNS`) -> column name, where the usual names are not used.
-        fractions_of: x and y are fractions of a picture this wide and high; None if they are pixels.
-        origin: What the first pixel is called, 0 or 1 (pixels only).
-        frame_origin: What the first frame is called, 0 or 1.
-        time_unit: Of the column of times; None takes it from the column's name (`_ms`, `_us`), else seconds.
-        video: Only the rows that name this video, with or without its suffix, if there is a column `video`.
+        table: The table; its file's name is the observer where there is no such column.
+        columns: Meaning (a key of `COLUMNS`) -> column name, for columns without the usual names.
+        fractions: x and y are fractions of the screen or video, not pixels.
+        origin: Coordinate of the first pixel, 0 or 1 (pixels only).
+        frame_origin: Number of the first frame, 0 or 1.
+        time_unit: Unit of the times; None takes it from the column's name (`time_ms`, `time [ms]`), else seconds.
+        video: Read only the rows that name this video, if there is a column `video`.
 
     Raises:
-        StavisError: A column is missing, a cell is no number, or no row names the video.
+        StavisError: A column is missing or named twice, a cell is not a number, or no row names the video.
     """
-    found = _find_columns(path, table, columns)
-    lines = list(range(len(table[found["x"]])))
+    path = table.path
+    found = _find_columns(table, columns)
+    rows: Sequence[int] = range(len(table))
     if "video" in found and video is not None:
-        names = [str(cell) for cell in table[found["video"]]]
-        lines = [i for i, name in enumerate(names) if video in (name, Path(name).stem)]
-        if not lines:
-            raise StavisError(f"{path}: no row has {video!r} in column {found['video']!r}")
-
-    def numbers(meaning: str) -> FloatArray:
-        return _numbers(path, table, found[meaning], lines)
-
-    x, y = numbers("x"), numbers("y")
-    if fractions_of is not None:
-        x, y = x * fractions_of[0], y * fractions_of[1]
-    else:
-        _check_pixels(path, x, y)
+        names = table.words(found["video"])
+        rows = [i for i, name in enumerate(names) if names_video(name, video)]
+        if not rows:
+            raise StavisError(
+                f"{path}: no row has {video!r} in column {found['video']!r}; there are: {some(set(names)) or 'none'}"
+            )
+    x, y = (table.numbers(found[meaning], rows) for meaning in "xy")
+    if not fractions:
+        check_pixels(path, x, y)
         x, y = x - origin, y - origin
     frame: IntArray | None = None
     time_seconds: FloatArray | None = None
+    unit_assumed = False
     if "frame" in found:
-        frame, missing = _whole_frames(path, numbers("frame"), found["frame"], lines)
+        frame, missing = _whole_frames(path, table.numbers(found["frame"], rows), found["frame"], rows)
         frame = frame - frame_origin
         x = np.where(missing, np.nan, x)
     else:
-        time_seconds = numbers("time") * SECONDS_PER_UNIT[time_unit or _unit_from_name(found["time"])]
+        named_unit = unit_in_name(found["time"])
+        unit_assumed = time_unit is None and named_unit is None
+        time_seconds = table.numbers(found["time"], rows)
+        time_seconds = time_seconds * SECONDS_PER_UNIT[time_unit or named_unit or "s"]
     observers: tuple[str, ...] = (path.stem,)
-    observer = np.zeros(len(lines), np.int64)
+    observer = np.zeros(len(rows), np.int64)
     if "observer" in found:
-        cells = [str(table[found["observer"]][i]).strip() for i in lines]
-        observers = tuple(dict.fromkeys(cells))
-        positions = {name: i for i, name in enumerate(observers)}
-        observer = np.array([positions[cell] for cell in cells], np.int64)
+        cells = table.words(found["observer"])
+        observers, observer = number_names([cells[i] for i in rows])
     event = None
     if "event" in found:
-        words = (table[found["event"]][i] for i in lines)
-        event = np.array([event_from_word("" if word is None else str(word)) for word in words], np.uint8)
-    return Recording(observers, observer, x, y, frame=frame, time_seconds=time_seconds, event=event)
+        words = table.cells(found["event"])
+        event = events_from_words(words[i] for i in rows)
+    return Recording(
+        observers,
+        observer,
+        x,
+        y,
+        frame=frame,
+        time_seconds=time_seconds,
+        event=event,
+        confidence=table.numbers(found["confidence"], rows) if "confidence" in found else None,
+        normalized=fractions,
+        # Pupil Labs' normalized positions count from the bottom.
+        origin="bottom-left" if plain(found["y"]) in ("norm_pos_y", "y_norm") else "top-left",
+        named_by_file="observer" not in found,
+        unit_assumed=unit_assumed,
+    )
 
 
-def _find_columns(path: Path, table: Table, columns: Mapping[str, str]) -> dict[str, str]:
+def number_names(names: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
+    """The distinct names in order of appearance, and for each entry the index of its name."""
+    distinct = tuple(dict.fromkeys(names))
+    positions = {name: i for i, name in enumerate(distinct)}
+    return distinct, np.array([positions[name] for name in names], np.int64)
+
+
+def unit_in_name(name: str) -> TimeUnit | None:
+    """The unit at the end of a column's name, as in `time_ms`, `Recording timestamp [us]`, `time (s)`."""
+    match = re.search(r"[\s_\[(]([^\s_\[(\])]+)[\])]?$", plain(name))
+    return _UNIT_WORDS.get(match[1]) if match else None
+
+
+def _find_columns(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
     if unknown := sorted(set(columns) - set(COLUMNS)):
-        raise StavisError(f"{unknown[0]!r} is no meaning of a gaze column; allowed: {', '.join(COLUMNS)}")
-    lowered = {name.lower(): name for name in table}
+        raise StavisError(f"{unknown[0]!r} is not a meaning of a gaze column; allowed: {', '.join(COLUMNS)}")
     found: dict[str, str] = {}
     for meaning, usual in COLUMNS.items():
-        wanted = (columns[meaning],) if meaning in columns else usual
-        name = next(
-            (lowered[candidate.lower()] for candidate in wanted if candidate.lower() in lowered), None
-        )
+        name = table.find(*((columns[meaning],) if meaning in columns else usual))
         if name is not None:
             found[meaning] = name
         elif meaning in columns:
-            raise StavisError(f"{path}: no column {columns[meaning]!r}; there are: {', '.join(table)}")
+            raise StavisError(f"{table.path}: no column {columns[meaning]!r}; {table.describe()}")
+        if meaning in "xy" and meaning not in columns:
+            both = [name for usual_name in usual if (name := table.find(usual_name)) is not None]
+            if len(both) > 1:
+                raise StavisError(
+                    f"{table.path}: {' and '.join(both)} could both be {meaning}; name one of them in "
+                    "`columns`"
+                )
     if "time" in columns and "frame" not in columns:
         found.pop("frame", None)
     for meaning in ("x", "y"):
         if meaning not in found:
             raise StavisError(
-                f"{path}: no column for {meaning} (looked for {', '.join(COLUMNS[meaning])}); "
-                f"there are: {', '.join(table)}"
+                f"{table.path}: no column for {meaning} (looked for {', '.join(COLUMNS[meaning])}); {table.describe()}"
             )
     if "frame" not in found and "time" not in found:
         raise StavisError(
-            f"{path}: no column for frame or time (looked for {', '.join(COLUMNS['frame'] + COLUMNS['time'])}); "
-            f"there are: {', '.join(table)}"
+            f"{table.path}: no column for frame or time (looked for {', '.join(COLUMNS['frame'] + COLUMNS['time'])}); "
+            f"{table.describe()}"
         )
     return found
 
 
-def _numbers(path: Path, table: Table, name: str, lines: Sequence[int]) -> FloatArray:
-    cells = table[name]
-    values = np.empty(len(lines))
-    for position, line in enumerate(lines):
-        cell = cells[line]
-        if cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING):
-            values[position] = math.nan
-            continue
-        try:
-            values[position] = float(cell)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise StavisError(
-                f"{path}, row {line + 1}: {cell!r} in column {name!r} is not a number"
-            ) from None
-    return values
-
-
 def _whole_frames(
-    path: Path, values: FloatArray, name: str, lines: Sequence[int]
-) -> tuple[IntArray, np.ndarray]:
+    path: Path, values: FloatArray, name: str, rows: Sequence[int]
+) -> tuple[IntArray, NDArray[np.bool_]]:
     missing = ~np.isfinite(values)
     frame = np.where(missing, 0, values)
     broken = np.flatnonzero(frame != np.floor(frame))
     if len(broken):
         first = broken[0]
         raise StavisError(
-            f"{path}, row {lines[first] + 1}: {values[first]:g} in column {name!r} is not a whole frame; "
-            "a column of times is named with time=COLUMN"
+            f"{path}, row {rows[first] + 1}: {values[first]:g} in column {name!r} is not a whole frame; "
+            "name a column of times in `columns`"
         )
-    return frame.astype(np.int64), missing
+    return np.clip(frame, -(2**53), 2**53).astype(np.int64), missing
 
 
-def _check_pixels(path: Path, x: FloatArray, y: FloatArray) -> None:
+def check_pixels(path: Path, x: FloatArray, y: FloatArray) -> None:
+    """Refuses coordinates in pixels that look like fractions.
+
+    Raises:
+        StavisError: Ten samples or more all lie in the first pixel, where nobody looks.
+    """
     finite = np.isfinite(x) & np.isfinite(y)
-    # Ten samples that all lie in the first pixel: nobody looks there, these are fractions.
     if finite.sum() >= 10 and (np.abs(x[finite]) <= 1).all() and (np.abs(y[finite]) <= 1).all():
         raise StavisError(
-            f"{path}: every x and y lies in 0..1, which looks like fractions, not pixels; say which they are"
+            f"{path}: all {finite.sum()} samples have x and y in 0..1, the first ({x[finite][0]:g}, "
+            f"{y[finite][0]:g}), which looks like fractions, not pixels: `unit=fractions`"
         )
-
-
-def _unit_from_name(name: str) -> TimeUnit:
-    return next(
-        (unit for unit in itertools.islice(SECONDS_PER_UNIT, 1, None) if name.lower().endswith(f"_{unit}")),
-        "s",
-    )

@@ -1,4 +1,4 @@
-"""Gaze as eye trackers' text files: one file an observer, one row a sample."""
+"""Readers for DIEM and SMI text files: one file per observer, one row per sample."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from stavis.errors import StavisError
 from stavis.gaze.recording import Event, FloatArray, Recording
-from stavis.gaze.tables import event_from_word
+from stavis.gaze.tables import events_from_words
+from stavis.gaze.text import parse_numbers, read_text
 
 Eye = Literal["both", "left", "right"]
 
@@ -20,7 +21,7 @@ DIEM_EVENTS = {-1: Event.ERROR, 0: Event.BLINK, 1: Event.FIXATION, 2: Event.SACC
 
 
 @dataclass(frozen=True)
-class _EyeTrack:
+class EyeTrack:
     """One eye's samples: (N,) points and event codes."""
 
     x: FloatArray
@@ -28,11 +29,8 @@ class _EyeTrack:
     event: NDArray[np.uint8]
 
 
-def _combine_eyes(tracks: list[_EyeTrack]) -> _EyeTrack:
-    """Both eyes as one: the mean point of the eyes that fixate; if none does, of those with the less bad event.
-
-    `Event` is ordered from fixation to error for this.
-    """
+def combine_eyes(tracks: list[EyeTrack]) -> EyeTrack:
+    """Merges both eyes: the mean point of the eyes that fixate; if none does, of those with the better event."""
     event = np.min([track.event for track in tracks], axis=0)
     points = np.array([[track.x, track.y] for track in tracks])
     takes_part = np.array(
@@ -41,7 +39,7 @@ def _combine_eyes(tracks: list[_EyeTrack]) -> _EyeTrack:
     num = takes_part.sum(axis=0)
     total = np.where(takes_part[:, None], points, 0).sum(axis=0)
     x, y = np.where(num > 0, total / np.maximum(num, 1), np.nan)
-    return _EyeTrack(x, y, event)
+    return EyeTrack(x, y, event)
 
 
 def observer_of_diem(path: Path) -> str:
@@ -56,25 +54,25 @@ def observer_of_smi(path: Path) -> str:
 
 
 def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Recording:
-    """Reads a DIEM file: rows of `frame lx ly ldil levent rx ry rdil revent`, 30 a second, in pixels of its screen.
+    """Reads a DIEM file: rows of `frame lx ly ldil levent rx ry rdil revent`, 30 per second, in pixels of its screen.
 
-    A sample's time is the middle of its thirtieth of a second.
+    The time of a sample is the middle of its thirtieth of a second.
 
     Args:
         path: The file.
-        eye: Which eye; "both" is the mean of the eyes that fixate.
-        origin: What the first pixel is called, 0 or 1.
-        frame_origin: What the first frame is called, 0 or 1.
+        eye: The eye to read; "both" is the mean of the eyes that fixate.
+        origin: Coordinate of the first pixel, 0 or 1.
+        frame_origin: Number of the first frame, 0 or 1.
 
     Raises:
-        StavisError: A row is not nine numbers, or an event is none of -1, 0, 1, 2.
+        StavisError: A row is not nine numbers, or an event is not -1, 0, 1 or 2.
     """
+    rows = [line.split() for line in read_text(path).split("\n")]
     try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         values = np.array([row for row in rows if row], np.float64)
         if values.ndim != 2 or values.shape[1] != 9:
             raise ValueError
-    except ValueError:  # also what is raised for text in another encoding
+    except ValueError:
         raise StavisError(
             f"{path}: not rows of 9 numbers (frame, then x y dilation event of each eye)"
         ) from None
@@ -86,8 +84,8 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
                 f"{path}: event {unknown[0]:g}; allowed: -1 error, 0 blink, 1 fixation, 2 saccade"
             )
         event = np.array([DIEM_EVENTS[int(code)] for code in codes], np.uint8)
-        tracks.append(_EyeTrack(values[:, begin] - origin, values[:, begin + 1] - origin, event))
-    track = {"left": tracks[0], "right": tracks[1]}[eye] if eye != "both" else _combine_eyes(tracks)
+        tracks.append(EyeTrack(values[:, begin] - origin, values[:, begin + 1] - origin, event))
+    track = {"left": tracks[0], "right": tracks[1]}[eye] if eye != "both" else combine_eyes(tracks)
     return Recording(
         observers=(observer_of_diem(path),),
         observer=np.zeros(len(values), np.int64),
@@ -102,41 +100,37 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
 
 
 def is_smi_header(line: str) -> bool:
-    """Whether `line` names the columns of an SMI export."""
+    """Whether `line` is the header of an SMI export."""
     return line.startswith("Time\tType\t") and "POR X [px]" in line
 
 
 def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
     """Reads an SMI export (of BeGaze, IDF Converter, DHF1K): times in microseconds, points of regard in screen pixels.
 
-    The first sample is taken as the video's begin. A point of exactly (0, 0) is the tracker's mark of a lost eye,
-    also where the event column says fixation. Rows of another type than SMP are messages and no samples. The screen's
-    size comes from the line `## Calibration Area`, where the export has one.
+    The video is taken to start with the first sample. A point of exactly (0, 0) marks a lost eye, even where the event
+    is a fixation. Rows of a type other than SMP are messages. The screen's size is read from the line
+    `## Calibration Area`, where the export has one.
 
     Args:
         path: The file.
-        eye: Which eye; "both" takes the mean of the eyes that fixate, or the one that was recorded.
-        origin: What the first pixel is called, 0 or 1.
+        eye: The eye to read; "both" takes the mean of the eyes that fixate, or the one that was recorded.
+        origin: Coordinate of the first pixel, 0 or 1.
 
     Raises:
-        StavisError: A column is missing or a cell is no number.
+        StavisError: A column is missing or a cell is not a number.
     """
     screen = None
     names: list[str] = []
     rows: list[list[str]] = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line in file:
-                cells = line.rstrip("\r\n").split("\t")
-                if line.startswith("##"):
-                    area = re.match(r"##\s*Calibration Area:\s*(\d+)\s+(\d+)", line)
-                    screen = (int(area[1]), int(area[2])) if area else screen
-                elif not names:
-                    names = cells
-                elif len(cells) > 1 and cells[1] == "SMP":
-                    rows.append(cells)
-    except UnicodeDecodeError:
-        raise StavisError(f"{path}: not a text file in UTF-8") from None
+    for line in read_text(path).split("\n"):
+        cells = line.split("\t")
+        if line.startswith("##"):
+            area = re.match(r"##\s*Calibration Area:\s*(\d+)\s+(\d+)", line)
+            screen = (int(area[1]), int(area[2])) if area else screen
+        elif not names:
+            names = cells
+        elif len(cells) > 1 and cells[1] == "SMP":
+            rows.append(cells)
     sides = [side for side in "LR" if f"{side} POR X [px]" in names and f"{side} POR Y [px]" in names]
     wanted = [side for side in sides if eye in ("both", {"L": "left", "R": "right"}[side])]
     if "Time" not in names or "Type" not in names or not wanted:
@@ -145,12 +139,12 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
             f"there are: {', '.join(names) or 'none'}"
         )
 
-    def numbers(name: str) -> FloatArray:
+    def cells_of(name: str) -> list[str]:
         column = names.index(name)
-        try:
-            return np.array([row[column] for row in rows], np.float64)
-        except (IndexError, ValueError):
-            raise StavisError(f"{path}: not every row has a number in column {name!r}") from None
+        return [row[column] if column < len(row) else "" for row in rows]
+
+    def numbers(name: str) -> FloatArray:
+        return parse_numbers(path, name, cells_of(name), range(len(rows)))
 
     tracks = []
     for side in wanted:
@@ -159,14 +153,9 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
         event_name = next((f"{who} Event Info" for who in (side, "B") if f"{who} Event Info" in names), None)
         event = np.full(len(rows), Event.FIXATION, np.uint8)
         if event_name is not None:
-            column = names.index(event_name)
-            event = np.array(
-                [event_from_word(row[column] if column < len(row) else "") for row in rows], np.uint8
-            )
-        tracks.append(
-            _EyeTrack(np.where(lost, np.nan, x - origin), np.where(lost, np.nan, y - origin), event)
-        )
-    track = tracks[0] if len(tracks) == 1 else _combine_eyes(tracks)
+            event = events_from_words(cells_of(event_name))
+        tracks.append(EyeTrack(np.where(lost, np.nan, x - origin), np.where(lost, np.nan, y - origin), event))
+    track = tracks[0] if len(tracks) == 1 else combine_eyes(tracks)
     time_microseconds = numbers("Time")
     return Recording(
         observers=(observer_of_smi(path),),

@@ -1,4 +1,4 @@
-"""Which videos of a database train and which test a model: made by chance from a seed, or given."""
+"""Division of a database's videos into training and test folds, at random from a seed or as given."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from stavis.datasets.fold_lists import format_fold_list, read_fold_list
 from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout
 from stavis.errors import StavisError
+from stavis.gaze.text import read_text, unicode_form
 from stavis.runtime.files import write_text
 
 DEFAULT_NUM_FOLDS = 3  # as many as the published databases have
@@ -16,23 +17,23 @@ DEFAULT_NUM_FOLDS = 3  # as many as the published databases have
 
 @dataclass(frozen=True)
 class Fold:
-    """Names of the videos that train and of those that test, each in alphabetical order."""
+    """Names of the training and of the test videos, each in alphabetical order."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
 
 
 def k_folds(videos: Iterable[str], num_folds: int, seed: int) -> list[Fold]:
-    """Shuffles the videos and deals them out: each tests in one fold and trains in the others.
+    """Shuffles the videos and divides them: each tests in one fold and trains in the others.
 
     Args:
         videos: Names; their order does not matter.
-        num_folds: 2 or more, not above the number of videos.
-        seed: Decides the shuffle.
+        num_folds: 2 or more, at most the number of videos.
+        seed: Seed of the shuffle.
     """
     names = sorted(set(videos))
     if not 2 <= num_folds <= len(names):
-        raise ValueError(f"{len(names)} videos cannot be dealt out to {num_folds} folds")
+        raise ValueError(f"{len(names)} videos cannot be divided into {num_folds} folds")
     shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     return [_fold(names, shuffled[k::num_folds]) for k in range(num_folds)]
 
@@ -43,7 +44,7 @@ def _fold(names: Sequence[str], test: Iterable[str]) -> Fold:
 
 
 def read_fold_numbers(path: Path) -> dict[str, int]:
-    """Reads a file with a line `video fold` each, fold (from 1) being the one that the video tests in.
+    """Reads a file of lines `video fold`, where fold (from 1) is the one in which the video tests.
 
     Raises:
         StavisError: A line has another form, or a video is named twice.
@@ -58,15 +59,13 @@ def read_fold_numbers(path: Path) -> dict[str, int]:
                 f"{path}, line {number}: {line.strip()!r} is not 'video fold' with fold 1 or more"
             )
         if fields[0] in numbers:
-            raise StavisError(
-                f"{path}, line {number}: {fields[0]!r} stands in fold {numbers[fields[0]]} already"
-            )
+            raise StavisError(f"{path}, line {number}: {fields[0]!r} is in fold {numbers[fields[0]]} already")
         numbers[fields[0]] = int(fields[1])
     return numbers
 
 
 def folds_from_numbers(numbers: Mapping[str, int]) -> list[Fold]:
-    """The folds in which each video tests in the one of its number and trains in the others."""
+    """The folds in which each video tests in the one with its number and trains in the others."""
     names = sorted(numbers)
     return [
         _fold(names, [n for n in names if numbers[n] == k])
@@ -75,29 +74,27 @@ def folds_from_numbers(numbers: Mapping[str, int]) -> list[Fold]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Reads video names, one a line; what follows a name on its line is passed over, so fold lists can be given."""
+    """Reads video names, one per line; the rest of a line is ignored, so that fold lists can be given."""
     return tuple(dict.fromkeys(line.split()[0] for line in _read_lines(path) if line.strip()))
 
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path).split("\n")
     except FileNotFoundError:
         raise StavisError(f"{path}: list not found") from None
-    except UnicodeDecodeError:
-        raise StavisError(f"{path}: not a text file") from None
 
 
 @dataclass(frozen=True)
 class FoldChoice:
-    """How folds are made; at most one of `num_folds`, `fold_list`, and `train` with `test` is given.
+    """How videos are divided; at most one of `num_folds`, `fold_list`, and `train` with `test` is given.
 
     Attributes:
-        num_folds: How many by chance; 1 puts every video into the test list, none into the train list. None is 3 where
-            there are that many videos, else 1.
-        seed: Of the chance.
-        fold_list: A file as of `read_fold_numbers`.
-        train: A file as of `read_names`: the only train list.
+        num_folds: Number of random folds; 1 puts every video into the test list and none into the train list. None is
+            3, or 1 for fewer videos.
+        seed: Seed of the random folds.
+        fold_list: A file as in `read_fold_numbers`.
+        train: A file as in `read_names`: the only train list.
         test: The only test list.
     """
 
@@ -109,7 +106,7 @@ class FoldChoice:
 
 
 def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold], set[str]]:
-    """Makes the folds of `videos`.
+    """Divides `videos` into folds.
 
     Returns:
         The folds; and the videos that given lists do not name, which are in no fold.
@@ -118,22 +115,30 @@ def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold],
         StavisError: There are fewer videos than folds, or a given list is missing, malformed or contradicts another.
     """
     names = sorted(set(videos))
+    ours = {unicode_form(name): name for name in names}
+
+    def listed(path: Path | None) -> list[str]:
+        """The names in a list, spelled as ours where only their Unicode form differs."""
+        return [] if path is None else [ours.get(unicode_form(name), name) for name in read_names(path)]
+
     if (
         sum((choice.num_folds is not None, choice.fold_list is not None, bool(choice.train or choice.test)))
         > 1
     ):
         raise StavisError(
-            "folds are given in several ways; give one of --folds, --fold-list, and --train with --test"
+            "folds are given in several ways; give one of `folds`, `fold_list`, and `train` with `test`"
         )
     if choice.train is not None or choice.test is not None:
-        train = read_names(choice.train) if choice.train is not None else ()
-        test = read_names(choice.test) if choice.test is not None else ()
+        train, test = listed(choice.train), listed(choice.test)
         if both := sorted(set(train) & set(test)):
             raise StavisError(f"{choice.train} and {choice.test} both name {both[0]!r}")
         fold = Fold(tuple(sorted(train)), tuple(sorted(test)))
         return [fold], set(names) - {*train, *test}
     if choice.fold_list is not None:
-        numbers = read_fold_numbers(choice.fold_list)
+        numbers = {
+            ours.get(unicode_form(name), name): fold
+            for name, fold in read_fold_numbers(choice.fold_list).items()
+        }
         folds = folds_from_numbers(numbers)
         if empty := [k for k, fold in enumerate(folds, 1) if not fold.test]:
             raise StavisError(f"{choice.fold_list}: no video in fold {empty[0]} of {len(folds)}")
@@ -142,7 +147,7 @@ def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold],
         return folds, set(names) - set(numbers)
     num_folds = choice.num_folds or (DEFAULT_NUM_FOLDS if len(names) >= DEFAULT_NUM_FOLDS else 1)
     if num_folds > max(1, len(names)):
-        raise StavisError(f"{len(names)} videos cannot be dealt out to {num_folds} folds")
+        raise StavisError(f"{len(names)} videos cannot be divided into {num_folds} folds")
     if num_folds == 1:
         return [Fold((), tuple(names))], set()
     return k_folds(names, num_folds, choice.seed), set()
@@ -156,15 +161,15 @@ def listed_videos(layout: Layout, database: str) -> set[str]:
 def write_folds(
     layout: Layout, database: str, folds: Sequence[Fold], entries: Mapping[str, FoldEntry]
 ) -> list[Path]:
-    """Writes the fold lists of a database and removes those that it had besides.
+    """Writes the fold lists of a database and removes its other ones.
 
-    One fold is written as a list for all splits, several as one a split. DIEM has one for all splits: the first fold.
+    One fold is written as a list for all splits, several as one list per split. DIEM has one for all splits: the first.
 
     Args:
         layout: The data folder.
         database: The database.
         folds: One or more.
-        entries: Name -> its line, of the videos that are there; others are left out of the lists.
+        entries: Name -> its line, for the videos that exist; others are left out of the lists.
 
     Returns:
         The lists' paths.

@@ -9,30 +9,42 @@ from PIL import Image
 
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.datasets.layout import Layout
+from stavis.errors import StavisError
 from stavis.media import AudioReader, VideoInfo, read_frames, write_wave
 from stavis.preparation.options import Source
 from stavis.runtime.workers import Advance
 
+LONGEST_GAP_SECONDS = 600.0
 SOUND_BLOCK = 60 * SAMPLE_RATE  # samples in memory at once
 
 
 def choose_frames(
     times: npt.NDArray[np.float64], announced_rate: Fraction, wanted_rate: float | None
 ) -> tuple[Fraction, npt.NDArray[np.int64] | None]:
-    """Which frames are written at which constant rate.
+    """Chooses the frames to write and their constant rate.
 
-    Frames that stand at constant intervals, each less than half an interval off, are all kept. Otherwise (a variable
-    rate, or another rate is wanted) frame j of the result is the one on display in the middle of its interval.
+    Frames at constant intervals, each less than half an interval off, are all kept. Otherwise (a variable rate, or
+    another one is wanted) frame j of the result is the one on display in the middle of its interval.
 
     Args:
-        times: (N,) when each frame appears, in seconds from the first, not falling.
-        announced_rate: Frames per second as the file says.
-        wanted_rate: Frames per second to have, None for those that are there.
+        times: (N,) time at which each frame appears, in seconds from the first, ascending.
+        announced_rate: Frames per second according to the file.
+        wanted_rate: Frames per second to write; None keeps the video's own.
 
     Returns:
         The rate, and (M,) the index of the frame to show in each interval; None if all are shown once.
+
+    Raises:
+        StavisError: A frame stays on display for over ten minutes: no memory and no copies by a clock that jumps.
     """
     num = len(times)
+    gaps = np.diff(times)
+    if num > 1 and gaps.max() > LONGEST_GAP_SECONDS:
+        at = int(gaps.argmax())
+        raise StavisError(
+            f"frame {at + 1} comes {gaps[at]:.6g} s after the one before it, at {times[at + 1]:.6g} s: a clock that "
+            f"jumps; allowed are {LONGEST_GAP_SECONDS:.0f} s"
+        )
     if wanted_rate is None:
         measured = (
             [Fraction((num - 1) / times[-1]).limit_denominator(100_000)] if num > 1 and times[-1] > 0 else []
@@ -55,11 +67,12 @@ def write_frames(
     folder_rate: float | None,
     advance: Advance,
 ) -> npt.NDArray[np.float64]:
+    """Writes every frame of a video as JPEG; returns (N,) the times of the frames in seconds."""
     folder = staged.frames_folder(database, source.name)
     folder.mkdir(parents=True)
     times = []
     for frame in read_frames(source.video, frame_rate=folder_rate):
-        # 4:4:4: color edges keep their place, as the network sees them smaller.
+        # 4:4:4: the network sees the frames smaller, where blurred color edges would show.
         Image.fromarray(frame.image).save(
             staged.frame(database, source.name, frame.index), quality=source.options.quality, subsampling=0
         )
@@ -69,7 +82,7 @@ def write_frames(
 
 
 def select_frames(staged: Layout, database: str, name: str, shown: npt.NDArray[np.int64]) -> None:
-    """Makes the written frames into those that `shown` lists."""
+    """Replaces the written frames by those that `shown` lists."""
     folder = staged.frames_folder(database, name)
     decoded = folder.with_name(f"{name}.decoded")
     folder.rename(decoded)

@@ -1,6 +1,5 @@
-"""From what a user names (videos, gaze, a manifest) to the sources that are prepared: which gaze is on which video."""
+"""Resolves videos, gaze files and manifests to the sources to prepare: which gaze belongs to which video."""
 
-import csv
 import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,16 +8,19 @@ from pathlib import Path
 
 from stavis.errors import StavisError
 from stavis.gaze import FORMATS, holds_several_videos
+from stavis.gaze.read import GAZE_SUFFIXES
+from stavis.gaze.tables import read_text_table
+from stavis.gaze.text import unicode_form
 from stavis.media.inputs import find_videos
 from stavis.preparation.options import PrepareOptions, Source, video_stem
 
 COLUMNS = ("video", "name", "gaze", "gaze_format", "clip")
-"""Of a manifest: the video's path, its name in the data folder, its gaze (several divided by `;`), how to read it."""
+"""Columns of a manifest: the video's path, its name in the data folder, its gaze (separated by `;`), how to read it."""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A video as the user named it: `gaze` is None where it is still to be found by name."""
+    """A video as the user named it; `gaze` is None if it still has to be found by name."""
 
     video: Path
     name: str
@@ -27,19 +29,19 @@ class _Wanted:
 
 
 def find_sources(inputs: Sequence[str], gaze: Sequence[str], options: PrepareOptions) -> list[Source]:
-    """Lists what is to be prepared.
+    """Lists the videos to prepare with their gaze.
 
     Args:
         inputs: Video files, image folders, folders of videos, patterns, or manifests (`.csv`).
-        gaze: Gaze files, folders and patterns for the videos that no manifest names. Of one video they all are; of
-            several each belongs to the video whose name its own name contains, and tables that name videos to all.
-        options: For all of them; a manifest's columns replace `gaze.format` and `gaze.clip`.
+        gaze: Gaze files, folders and patterns for the videos that no manifest names. All belong to a single video; of
+            several, each belongs to the video whose name its own name contains, and tables that name videos to all.
+        options: Options for all of them; a manifest's columns replace `gaze.format` and `gaze.clip`.
 
     Raises:
-        StavisError: Something is not there, two videos have the same name, or gaze cannot be told apart.
+        StavisError: Something does not exist, two videos have the same name, or gaze cannot be assigned.
     """
     manifests = [Path(text) for text in inputs if Path(text).suffix.lower() == ".csv"]
-    plain = [text for text in inputs if Path(text) not in manifests]
+    plain = [str(_in_any_form(Path(text))) for text in inputs if Path(text) not in manifests]
     wanted = [row for path in manifests for row in _read_manifest(path, options)]
     named = {row.video for row in wanted}
     wanted += [
@@ -50,8 +52,10 @@ def find_sources(inputs: Sequence[str], gaze: Sequence[str], options: PrepareOpt
     _check_names(wanted)
     open_videos = [row for row in wanted if row.gaze is None]
     if gaze and not open_videos:
-        raise StavisError("--gaze is for videos that no manifest names; name the gaze in the manifest")
-    paths = [Path(path) for text in gaze for path in expand_path(text)]
+        raise StavisError("`gaze` is for videos that no manifest names; name the gaze in the manifest")
+    paths = [path for text in gaze for path in expand_path(text) if path.is_dir() or _is_meant(path, text)]
+    if gaze and not paths:
+        raise StavisError(f"{gaze[0]}: matches no gaze file")
     matched = match_gaze([video_stem(row.video) for row in open_videos], paths, options) if paths else {}
     return [
         Source(
@@ -65,8 +69,8 @@ def find_sources(inputs: Sequence[str], gaze: Sequence[str], options: PrepareOpt
 
 
 def folder_name(name: str) -> str:
-    """A video's name as a folder's in the layout, whose lists are split at blanks: blanks become underscores."""
-    return re.sub(r"\s+", "_", name.strip()) or "video"
+    """A video's name as a folder name: blanks, at which fold lists are split, become underscores, accents one form."""
+    return re.sub(r"\s+", "_", unicode_form(name).strip()) or "video"
 
 
 def expand_path(text: str, base: Path = Path()) -> list[Path]:
@@ -75,7 +79,7 @@ def expand_path(text: str, base: Path = Path()) -> list[Path]:
     Raises:
         StavisError: There is nothing.
     """
-    path = base / text
+    path = _in_any_form(base / text)
     if path.exists():
         return [path]
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(text) else []
@@ -86,32 +90,43 @@ def expand_path(text: str, base: Path = Path()) -> list[Path]:
     return [Path(match) for match in matches]
 
 
+def _in_any_form(path: Path) -> Path:
+    """The existing path of this name, though its accents may have another Unicode form (macOS takes letters apart)."""
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    same = (entry for entry in path.parent.iterdir() if unicode_form(entry.name) == unicode_form(path.name))
+    return next(same, path)
+
+
+def _is_meant(path: Path, text: str) -> bool:
+    """Whether a gaze file was named by itself, or is gaze by its suffix among what a pattern matches."""
+    return path == _in_any_form(Path(text)) or path.suffix.lower() in GAZE_SUFFIXES
+
+
 def _read_manifest(path: Path, options: PrepareOptions) -> list[_Wanted]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
+        table = read_text_table(path)
     except FileNotFoundError:
         raise StavisError(f"{path}: manifest not found") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StavisError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    unknown = [column for column in columns if column not in COLUMNS]
-    if "video" not in columns or unknown:
+    unknown = [column for column in table.names if column not in COLUMNS]
+    if "video" not in table.names or unknown:
         raise StavisError(
-            f"{path}: a manifest has a column video and perhaps {', '.join(COLUMNS[1:])}; found: {', '.join(columns)}"
+            f"{path}: a manifest has a column video and perhaps {', '.join(COLUMNS[1:])}; found: "
+            f"{', '.join(table.names)}"
         )
+    columns = {name: table.words(name) for name in COLUMNS if table.find(name)}
     return [
-        _read_row(f"{path}, row {number}", row, path.parent, options) for number, row in enumerate(rows, 1)
+        _read_row(
+            f"{path}, row {row + 1}",
+            {name: columns[name][row] if name in columns else "" for name in COLUMNS},
+            path.parent,
+            options,
+        )
+        for row in range(len(table))
     ]
 
 
-def _read_row(
-    place: str, row: Mapping[str | None, str | None], base: Path, options: PrepareOptions
-) -> _Wanted:
-    if None in row or None in row.values():
-        raise StavisError(f"{place}: not as many cells as columns")
-    cells = {column: (row.get(column) or "").strip() for column in COLUMNS}
+def _read_row(place: str, cells: Mapping[str, str], base: Path, options: PrepareOptions) -> _Wanted:
     if not cells["video"]:
         raise StavisError(f"{place}: no video")
     gaze_options = options.gaze
@@ -124,9 +139,9 @@ def _read_row(
             raise StavisError(f"{place}: clip {clip!r} is not a number")
         gaze_options = replace(gaze_options, clip=int(clip))
     try:
-        (video,) = find_videos([str(base / cells["video"])])
+        (video,) = find_videos([str(_in_any_form(base / cells["video"]))])
     except ValueError:
-        raise StavisError(f"{place}: {cells['video']} stands for several videos; a row names one") from None
+        raise StavisError(f"{place}: {cells['video']} matches several videos; a row names one") from None
     gaze = [
         path for part in cells["gaze"].split(";") if part.strip() for path in expand_path(part.strip(), base)
     ]
@@ -141,7 +156,7 @@ def _check_names(wanted: Iterable[_Wanted]) -> None:
             raise StavisError(
                 f"{row.video}: {row.name!r} cannot be a video's name; rename it, or name it in a manifest"
             )
-        # Some file systems do not tell upper from lower case.
+        # Some file systems do not distinguish upper and lower case.
         if (other := seen.get(row.name.casefold())) is not None:
             raise StavisError(
                 f"{other} and {row.video} would both be called {row.name!r}; rename one, or name them in a manifest"
@@ -152,12 +167,12 @@ def _check_names(wanted: Iterable[_Wanted]) -> None:
 def match_gaze(
     videos: Sequence[str], paths: Sequence[Path], options: PrepareOptions
 ) -> dict[str, tuple[Path, ...]]:
-    """Finds out which gaze is on which video.
+    """Assigns gaze files to videos by name.
 
     Args:
-        videos: Their names.
+        videos: Names of the videos.
         paths: Gaze files and folders.
-        options: Its `gaze` tells how the files are read.
+        options: Options with which the files are read.
 
     Returns:
         Video name -> its gaze.
@@ -176,6 +191,7 @@ def match_gaze(
                 (entry, _owners(entry, videos, options))
                 for entry in sorted(path.iterdir())
                 if not entry.name.startswith(".")
+                and (entry.is_dir() or entry.suffix.lower() in GAZE_SUFFIXES)
             ]
         if not any(entry_owners for _, entry_owners in entries):
             raise StavisError(
@@ -194,7 +210,7 @@ def match_gaze(
 
 
 def _owners(path: Path, videos: Sequence[str], options: PrepareOptions) -> list[str]:
-    name = path.name if path.is_dir() else path.stem
+    name = path.name if path.is_dir() else re.sub(r"\.tsv$", "", path.stem)
     matching = [video for video in videos if _contains_name(name, video)]
     if matching:
         # "talk" is in the name of the gaze on "talk_2", too.
@@ -206,7 +222,8 @@ def _owners(path: Path, videos: Sequence[str], options: PrepareOptions) -> list[
 
 
 def _contains_name(text: str, name: str) -> bool:
-    """Whether `name` stands in `text` as a word: no letter goes on into a letter, no digit into a digit."""
+    """Whether `text` contains `name` as a word: no letter continues a letter at its edges, no digit a digit."""
+    text, name = unicode_form(text), unicode_form(name)
     for match in re.finditer(re.escape(name), text):
         before, after = text[: match.start()][-1:], text[match.end() :][:1]
         edges = ((before, name[0]), (name[-1], after))

@@ -12,6 +12,7 @@ from stavis.gaze import (
     Gaze,
     ScreenMapping,
     assign_frames,
+    check_time,
     fixation_counts,
     pixels_per_degree,
     sigma_in_video_pixels,
@@ -23,7 +24,7 @@ from stavis.runtime.workers import Advance
 
 
 def check_sigma(options: PrepareOptions) -> None:
-    """Checks that the Gaussian's sigma is given, once, and with it what degrees need and no gaze file can tell.
+    """Checks that sigma is given once, and in degrees together with the screen's size and distance.
 
     Raises:
         StavisError: It is not.
@@ -32,11 +33,11 @@ def check_sigma(options: PrepareOptions) -> None:
         raise StavisError("the Gaussian's sigma is given in pixels and in degrees; give one of them")
     if options.sigma_pixels is None and options.sigma_degrees is None:
         raise StavisError(
-            "gaze becomes density maps with a Gaussian, whose sigma is not given: --sigma-pixels, or --sigma-degrees "
-            "(usually 1) with --screen-resolution, --screen-size and --distance"
+            "the Gaussian's sigma for density maps is not given: `sigma_pixels`, or `sigma_degrees` (usually 1) with "
+            "`screen`, `screen_size_cm` and `distance_cm`"
         )
     if options.sigma_degrees is not None and None in (options.screen_size_cm, options.distance_cm):
-        raise StavisError("--sigma-degrees needs --screen-size (cm) and --distance (cm)")
+        raise StavisError("`sigma_degrees` needs `screen_size_cm` and `distance_cm`")
 
 
 def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
@@ -44,7 +45,7 @@ def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
 
     Args:
         options: With sigma in pixels, or in degrees with the screen's size and distance.
-        display: How the video stood on the screen, needed for degrees.
+        display: How the video was shown on the screen, needed for degrees.
 
     Raises:
         StavisError: As `check_sigma`, or the screen's resolution is not known.
@@ -56,7 +57,7 @@ def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
     assert options.screen_size_cm is not None
     assert options.distance_cm is not None
     if display is None:
-        raise StavisError("--sigma-degrees needs --screen-resolution, which the gaze file does not tell")
+        raise StavisError("`sigma_degrees` needs `screen`, which the gaze file does not say")
     resolution = (round(display.screen_width), round(display.screen_height))
     return sigma_in_video_pixels(
         options.sigma_degrees,
@@ -66,17 +67,17 @@ def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
 
 
 def choose_policy(samples: SamplePolicy, gaze: Gaze) -> SamplePolicy:
-    """Which samples are fixations, "auto" decided by how gaze was recorded.
+    """Decides which samples become fixations: "auto" depends on how gaze was recorded.
 
     Raises:
-        StavisError: One an observer is asked for, but the format does not tell observers apart.
+        StavisError: "one-per-observer" is given, but the format does not distinguish observers.
     """
     if samples == "auto":
         by_time = gaze.time_seconds is not None
         return "one-per-observer" if by_time and gaze.observers_known else "all"
     if samples == "one-per-observer" and not gaze.observers_known:
         raise StavisError(
-            "--samples one-per-observer needs gaze that tells observers apart; this format does not"
+            "`samples=one-per-observer` needs gaze that distinguishes observers; this format does not"
         )
     return samples
 
@@ -87,20 +88,26 @@ def gaze_by_frame(
     frame_rate: Fraction,
     shown: npt.NDArray[np.int64] | None,
     num_frames: int,
-) -> Gaze:
+) -> tuple[Gaze, tuple[str, ...]]:
+    """Assigns gaze to the written frames; returns it with the warnings about it.
+
+    Raises:
+        StavisError: No sample lies in the video's time, or times are in another unit.
+    """
     end_seconds = num_frames / float(frame_rate)
-    if shown is None:
-        return assign_frames(gaze, times, end_seconds)
-    if gaze.time_seconds is not None:
-        return assign_frames(gaze, np.arange(num_frames) / float(frame_rate), end_seconds)
-    # Gaze that was recorded by frame goes where its frame goes: away, or to several places.
-    inside = assign_frames(gaze, times, float(times[-1]))
+    resampled = gaze.time_seconds is not None and shown is not None
+    starts = np.arange(num_frames) / float(frame_rate) if resampled else times
+    inside = assign_frames(gaze, starts, end_seconds)
+    warnings = (*gaze.warnings, *check_time(gaze, inside, starts, end_seconds))
+    if shown is None or resampled:
+        return inside, warnings
+    # Gaze recorded by frame follows its frame, which is left out or shown several times.
     assert inside.frame is not None
     order = np.argsort(inside.frame, kind="stable")
     first = np.searchsorted(inside.frame[order], shown, side="left")
     last = np.searchsorted(inside.frame[order], shown, side="right")
     picked = np.concatenate([order[a:b] for a, b in zip(first, last, strict=True)])
-    return replace(
+    by_frame = replace(
         inside,
         observer=inside.observer[picked],
         x=inside.x[picked],
@@ -108,6 +115,7 @@ def gaze_by_frame(
         frame=np.repeat(np.arange(num_frames), last - first),
         dropped={**inside.dropped, "frame_left_out": int((~np.isin(inside.frame, shown)).sum())},
     )
+    return by_frame, warnings
 
 
 def write_maps(
@@ -120,7 +128,7 @@ def write_maps(
     sigma_pixels: float,
     advance: Advance,
 ) -> int:
-    """Writes both maps of every frame, all zero where nobody looked; returns how many frames somebody looked at."""
+    """Writes both maps of every frame, zeros where nobody looked; returns the number of frames with fixations."""
     assert fixations.frame is not None
     order = np.argsort(fixations.frame, kind="stable")
     edges = np.searchsorted(fixations.frame[order], np.arange(num_frames + 1))

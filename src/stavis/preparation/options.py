@@ -1,12 +1,13 @@
-"""Options, inputs and outcome of a preparation."""
+"""Options, inputs and results of a preparation."""
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from stavis.gaze import (
-    GazeOptions,
-)
+from stavis.gaze import GazeOptions
+from stavis.gaze.read import describe_dropped
 
 SamplePolicy = Literal["auto", "all", "one-per-observer"]
 
@@ -16,16 +17,19 @@ class PrepareOptions:
     """How videos are prepared.
 
     Attributes:
-        sigma_pixels: Of the Gaussian that blurs fixations, in pixels of the video.
-        sigma_degrees: The same in degrees of visual angle; needs the three below and the screen's resolution.
-        screen_size_cm: Width and height of the screen.
-        distance_cm: From the eyes to the screen.
-        samples: Which of an observer's samples in a frame are fixations: "all"; "one-per-observer", their median;
-            "auto" is "all" of gaze recorded by frame and "one-per-observer" of gaze recorded by time.
-        frame_rate: Frames per second to write, of an image folder those that it has; None keeps a video's own.
-        audio_stream: Which of a video's sound streams, from 0; its default one if None.
-        quality: JPEG quality of frames and density maps.
+        sigma_pixels: Standard deviation of the Gaussian that blurs fixations, in pixels of the video.
+        sigma_degrees: The same in degrees of visual angle; needs the next two and the screen's resolution.
+        screen_size_cm: Width and height of the screen in cm.
+        distance_cm: Distance from the eyes to the screen in cm.
+        samples: Which samples of an observer in a frame become fixations: "all"; "one-per-observer", their median;
+            "auto" is "all" for gaze with frame numbers and "one-per-observer" for gaze with times.
+        frame_rate: Frames per second to write, or of an image folder; None keeps a video's own.
+        audio_stream: Audio stream of the video, from 0; None takes its default one.
+        quality: JPEG quality of frames and density maps, 1 to 100.
         gaze: How gaze files are read.
+
+    Raises:
+        ValueError: A number is out of its range.
     """
 
     sigma_pixels: float | None = None
@@ -38,13 +42,21 @@ class PrepareOptions:
     quality: int = 95
     gaze: GazeOptions = field(default_factory=GazeOptions)
 
+    def __post_init__(self) -> None:
+        for name in ("sigma_pixels", "sigma_degrees", "distance_cm", "frame_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name}={value}` must be above 0")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"`quality={self.quality}` must be in 1 to 100")
+
 
 @dataclass(frozen=True)
 class Source:
     """A video to prepare.
 
     Attributes:
-        name: Of its folders in the layout.
+        name: Name of its folders in the layout.
         video: The video file or image folder.
         gaze: Its gaze files and folders; none for prediction only.
         options: How it is prepared.
@@ -57,20 +69,74 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a source: `record` as in its `prepare.json`, or `error` in one line.
+class PreparedVideo:
+    """Result for one video: either its `record`, as in `prepare.json`, or an `error` of one line.
 
     Attributes:
-        source: The source.
-        record: What was made, None if it failed.
+        source: The video with its gaze and options.
+        record: What was written, and how; None if it failed.
         error: Why it failed.
-        was_finished: An earlier run had made it.
+        was_finished: Whether an earlier run had prepared it.
     """
 
     source: Source
     record: dict[str, Any] | None = None
     error: str | None = None
     was_finished: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Doubts about the video's gaze."""
+        return tuple((self.record or {}).get("warnings", ()))
+
+    def __str__(self) -> str:
+        record = self.record
+        if record is None:
+            error = " ".join((self.error or "").split())
+            return error if str(self.source.video) in error else f"{self.source.video}: {error}"
+        line = f"{record['video']}: {record['num_frames']} frames of {record['width']}x{record['height']}"
+        line += f" at {record['frame_rate']:.3f} per second"
+        if before := record["resampled_from"]:
+            line += f" (from {before['num_frames']})"
+        if record["sound"].startswith("none"):
+            line += ", no audio"
+        if gaze := record["gaze"]:
+            observers = f" of {gaze['num_observers']} observers" if gaze["observers_known"] else ""
+            line += f"; gaze: {gaze['num_read']} samples read{observers}, "
+            line += f"dropped: {describe_dropped(gaze['dropped'])}; "
+            line += f"{gaze['num_fixations']} fixations in {gaze['num_frames_with_fixations']} frames, "
+            line += f"sigma {gaze['sigma_pixels']:.1f} pixels"
+        return line + (" (finished before)" if self.was_finished else "")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Result of a preparation.
+
+    Attributes:
+        videos: One result per video, in the order of the inputs.
+        lists: Paths of the fold lists of the database; none if no video is finished.
+        num_folds: Number of folds in them.
+        num_listed: Number of videos in them, those of earlier runs included.
+        unlisted: Finished videos that given fold lists do not name.
+    """
+
+    videos: tuple[PreparedVideo, ...]
+    lists: tuple[Path, ...] = ()
+    num_folds: int = 0
+    num_listed: int = 0
+    unlisted: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[PreparedVideo, ...]:
+        """The videos that could not be prepared."""
+        return tuple(video for video in self.videos if video.record is None)
+
+
+def check_database(name: str) -> None:
+    """Raises ValueError if `name` cannot be a database's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"`database={name}`: letters, digits, '.', '_' and '-' are allowed")
 
 
 def video_stem(path: Path) -> str:

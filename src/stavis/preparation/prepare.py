@@ -1,8 +1,8 @@
-"""Own videos, with or without gaze, into the published layout.
+"""Preparation of videos, with or without gaze, in the published layout.
 
-A video is made in a folder of its own, `<data>/.prepare/<database>/<video>`, and moved to its places when it is
-whole, its record `annotations/<database>/<video>/prepare.json` with the last move. So a video that has a record is
-finished, and whatever a killed run has left is made anew by the next one.
+A video is prepared in a folder of its own, `<data>/.prepare/<database>/<video>`, and moved to its places when it is
+complete, its record `annotations/<database>/<video>/prepare.json` with the last move. So a video with a record is
+finished, and the next run redoes what a killed run has left.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import filelock
 
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.datasets.layout import Layout
-from stavis.errors import StavisError
+from stavis.errors import StavisError, some
 from stavis.gaze import (
     gaze_files,
     median_per_observer,
@@ -27,57 +28,121 @@ from stavis.gaze import (
 )
 from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.media import probe
+from stavis.preparation.folds import FoldChoice, choose_folds, listed_videos, write_folds
 from stavis.preparation.frames import choose_frames, select_frames, write_frames, write_sound
+from stavis.preparation.manifest import find_sources
 from stavis.preparation.maps import check_sigma, choose_policy, find_sigma, gaze_by_frame, write_maps
-from stavis.preparation.options import Outcome, Source, video_stem
+from stavis.preparation.options import (
+    Preparation,
+    PreparedVideo,
+    PrepareOptions,
+    Source,
+    check_database,
+    video_stem,
+)
 from stavis.preparation.preview import draw_preview
 from stavis.preparation.records import (
     RECORD_NAME,
     STAGING_FOLDER,
     differences,
+    finished_videos,
     hash_files,
     is_complete,
     move_into_place,
     read_record,
     refuse_foreign_folders,
     staging_folder,
+    unfinished_videos,
 )
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import Advance, run_parallel
 from stavis.version import __version__
 
 PREVIEW_NAME = "preview.png"
-RECORD_VERSION = 1  # a change makes every finished video be prepared anew
+RECORD_VERSION = 2  # a change makes every finished video count as prepared with other inputs
 LOCK_TIMEOUT_SECONDS = 5.0  # workers of a killed run end within a fraction of this
 
 
 def prepare(
-    layout: Layout,
+    videos: str | PathLike[str] | Sequence[str | PathLike[str]],
+    output: str | PathLike[str],
     database: str,
-    sources: Sequence[Source],
     *,
+    gaze: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    options: PrepareOptions | None = None,
+    folds: FoldChoice | None = None,
     jobs: int = 1,
     overwrite: bool = False,
     preview: bool = False,
-    quiet: bool = False,
-) -> list[Outcome]:
-    """Prepares videos; one that fails does not keep the others from being done.
+    quiet: bool = True,
+) -> Preparation:
+    """Prepares videos, with or without gaze, in the layout of the published databases, and writes fold lists.
+
+    A video that fails does not stop the others. Finished videos are left alone, so the same call resumes after an
+    interruption.
 
     Args:
-        layout: The data folder, made where there is none.
-        database: Which of its databases they belong to.
-        sources: The videos, of distinct names.
-        jobs: Processes that work at once.
-        overwrite: Prepare anew what is finished, and replace folders that were not made here.
+        videos: Video files, image folders, folders of videos, glob patterns, or manifests (`.csv` with columns video,
+            name, gaze, gaze_format, clip).
+        output: Data folder; created if it does not exist.
+        database: Name of the database in it: letters, digits, ".", "_" and "-".
+        gaze: Gaze files, folders and patterns for the videos that no manifest names. Of several videos, a file belongs
+            to the one whose name its own name contains.
+        options: How videos and gaze are prepared; gaze needs at least `sigma_pixels` or `sigma_degrees`.
+        folds: How videos are divided into train and test lists.
+        jobs: Number of processes.
+        overwrite: Redo finished videos, and replace folders and fold lists that were not made by this function.
         preview: Also draw a contact sheet of each video with its gaze.
         quiet: Show no progress.
 
     Returns:
-        An outcome for each source, in their order.
+        A result per video, and the fold lists, which include the videos of earlier runs.
 
     Raises:
-        StavisError: Another process prepares videos in this data folder, or gaze is given without a sigma.
+        ValueError: An argument is wrong.
+        StavisError: An input does not exist, gaze has no sigma or no video, fold lists contradict each other or are not
+            ours, or another process prepares videos in this folder.
     """
+    check_database(database)
+    layout = Layout(Path(output))
+    sources = find_sources(_paths(videos), _paths(gaze), options or PrepareOptions())
+    choice = folds or FoldChoice()
+    known = finished_videos(layout, database)
+    if not overwrite:
+        ours = {*known, *unfinished_videos(layout, database)}
+        if foreign := listed_videos(layout, database) - ours:
+            raise StavisError(
+                f"{layout.root}: the fold lists of {database} name videos that were not prepared here "
+                f"({some(foreign)}); choose another `database`, or `overwrite=True` to replace the lists"
+            )
+    names = [source.name for source in sources]
+    choose_folds(choice, [*known, *names])  # so that mistakes in it are reported before the work
+    results = _prepare_sources(layout, database, sources, jobs, overwrite, preview, quiet)
+    entries = finished_videos(layout, database)
+    # A video that failed today keeps its place in the folds for when it is repaired.
+    made, left_out = choose_folds(choice, [*entries, *names])
+    return Preparation(
+        tuple(results),
+        tuple(write_folds(layout, database, made, entries)) if entries else (),
+        len(made),
+        len(entries),
+        tuple(sorted(left_out & set(entries))),
+    )
+
+
+def _paths(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    return [fspath(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
+
+
+def _prepare_sources(
+    layout: Layout,
+    database: str,
+    sources: Sequence[Source],
+    jobs: int,
+    overwrite: bool,
+    preview: bool,
+    quiet: bool,
+) -> list[PreparedVideo]:
     for source in sources:
         if source.gaze:
             check_sigma(source.options)
@@ -86,7 +151,7 @@ def prepare(
     lock = filelock.FileLock(staging / "lock")
     try:
         with lock.acquire(timeout=LOCK_TIMEOUT_SECONDS):
-            outcomes = run_parallel(
+            return run_parallel(
                 _Task(layout, database, overwrite, preview),
                 sources,
                 jobs=jobs,
@@ -97,25 +162,24 @@ def prepare(
             )
     except filelock.Timeout:
         raise StavisError(f"{layout.root}: another `stavis prepare` is at work in this data folder") from None
-    return outcomes
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is done to each source; sent to worker processes."""
+    """Work on each source, sent to worker processes."""
 
     layout: Layout
     database: str
     overwrite: bool
     preview: bool
 
-    def __call__(self, source: Source, advance: Advance) -> Outcome:
+    def __call__(self, source: Source, advance: Advance) -> PreparedVideo:
         try:
             return _prepare_source(self.layout, self.database, source, self.overwrite, self.preview, advance)
         except StavisError as error:
-            return Outcome(source, error=str(error))
+            return PreparedVideo(source, error=str(error))
         except OSError as error:
-            return Outcome(source, error=f"{error.filename or source.video}: {error.strerror or error}")
+            return PreparedVideo(source, error=f"{error.filename or source.video}: {error.strerror or error}")
 
 
 def _estimate_pictures(source: Source) -> int:
@@ -128,7 +192,7 @@ def _estimate_pictures(source: Source) -> int:
 
 def _prepare_source(
     layout: Layout, database: str, source: Source, overwrite: bool, preview: bool, advance: Advance
-) -> Outcome:
+) -> PreparedVideo:
     inputs = _describe_inputs(source)
     staging = staging_folder(layout, database, source.name)
     finished = read_record(layout, database, source.name)
@@ -137,17 +201,17 @@ def _prepare_source(
             if finished["inputs"] != inputs:
                 raise StavisError(
                     f"was prepared before with other {differences(finished['inputs'], inputs)}; "
-                    "--overwrite prepares it anew"
+                    "`overwrite=True` prepares it anew"
                 )
             advance((2 if source.gaze else 1) * finished["num_frames"])
             if preview and source.gaze:
                 _draw(layout, database, source.name, finished)
-            return Outcome(source, finished, was_finished=True)
+            return PreparedVideo(source, finished, was_finished=True)
         if finished is None:
             refuse_foreign_folders(layout, database, source.name)
     interrupted = staging.exists()
     _clear(staging)
-    # The same layout in small, so that what is made here has its right path already.
+    # The same layout, so that everything written here has its final relative path.
     staged = Layout(staging)
     try:
         record = _make_video(staged, database, source, inputs, advance)
@@ -163,11 +227,11 @@ def _prepare_source(
     )
     move_into_place(staged, layout, database, source.name)
     _discard(staging)
-    return Outcome(source, record)
+    return PreparedVideo(source, record)
 
 
 def _clear(staging: Path) -> None:
-    """Makes the staging folder empty. It never goes away meanwhile, as it says that the video is unfinished."""
+    """Empties the staging folder, which never disappears meanwhile: it marks the video as unfinished."""
     staging.mkdir(parents=True, exist_ok=True)
     for path in staging.iterdir():
         shutil.rmtree(path)
@@ -187,7 +251,7 @@ def _make_video(
     info = probe(source.video, audio_stream=options.audio_stream, frame_rate=folder_rate)
     gaze, display = None, None
     if source.gaze:
-        # Before the long work, as mistakes in gaze files are the likely ones.
+        # Before the long work, as mistakes in gaze files are the most likely ones.
         gaze, display = read_gaze(
             source.gaze,
             video=video_stem(source.video),
@@ -213,12 +277,14 @@ def _make_video(
         "resampled_from": None
         if shown is None
         else {"num_frames": len(times), "frame_rate": float(info.frame_rate)},
-        "sound": "mixed to mono" if has_sound else "none: the wave is silent",
+        "sound": "mixed to mono" if has_sound else "none: the WAV file is silent",
         "sample_rate": SAMPLE_RATE,
         "gaze": None,
+        "warnings": [],
     }
     if gaze is not None:
-        by_frame = gaze_by_frame(gaze, times, frame_rate, shown, num_frames)
+        by_frame, warnings = gaze_by_frame(gaze, times, frame_rate, shown, num_frames)
+        record["warnings"] = list(warnings)
         policy = choose_policy(options.samples, gaze)
         fixations = median_per_observer(by_frame) if policy == "one-per-observer" else by_frame
         num_fixated = write_maps(staged, database, source, fixations, num_frames, info, sigma_pixels, advance)
@@ -255,7 +321,7 @@ def _draw(layout: Layout, database: str, name: str, record: Mapping[str, Any]) -
 
 
 def _describe_inputs(source: Source) -> dict[str, Any]:
-    """All that decides what is made: hashes of the files, and the options, as they come back from JSON."""
+    """Everything that determines the result: hashes of the files, and the options, as they come back from JSON."""
     gaze = [file for path in source.gaze for file in gaze_files(path, source.options.gaze.format)]
     options = asdict(source.options)
     if not source.gaze:

@@ -1,4 +1,4 @@
-"""A contact sheet of a prepared video with its gaze, for a look at whether gaze lies where it should."""
+"""Contact sheet of a prepared video with its gaze, to see at a glance whether gaze lies where it should."""
 
 from pathlib import Path
 
@@ -21,15 +21,15 @@ POINT_RADIUS = 4  # pixels
 def draw_preview(
     layout: Layout, database: str, video: str, *, num_frames: int, observers_path: Path, output: Path
 ) -> None:
-    """Draws frames from all over the video, the density map as a red glow, observers as dots of their own colors.
+    """Draws frames from all parts of the video, the density map as a red glow, observers as dots in their own colors.
 
     Args:
-        layout: Where the video's frames and maps are.
-        database: Of the video.
-        video: Its name.
-        num_frames: Its length.
+        layout: Layout with the video's frames and maps.
+        database: Database of the video.
+        video: Name of the video.
+        num_frames: Number of its frames.
         observers_path: The video's file of observers.
-        output: PNG to write.
+        output: PNG file to write.
     """
     observers = read_observers(observers_path)
     colors = (

@@ -1,7 +1,7 @@
-"""Which videos of a data folder `stavis prepare` has finished, from what, and which folders are not its own.
+"""Records of prepared videos: which are finished, from which inputs, and which folders are not ours.
 
-A finished video has a record, `annotations/<database>/<video>/prepare.json`. It comes with the last of the moves that
-put a video in its places. While it is made, and until all moves are done, its staging folder is there.
+A finished video has a record, `annotations/<database>/<video>/prepare.json`, which comes with the last of the moves
+that put a video in its places. Until all moves are done, its staging folder exists.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ STAGING_FOLDER = ".prepare"
 
 
 def staging_folder(layout: Layout, database: str, name: str) -> Path:
-    """Where a video is made before it is moved to its places."""
+    """The folder in which a video is prepared before it is moved to its places."""
     return layout.root / STAGING_FOLDER / database / name
 
 
@@ -40,7 +40,7 @@ def read_record(layout: Layout, database: str, name: str) -> dict[str, Any] | No
         return None
     except (ValueError, TypeError, KeyError, AssertionError):
         raise StavisError(
-            f"{path}: not a record of `stavis prepare`; remove it and prepare the video with --overwrite"
+            f"{path}: not a record of `stavis prepare`; remove it and prepare the video with `overwrite=True`"
         ) from None
     return dict(record)
 
@@ -51,20 +51,20 @@ def entry_of(record: Mapping[str, Any]) -> FoldEntry:
 
 
 def finished_videos(layout: Layout, database: str) -> dict[str, FoldEntry]:
-    """Name -> fold-list line of every video of `database` that was prepared here, by any run."""
+    """Name -> fold-list line of every video of `database` that any run has prepared here."""
     records = layout.annotations_folder(database, "*").parent.glob(f"*/{RECORD_NAME}")
     found = (read_record(layout, database, path.parent.name) for path in sorted(records))
     return {str(record["video"]): entry_of(record) for record in found if record is not None}
 
 
 def unfinished_videos(layout: Layout, database: str) -> set[str]:
-    """Names of the videos of `database` that an interrupted run has begun."""
+    """Names of the videos of `database` that an interrupted run has started."""
     folder = layout.root / STAGING_FOLDER / database
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def is_complete(layout: Layout, database: str, name: str, record: Mapping[str, Any]) -> bool:
-    """Whether the files of a finished video are still there, by its first and last ones."""
+    """Whether the files of a finished video still exist, judged by the first and last ones."""
     num_frames = record["num_frames"]
     ends = [
         layout.frame(database, name, 0),
@@ -81,7 +81,7 @@ def is_complete(layout: Layout, database: str, name: str, record: Mapping[str, A
 
 
 def folders(layout: Layout, database: str, name: str) -> list[Path]:
-    """The folders of a video; the one that has the record is the last."""
+    """The folders of a video; the one with the record comes last."""
     return [
         layout.frames_folder(database, name),
         layout.wave(database, name).parent,
@@ -90,19 +90,19 @@ def folders(layout: Layout, database: str, name: str) -> list[Path]:
 
 
 def refuse_foreign_folders(layout: Layout, database: str, name: str) -> None:
-    """Raises StavisError if a folder of the video is there. For videos with neither a record nor a staging folder."""
+    """Raises StavisError if a folder exists of a video that has neither a record nor a staging folder."""
     for folder in folders(layout, database, name):
         if folder.exists():
             raise StavisError(
-                f"{folder}: is there already and was not made by `stavis prepare`; give another database or name, or "
-                "--overwrite to replace it"
+                f"{folder}: exists already and was not made by `stavis prepare`; choose another `database` or name, "
+                "or `overwrite=True` to replace it"
             )
 
 
 def move_into_place(staged: Layout, layout: Layout, database: str, name: str) -> None:
     """Moves a video from its staging layout to the data folder, replacing what is there.
 
-    The record goes first and comes last: in between the video is unfinished, and its staging folder says so.
+    The old record goes first and the new one comes last; in between the staging folder marks the video unfinished.
     """
     for folder in reversed(folders(layout, database, name)):
         if folder.exists():
@@ -125,7 +125,7 @@ def hash_files(path: Path) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between the inputs in two records, in words."""
+    """Describes what differs between the inputs of two records."""
 
     def flatten(value: object, prefix: str) -> dict[str, object]:
         if not isinstance(value, Mapping) or not value:
