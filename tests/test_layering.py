@@ -20,7 +20,7 @@ LAYERS = (
     {"weights", "synthetic"},
     {"preparation", "evaluation"},
     {"prediction", "training", "fetching"},
-    {"experiments"},
+    {"experiments", "app"},
     {"bench"},
     {"cli"},
 )

@@ -39,6 +39,10 @@ from stavis.cli.predict import predict  # noqa: E402
 
 app.command()(predict)
 
+from stavis.cli.serve import serve  # noqa: E402  # a module named `app` would hide `app` above
+
+app.command("app")(serve)
+
 from stavis.cli.demo import demo  # noqa: E402
 
 app.command()(demo)

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
@@ -32,6 +33,22 @@ class Advance(Protocol):
     def __call__(self, num: float = 1, note: str = "") -> None: ...
 
 
+Listener = Callable[[str, float, float | None], None]
+"""Receives a description, the units done and their total, None if that is unknown."""
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Sends the progress of everything inside the block to a function instead of standard error."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 class _RateColumn(ProgressColumn):
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -59,7 +76,16 @@ def track(
         A function that is called with the number of units just done (1 by default) and, where there is more
         to say than the rate, a note that is shown behind it.
     """
-    if quiet:
+    if (listener := _listener.get()) is not None:
+        done = already_done
+
+        def advance(num: float = 1, note: str = "") -> None:
+            nonlocal done
+            done += num
+            listener(description, done, total)
+
+        yield advance
+    elif quiet:
         yield lambda num=1, note="": None
     elif console.is_terminal:
         columns = (

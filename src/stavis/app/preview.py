@@ -1,0 +1,96 @@
+"""What the page plays: a video that every browser decodes, the maps in 8 bits, and the audio level of each frame."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stavis import media
+from stavis.app.worker import PAGE, WITHOUT_SOUND
+from stavis.maps.overlay import normalize
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.timeline import audio_levels
+from stavis.runtime.progress import Listener
+
+ARCHIVE = "saliency.npz"
+PREVIEW_SIDE = 960  # pixels of the longer side
+CHUNK = 64  # maps
+
+
+def write_page_data(video: Path, results: Path, options: PredictOptions, report: Listener) -> None:
+    """Writes `page/` with `video.mp4`, `maps.u8` (N, h, w), `without-sound.u8` if there is one, and `page.json`.
+
+    Args:
+        video: The upload.
+        results: Its result folder.
+        options: How it was predicted.
+        report: Hears how many frames were written.
+    """
+    folder = results / PAGE
+    folder.mkdir()
+    with (results / "frames.csv").open(encoding="utf-8") as table:
+        times = [float(row["time_seconds"]) for row in csv.DictReader(table)]
+    info = media.probe(video, audio_stream=options.audio_stream)
+    page: dict[str, Any] = {"width": info.width, "height": info.height, "times": times}
+    for name, archive in (("maps", results / ARCHIVE), ("without-sound", results / WITHOUT_SOUND / ARCHIVE)):
+        if archive.exists():
+            page["map_size"] = _write_maps(archive, folder / f"{name}.u8")
+    levels = audio_levels(info, options, times)
+    page["audio_level_db"] = None if levels is None else [round(level, 1) for level in levels]
+    _write_video(folder / "video.mp4", info, options, len(times), report)
+    (folder / "page.json").write_text(json.dumps(page), encoding="utf-8")
+
+
+def _write_maps(archive: Path, path: Path) -> tuple[int, int]:
+    """Stretches each map of an archive to 0..255; returns the maps' (height, width)."""
+    with path.open("wb") as file:
+        for chunk in read_maps(archive):
+            for saliency in chunk:
+                file.write(np.rint(normalize(saliency) * 255).astype(np.uint8).tobytes())
+    height, width = chunk.shape[1:]
+    return height, width
+
+
+def read_maps(archive: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The maps of a `saliency.npz`, (n, h, w) at a time, without loading all of them."""
+    with zipfile.ZipFile(archive) as entries, entries.open("saliency.npy") as entry:
+        np.lib.format.read_magic(entry)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+        num_left = shape[0]
+        while num_left:
+            num = min(CHUNK, num_left)
+            data = entry.read(num * shape[1] * shape[2] * dtype.itemsize)
+            yield np.frombuffer(data, dtype).reshape(num, *shape[1:]).astype(np.float32)
+            num_left -= num
+
+
+def _write_video(
+    path: Path, info: media.VideoInfo, options: PredictOptions, num_frames: int, report: Listener
+) -> None:
+    scale = min(1.0, PREVIEW_SIDE / max(info.width, info.height))
+    width, height = (max(2, round(side * scale / 2) * 2) for side in (info.width, info.height))
+    frames = media.read_frames(
+        info.path, start_seconds=options.start_seconds, end_seconds=options.end_seconds
+    )
+    audio = None if options.silent else info.path
+    with media.VideoWriter(
+        path,
+        width=width,
+        height=height,
+        frame_rate=info.frame_rate,
+        audio_from=audio,
+        audio_stream=options.audio_stream,
+        crf=21,
+    ) as writer:
+        for number, frame in enumerate(frames):
+            image = Image.fromarray(frame.image).resize(
+                (width, height), Image.Resampling.BILINEAR, reducing_gap=2
+            )
+            writer.write(np.asarray(image), frame.time_seconds)
+            report(path.name, number + 1, num_frames)

@@ -1,0 +1,240 @@
+"""HTTP server of the web application."""
+
+import contextlib
+import mimetypes
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from typing import Any
+
+import uvicorn
+from matplotlib import colormaps
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+
+from stavis.app.archive import stream_zip
+from stavis.app.guard import Guard
+from stavis.app.jobs import Job, Jobs
+from stavis.app.live import LiveSessions
+from stavis.app.openapi import describe_service
+from stavis.app.options import parse_form
+from stavis.app.settings import AppSettings
+from stavis.app.upload import receive_upload
+from stavis.app.worker import VIDEO
+from stavis.errors import StavisError
+from stavis.maps.overlay import COLOR_MAP, MOST_OPAQUE
+from stavis.version import __version__
+from stavis.weights.names import describe_weights
+
+PAGE_FILES = {"": "index.html"} | {name: name for name in ("app.css", "app.js", "common.js", "live.js")}
+MAX_CONNECTIONS = 250
+MAX_MESSAGE_BYTES = 4 << 20  # of a WebSocket: a second of video is far smaller
+
+
+def make_app(settings: AppSettings) -> Starlette:
+    """The ASGI application. Jobs run while its lifespan lasts.
+
+    Raises:
+        StavisError: The job folder is in use by another server.
+    """
+    jobs = Jobs(settings)
+    live = LiveSessions(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        jobs.start()
+        yield
+        await live.stop()
+        await jobs.stop()
+
+    async def predict(request: Request) -> Response:
+        try:
+            async with jobs.arriving() as folder:
+                upload = await receive_upload(request, folder / VIDEO, settings.max_upload_megabytes * 10**6)
+                try:
+                    form = parse_form(upload.fields)
+                except (ValueError, StavisError) as error:
+                    raise HTTPException(422, str(error)) from None
+                job = await jobs.add(folder, upload, form)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        return JSONResponse(describe(job), 202, {"location": f"/v1/jobs/{job.id}"})
+
+    async def list_jobs(_: Request) -> Response:
+        return JSONResponse([describe(job) for job in jobs.all()])
+
+    async def get_job(request: Request) -> Response:
+        return JSONResponse(describe(jobs.get(request.path_params["id"])))
+
+    async def delete_job(request: Request) -> Response:
+        job = jobs.get(request.path_params["id"])
+        cancels = job.is_open
+        await jobs.remove(job)
+        return JSONResponse(describe(job)) if cancels else Response(status_code=204)
+
+    async def get_result(request: Request) -> Response:
+        job = jobs.get(request.path_params["id"])
+        name = request.path_params["name"]
+        path = jobs.result(job, name)
+        stem = job.name.rpartition(".")[0] or job.name
+        if name.endswith(".zip"):
+            folder = path.parent if name == "all.zip" else path
+            files = [
+                (file, f"{stem}/{file.relative_to(path.parent).as_posix()}")
+                for file in sorted(folder.rglob("*"))
+                if file.is_file() and file.relative_to(path.parent).parts[0] != "page"
+            ]
+            return StreamingResponse(
+                stream_zip(files),
+                media_type="application/zip",
+                headers={"content-disposition": _attachment(f"{stem}.zip")},
+            )
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        inline = "download" not in request.query_params
+        return FileResponse(
+            path,
+            media_type=kind,
+            filename=None if inline else f"{stem}-{path.name}",
+            headers={"cache-control": "private, max-age=3600"},
+        )
+
+    async def limits(_: Request) -> Response:
+        names = ("max_upload_megabytes", "max_seconds", "max_pixels", "max_waiting", "max_live")
+        return JSONResponse(
+            {
+                "version": __version__,
+                "weights": describe_weights(settings.weights),
+                "colors": colors,
+                "most_opaque": MOST_OPAQUE,
+                **{name: getattr(settings, name) for name in names},
+            }
+        )
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(describe_service())
+
+    colors = (colormaps[COLOR_MAP](range(256))[:, :3] * 255).round().astype(int).tolist()
+    page = resources.files("stavis.app") / "page"
+    return Starlette(
+        routes=[
+            *(Route(f"/{path}", _serve(page / name)) for path, name in PAGE_FILES.items()),
+            Route("/v1/limits", limits),
+            Route("/v1/predict", predict, methods=["POST"]),
+            Route("/v1/jobs", list_jobs),
+            Route("/v1/jobs/{id}", get_job, methods=["GET"]),
+            Route("/v1/jobs/{id}", delete_job, methods=["DELETE"]),
+            Route("/v1/jobs/{id}/results/{name:path}", get_result),
+            WebSocketRoute("/v1/live", live.serve),
+            Route("/openapi.json", openapi),
+        ],
+        lifespan=lifespan,
+        middleware=[Middleware(Guard, settings=settings)],
+        exception_handlers={HTTPException: _show_error, Exception: _show_crash},
+    )
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job as clients see it."""
+    names = ("id", "name", "status", "progress", "frames_per_second", "seconds_left", "error", "results")
+    shown = {name: getattr(job, name) for name in (*names, "created", "info", "outcome", "has_page")}
+    return shown | {"without_sound": job.options.get("without_sound", False)}
+
+
+def _serve(source: Any) -> Callable[[Request], Response]:
+    content = source.read_bytes()
+    kind = mimetypes.guess_type(source.name)[0]
+
+    def answer(_: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+def _attachment(name: str) -> str:
+    from urllib.parse import quote
+
+    return f"attachment; filename*=utf-8''{quote(name, safe='')}"
+
+
+def _show_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+def _show_crash(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "internal error; see the server's output"}, 500)
+
+
+def serve_app(
+    settings: AppSettings, *, certificate: str | None = None, key: str | None = None, quiet: bool = False
+) -> None:
+    """Serves the web application until it is stopped by a signal.
+
+    Args:
+        settings: What is served, to whom.
+        certificate: File of a TLS certificate, for https.
+        key: File of its private key.
+        quiet: Print nothing but errors.
+
+    Raises:
+        StavisError: The port or the job folder is in use.
+    """
+    with open_socket(settings.host, settings.port) as listener:
+        port = listener.getsockname()[1]
+        server = make_server(make_app(settings), certificate=certificate, key=key)
+        scheme = "https" if certificate else "http"
+        query = f"/?token={settings.token}" if settings.token else "/"
+        if not quiet:
+            print(f"stavis app: {scheme}://{url_host(settings.host)}:{port}{query}", file=sys.stderr)
+            print("Press Ctrl-C to stop.", file=sys.stderr)
+        server.run(sockets=[listener])
+
+
+def make_server(app: Any, *, certificate: str | None = None, key: str | None = None) -> uvicorn.Server:
+    """A server with the limits that every command here uses."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=3,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_max_queue=8,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+    )
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        StavisError: The address cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise StavisError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def url_host(host: str) -> str:
+    """A host as it stands in a URL that works on this machine."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def new_token() -> str:
+    """A secret for a server that other machines can reach."""
+    return secrets.token_urlsafe(16)

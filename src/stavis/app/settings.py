@@ -1,0 +1,94 @@
+"""Settings and limits of the web application."""
+
+import importlib.util
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stavis.errors import StavisError
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What `stavis app` serves, to whom, and how much of it.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 for any free one.
+        weights: Network that predicts, as for `stavis predict --weights`.
+        modality: Which network to take from a published .pth; None to tell by its name.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        folder: Where jobs live; None for the user's cache folder.
+        token: Secret that every request must carry; None where none is required.
+        allowed_hosts: Further host names under which the server may be addressed.
+        max_upload_megabytes: Largest video file.
+        max_seconds: Longest video.
+        max_pixels: Largest picture, width times height.
+        max_waiting: Jobs that may wait, uploads in progress included.
+        jobs: Jobs that run at the same time.
+        job_seconds: Longest time a job may take.
+        memory_megabytes: Most memory a worker process may allocate.
+        keep_hours: How long results are kept.
+        max_kept: How many jobs are kept; the oldest go first.
+        max_live: Live sessions at the same time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    weights: str = "default"
+    modality: Literal["audiovisual", "visual"] | None = None
+    device: str = "auto"
+    folder: Path | None = None
+    token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    max_upload_megabytes: int = 1000
+    max_seconds: float = 600.0
+    max_pixels: int = 4096 * 2304
+    max_waiting: int = 20
+    jobs: int = 1
+    job_seconds: float = 7200.0
+    memory_megabytes: int = 6000
+    keep_hours: float = 24.0
+    max_kept: int = 100
+    max_live: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("max_upload_megabytes", "max_pixels", "max_waiting", "jobs", "memory_megabytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; allowed: 0 to 65535")
+        if not self.is_local and not self.token:
+            raise ValueError(f"host is {self.host!r}, which other machines can reach; a token is required")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+    @property
+    def job_folder(self) -> Path:
+        """Where jobs live."""
+        if self.folder is not None:
+            return self.folder
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "stavis" / "app"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK_NAMES
+
+
+def require_packages() -> None:
+    """Raises StavisError unless the packages of `stavis[app]` are installed."""
+    for package in ("starlette", "uvicorn", "python_multipart", "websockets"):
+        if importlib.util.find_spec(package) is None:
+            raise StavisError(f"this needs {package.replace('_', '-')}: pip install 'stavis[app]'")
