@@ -20,7 +20,7 @@ LAYERS = (
     {"weights", "synthetic"},
     {"preparation", "evaluation"},
     {"prediction", "training", "fetching"},
-    {"experiments", "app"},
+    {"experiments", "app", "reframing", "areas", "encoding"},
     {"bench"},
     {"cli"},
 )

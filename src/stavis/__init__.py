@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stavis import weights as weights
     from stavis.datasets.database import Database as Database
     from stavis.datasets.dataset import SaliencyDataset as SaliencyDataset
+    from stavis.encoding.encode import encode as encode
+    from stavis.encoding.roi import write_roi as write_roi
     from stavis.errors import StavisError as StavisError
     from stavis.evaluation.evaluate import evaluate as evaluate
     from stavis.evaluation.summary import Evaluation as Evaluation
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from stavis.prediction.saliency_video import SaliencyVideo as SaliencyVideo
     from stavis.prediction.saliency_video import predict as predict
     from stavis.preparation.prepare import prepare as prepare
+    from stavis.reframing.camera import CameraSettings as CameraSettings
+    from stavis.reframing.reframe import plan_reframing as plan_reframing
+    from stavis.reframing.reframe import reframe as reframe
     from stavis.training.loop import load_recipe as load_recipe
     from stavis.training.loop import train as train
     from stavis.training.recipe import Recipe as Recipe
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Database": "stavis.datasets.database",
     "SaliencyDataset": "stavis.datasets.dataset",
+    "encode": "stavis.encoding.encode",
+    "write_roi": "stavis.encoding.roi",
     "StavisError": "stavis.errors",
     "evaluate": "stavis.evaluation.evaluate",
     "Evaluation": "stavis.evaluation.summary",
@@ -59,6 +66,9 @@ _HOMES = {
     "predict_frames": "stavis.prediction.predict",
     "predict_video": "stavis.prediction.predict",
     "prepare": "stavis.preparation.prepare",
+    "CameraSettings": "stavis.reframing.camera",
+    "plan_reframing": "stavis.reframing.reframe",
+    "reframe": "stavis.reframing.reframe",
     "load_recipe": "stavis.training.loop",
     "train": "stavis.training.loop",
     "Recipe": "stavis.training.recipe",

@@ -43,6 +43,15 @@ from stavis.cli.serve import serve  # noqa: E402  # a module named `app` would h
 
 app.command("app")(serve)
 
+from stavis.cli.reframe import reframe  # noqa: E402
+
+app.command()(reframe)
+
+from stavis.cli.encode import encode, roi  # noqa: E402
+
+app.command()(encode)
+app.command()(roi)
+
 from stavis.cli.demo import demo  # noqa: E402
 
 app.command()(demo)

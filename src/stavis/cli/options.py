@@ -70,6 +70,30 @@ QuietOption = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No progress; warnings and errors only.", rich_help_panel=RUNNING),
 ]
+VideosArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Videos, folders of videos or of numbered images, or glob patterns.", metavar="VIDEO"
+    ),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the results, one folder per video.")
+]
+MapsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Use these maps, an .npz file of `stavis predict --outputs npz`, instead of predicting.",
+        rich_help_panel=RUNNING,
+    ),
+]
+StrideOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Compute every N-th frame only and interpolate the maps in between.",
+        rich_help_panel=RUNNING,
+    ),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option(

@@ -110,7 +110,7 @@ class VideoWriter:
         self._last_tick = -1
         self._container: OutputContainer | None = None
         self._track: SoundTrack | None = None
-        self._sound: _Sound | None = None
+        self._sound: Sound | None = None
         self._stack = contextlib.ExitStack()
         with self._cleaning_up():
             self._temporary = self._stack.enter_context(atomic_path(self.path))
@@ -202,7 +202,7 @@ class VideoWriter:
 
     def _open(self, *, is_gray: bool) -> None:
         suffix = self.path.suffix.lower()
-        codec, sound_codec, copied_codecs = _CONTAINERS[suffix]
+        codec = _CONTAINERS[suffix][0]
         # An index at the front lets a video play while it loads.
         options = {} if suffix in (".mkv", ".webm") else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self._temporary}", mode="w", container_options=options)
@@ -220,10 +220,7 @@ class VideoWriter:
         self._stream = stream
         self._reformatter = VideoReformatter()
         if self._track is not None:
-            if self._first_time == 0 and self._track.stream.codec_context.name in copied_codecs:
-                self._sound = _CopiedSound(self._container, self._track)
-            else:
-                self._sound = _EncodedSound(self._container, self._track, sound_codec, self._first_time)
+            self._sound = add_sound(self._container, self._track, suffix, self._first_time)
 
     def _make_frame(self, image: npt.NDArray[np.uint8]) -> VideoFrame:
         width, height = self._stream.width, self._stream.height
@@ -263,7 +260,15 @@ def _encoder_options(codec: str, crf: int) -> dict[str, str]:
     return {"crf": str(crf * 63 // 51), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 
 
-class _Sound(Protocol):
+def add_sound(container: OutputContainer, track: SoundTrack, suffix: str, first_time: Fraction) -> "Sound":
+    """Adds the audio of a video whose first picture is shown at `first_time`: copied where possible, else encoded."""
+    _, codec, copied_codecs = _CONTAINERS[suffix]
+    if first_time == 0 and track.stream.codec_context.name in copied_codecs:
+        return _CopiedSound(container, track)
+    return _EncodedSound(container, track, codec, first_time)
+
+
+class Sound(Protocol):
     """The sound of a video that is being written."""
 
     def write(self, end: Fraction) -> None:

@@ -1,0 +1,156 @@
+"""Measures saliency-driven encoding against plain encoding at equal rates, by what real observers looked at.
+
+    python benchmarks/encoding.py --output encoding [--codec x264] [--weights W] [--shared ../shared]
+
+Each clip is encoded at four bit rates in two passes: plainly, with predicted maps and, where there is gaze, with the
+density of half of the observers' gaze as the map (scored by the other half's). Bjontegaard's difference of rate at
+equal quality (BD-rate) is given for the PSNR weighted by gaze density, the PSNR weighted by the predicted maps, and
+the plain PSNR, all of luma over the whole clip. Rates are those of the pictures, without audio and container.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from real_gaze import GAZE_CLIPS, density_maps, predicted_or_cached, read_points
+from stavis.cli.options import DEFAULT
+from stavis.encoding.encode import encode, plan_offsets
+from stavis.encoding.offsets import OffsetSettings
+from stavis.maps import resize
+from stavis.media.transcode import EncoderSettings
+from stavis.runtime.files import write_text
+
+RATES = {
+    "find_012_talk.mp4": (250_000, 500_000, 1_000_000, 2_000_000),
+    "bbb_480p_30s.mp4": (200_000, 400_000, 800_000, 1_600_000),
+}
+WEIGHT_SIZE = (90, 160)  # of the grids that weigh squared errors
+
+
+class Quality(NamedTuple):
+    """Rate in bits per second, and PSNR in dB by kind of weight."""
+
+    rate: float
+    psnr: dict[str, float]
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--codec", choices=("x264", "x265"), default="x264")
+    parser.add_argument("--preset", default="medium")
+    parser.add_argument("--weights", default=DEFAULT)
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--strength", type=float, default=OffsetSettings().strength)
+    parser.add_argument("--max-offset", type=float, default=OffsetSettings().max_offset)
+    parser.add_argument("--floor", type=float, default=OffsetSettings().floor)
+    parser.add_argument("--clips", nargs="+", choices=tuple(RATES), default=list(RATES))
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    arguments = parser.parse_args()
+    settings = OffsetSettings(arguments.strength, arguments.floor, arguments.max_offset)
+    lines = [
+        "| clip | maps | BD-rate, gaze-weighted | saliency-weighted | plain | largest difference of rate |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|")
+    details = []
+    for name in arguments.clips:
+        video = arguments.shared / "media" / name
+        predicted = predicted_or_cached(arguments.output / "maps", video, arguments.weights, arguments.stride)
+        scoring = {"plain": None, "saliency": predicted}
+        sources: dict[str, npt.NDArray[np.floating] | None] = {"none": None, "predicted": predicted}
+        clip = next((clip for clip in GAZE_CLIPS if clip.video == name), None)
+        if clip is not None:
+            points = read_points(arguments.shared, clip)
+            even = np.arange(points.num_observers) % 2 == 0
+            scoring["gaze"] = density_maps(points.of_observers(~even), clip.sigma_share)
+            sources["gaze of the other observers"] = density_maps(points.of_observers(even), clip.sigma_share)
+        curves = {}
+        for source, maps in sources.items():
+            plan = plan_offsets(
+                video,
+                maps=np.ones((len(predicted), 8, 8), np.float32) if maps is None else maps,
+                settings=OffsetSettings(strength=0) if maps is None else settings,
+            )
+            curves[source] = []
+            for rate in RATES[name]:
+                path = (
+                    arguments.output / arguments.codec / f"{video.stem}_{source.replace(' ', '-')}_{rate}.mp4"
+                )
+                encoder = EncoderSettings(arguments.codec, None, rate, arguments.preset)
+                result = encode(video, path, encoder=encoder, settings=settings, plan=plan)
+                assert result.transcoded is not None
+                measured = 8 * result.transcoded.video_bytes / result.transcoded.seconds
+                quality = Quality(measured, weighted_psnr(video, path, scoring))
+                curves[source].append(quality)
+                details.append({"clip": name, "maps": source, "rate": measured, **quality.psnr})
+                path.unlink()
+        for source, curve in curves.items():
+            if source != "none":
+                rates = [abs(a.rate / b.rate - 1) for a, b in zip(curve, curves["none"], strict=True)]
+                cells = [
+                    f"{bd_rate(curves['none'], curve, kind):+.1f} %" if kind in scoring else ""
+                    for kind in ("gaze", "saliency", "plain")
+                ]
+                lines.append(f"| {video.stem} | {source} | {' | '.join(cells)} | {max(rates):.2%} |")
+    text = "\n".join(lines) + "\n"
+    write_text(arguments.output / f"{arguments.codec}.md", text)
+    write_text(arguments.output / f"{arguments.codec}.json", json.dumps(details, indent=1) + "\n")
+    print(text, end="")
+
+
+def weighted_psnr(
+    source: Path, encoded: Path, weights: dict[str, npt.NDArray[np.floating] | None]
+) -> dict[str, float]:
+    """PSNR of luma over a whole video, its squared errors weighted by each frame's map (None: all alike)."""
+    sums = dict.fromkeys(weights, 0.0)
+    num_frames = 0
+    for index, (before, after) in enumerate(zip(luma(source), luma(encoded), strict=True)):
+        squared = (before - after) ** 2
+        grid = resize_mean(squared)
+        for kind, maps in weights.items():
+            weight = np.ones(WEIGHT_SIZE) if maps is None else np.maximum(resize(maps[index], WEIGHT_SIZE), 0)
+            sums[kind] += float((grid * weight).sum() / weight.sum())
+        num_frames += 1
+    return {kind: float(10 * np.log10(255**2 * num_frames / total)) for kind, total in sums.items()}
+
+
+def resize_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Means of the cells of a `WEIGHT_SIZE` grid over a picture."""
+    for axis, num in enumerate(WEIGHT_SIZE):
+        edges = np.linspace(0, values.shape[axis], num + 1).round().astype(int)[:-1]
+        counts = np.diff([*edges, values.shape[axis]]).reshape([-1, 1] if axis == 0 else [1, -1])
+        values = np.add.reduceat(values, edges, axis=axis) / counts
+    return np.asarray(values, float)
+
+
+def luma(video: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The luma planes of a video of 8-bit 4:2:0, in the decoder's order."""
+    with av.open(str(video)) as container:
+        for frame in container.decode(video=0):
+            plane = frame.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            yield rows[:, : plane.width].astype(np.float32)
+
+
+def bd_rate(before: list[Quality], after: list[Quality], kind: str) -> float:
+    """Mean difference of rate in percent at equal PSNR: cubics of log rate over PSNR, integrated where both exist."""
+    curves = []
+    for curve in (before, after):
+        psnr, rate = [point.psnr[kind] for point in curve], [np.log(point.rate) for point in curve]
+        curves.append((np.polynomial.Polynomial.fit(psnr, rate, 3).integ(), min(psnr), max(psnr)))
+    low, high = max(curve[1] for curve in curves), min(curve[2] for curve in curves)
+    means = [(integral(high) - integral(low)) / (high - low) for integral, _, _ in curves]
+    return float(100 * (np.exp(means[1] - means[0]) - 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Areas of interest: how much attention each gets."""

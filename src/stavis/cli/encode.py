@@ -1,0 +1,152 @@
+"""`stavis encode` and `stavis roi`: saliency for video encoders."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stavis.cli.options import (
+    DEFAULT,
+    DeviceOption,
+    MapsOption,
+    OutputOption,
+    OverwriteOption,
+    QuietOption,
+    StrideOption,
+    VideosArgument,
+    WeightsOption,
+    checked,
+    say,
+)
+from stavis.errors import StavisError
+
+StrengthOption = Annotated[
+    float,
+    typer.Option(help="How much quality moves to where people look: 0 none, 1 the most effective, up to 4."),
+]
+MaxOffsetOption = Annotated[float, typer.Option(help="Largest change of a block's quantizer, in QP.")]
+
+
+def encode(
+    inputs: VideosArgument,
+    codec: Annotated[Literal["x264", "x265"], typer.Option(help="H.264 or H.265.")] = "x264",
+    crf: Annotated[float | None, typer.Option(help="Constant quality, 0 to 51; 23 by default.")] = None,
+    bitrate: Annotated[
+        str | None, typer.Option(help="Average bit rate, in two passes: 800k, 2.5M.", metavar="RATE")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="The encoder's speed, ultrafast to veryslow.")] = "medium",
+    strength: StrengthOption = 1.0,
+    max_offset: MaxOffsetOption = 9.0,
+    container: Annotated[Literal["mp4", "mkv"], typer.Option(help="Container format.")] = "mp4",
+    output: OutputOption = Path("stavis-output"),
+    weights: WeightsOption = DEFAULT,
+    maps: MapsOption = None,
+    stride: StrideOption = 1,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Encode videos with more bits where people look and fewer elsewhere.
+
+    Every video gets a folder below --output with encoded.mp4, its audio included, and encode.json. Run again, it skips
+    what is finished.
+    """
+    from stavis.encoding.encode import encode as encode_video
+    from stavis.encoding.offsets import OffsetSettings
+    from stavis.media.inputs import find_videos, name_folders
+    from stavis.media.transcode import EncoderSettings
+    from stavis.prediction.map_source import load_source
+    from stavis.prediction.options import PredictOptions
+    from stavis.runtime.jobs import for_each
+
+    if crf is None and bitrate is None:
+        crf = 23.0
+    with checked():
+        settings = OffsetSettings(strength=strength, max_offset=max_offset)
+        encoder = EncoderSettings(codec, crf, _parse_rate(bitrate), preset)
+    videos = name_folders(find_videos(inputs))
+    model, name = load_source(weights, maps, num_videos=len(videos), device=device)
+
+    def work(video: Path, folder: Path) -> str:
+        result = encode_video(
+            video,
+            folder / f"encoded.{container}",
+            model,
+            encoder=encoder,
+            settings=settings,
+            options=PredictOptions(stride=stride),
+            maps=maps,
+            weights=name,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        if result.transcoded is None:
+            return f"{video}: already finished, in {folder}"
+        num_frames, size, seconds = result.transcoded
+        return f"{video}: {num_frames} frames, {8 * size / seconds / 1000:.0f} kbit/s, in {result.file}"
+
+    for_each([(video, output / name) for video, name in videos.items()], work, say, quiet=quiet)
+
+
+def roi(
+    inputs: VideosArgument,
+    target: Annotated[
+        Literal["kvazaar", "svt-av1", "x264-saliency"],
+        typer.Option("--for", help="Which encoder the file is for: docs/encoding.md says how it is used."),
+    ],
+    strength: StrengthOption = 1.0,
+    max_offset: MaxOffsetOption = 9.0,
+    output: OutputOption = Path("stavis-output"),
+    weights: WeightsOption = DEFAULT,
+    maps: MapsOption = None,
+    stride: StrideOption = 1,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write maps of where people look for other video encoders.
+
+    Every video gets a folder below --output with roi-kvazaar.txt, roi-svt-av1.txt or saliency-x264.mp4.
+    """
+    from stavis.encoding.offsets import OffsetSettings
+    from stavis.encoding.roi import ROI_NAMES, write_roi
+    from stavis.media.inputs import find_videos, name_folders
+    from stavis.prediction.map_source import load_source
+    from stavis.prediction.options import PredictOptions
+    from stavis.runtime.jobs import for_each
+
+    with checked():
+        settings = OffsetSettings(strength=strength, max_offset=max_offset)
+    videos = name_folders(find_videos(inputs))
+    tasks = [(video, output / name) for video, name in videos.items()]
+    if not overwrite:
+        for task in [task for task in tasks if (task[1] / ROI_NAMES[target]).exists()]:
+            say(f"{task[1] / ROI_NAMES[target]}: exists already (`overwrite=True` replaces it)")
+            tasks.remove(task)
+    model, _ = load_source(weights, maps, num_videos=len(videos), device=device)
+
+    def work(video: Path, folder: Path) -> str:
+        path = folder / ROI_NAMES[target]
+        num_frames = write_roi(
+            video,
+            path,
+            target,
+            model,
+            settings=settings,
+            options=PredictOptions(stride=stride),
+            maps=maps,
+            quiet=quiet,
+        )
+        return f"{video}: {num_frames} frames in {path}"
+
+    for_each(tasks, work, say, quiet=quiet)
+
+
+def _parse_rate(text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip())
+    if match is None:
+        raise StavisError(f"--bitrate {text}: must be a number of bits per second, such as 800k or 2.5M")
+    return round(float(match[1]) * {"": 1, "k": 1000, "m": 1_000_000}[match[2].lower()])

@@ -1,0 +1,122 @@
+"""`stavis reframe`: a video in another shape that keeps what people look at."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stavis.cli.options import (
+    DEFAULT,
+    DeviceOption,
+    MapsOption,
+    OutputOption,
+    OverwriteOption,
+    QuietOption,
+    StrideOption,
+    VideosArgument,
+    WeightsOption,
+    checked,
+    say,
+)
+from stavis.errors import StavisError
+
+
+def reframe(
+    inputs: VideosArgument,
+    aspect: Annotated[
+        str, typer.Option(help="Shape of the new picture, width:height.", metavar="W:H")
+    ] = "9:16",
+    output: OutputOption = Path("stavis-output"),
+    path: Annotated[
+        Literal["json", "csv", "sendcmd"] | None,
+        typer.Option(help="Write the window's path alone, in this format, and no video."),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also draw the window on the source: preview.mp4.")
+    ] = False,
+    zoom: Annotated[
+        bool, typer.Option("--zoom", help="Move in slowly on what people look at, up to --max-zoom.")
+    ] = False,
+    max_zoom: Annotated[float, typer.Option(help="Largest magnification with --zoom, 1 to 8.")] = 1.5,
+    smoothness: Annotated[
+        float, typer.Option(help="Above 1 the window moves less, below 1 it follows more closely.")
+    ] = 1.0,
+    max_speed: Annotated[
+        float, typer.Option(help="Fastest motion of the window, in picture widths per second.")
+    ] = 0.4,
+    bounds: Annotated[
+        str | None,
+        typer.Option(
+            help="Part of the picture that the window never leaves, in percent of its width and height.",
+            metavar="LEFT,TOP,RIGHT,BOTTOM",
+        ),
+    ] = None,
+    weights: WeightsOption = DEFAULT,
+    maps: MapsOption = None,
+    stride: StrideOption = 1,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Crop videos to another shape, following what people look at.
+
+    Every video gets a folder below --output with reframed.mp4, its audio included, and reframe.json, the window of
+    every frame. Run again, it skips what is finished.
+    """
+    from stavis.media.inputs import find_videos, name_folders
+    from stavis.prediction.map_source import load_source
+    from stavis.prediction.options import PredictOptions
+    from stavis.reframing.camera import CameraSettings
+    from stavis.reframing.reframe import reframe as reframe_video
+    from stavis.runtime.jobs import for_each
+
+    with checked():
+        settings = CameraSettings(
+            aspect=_parse_aspect(aspect),
+            max_zoom=max_zoom if zoom else 1.0,
+            smoothness=smoothness,
+            max_speed=max_speed,
+            bounds=_parse_bounds(bounds),
+        )
+    videos = name_folders(find_videos(inputs))
+    model, name = load_source(weights, maps, num_videos=len(videos), device=device)
+
+    def work(video: Path, folder: Path) -> str:
+        result = reframe_video(
+            video,
+            folder,
+            model,
+            settings=settings,
+            options=PredictOptions(stride=stride),
+            maps=maps,
+            path_format=path,
+            preview=preview,
+            weights=name,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        if result.path is None:
+            return f"{video}: already finished, in {folder}"
+        (width, height), num_shots = result.path.output_size, len(result.path.shot_starts)
+        shots = "1 shot" if num_shots == 1 else f"{num_shots} shots"
+        return f"{video}: {len(result.path.windows)} frames in {shots}, {width}x{height}, in {folder}"
+
+    for_each([(video, output / name) for video, name in videos.items()], work, say, quiet=quiet)
+
+
+def _parse_aspect(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)[:/x](\d+(?:\.\d+)?)", text.strip())
+    if match is None or not float(match[1]) > 0 or not float(match[2]) > 0:
+        raise StavisError(f"--aspect {text}: must be two positive numbers, such as 9:16 or 1:1")
+    return float(match[1]) / float(match[2])
+
+
+def _parse_bounds(text: str | None) -> tuple[float, float, float, float]:
+    if text is None:
+        return 0.0, 0.0, 1.0, 1.0
+    try:
+        left, top, right, bottom = (float(part) / 100 for part in text.split(","))
+    except ValueError:
+        raise StavisError(f"--bounds {text}: must be four numbers, such as 0,0,100,90") from None
+    return left, top, right, bottom

@@ -1,0 +1,1 @@
+"""Encoding: more bits where people look."""

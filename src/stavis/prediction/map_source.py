@@ -1,0 +1,115 @@
+"""Frames of a video with their saliency maps, predicted now or read from a file of maps."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stavis import media
+from stavis.errors import StavisError
+from stavis.model import STAViS
+from stavis.prediction.options import PredictOptions
+from stavis.prediction.predict import FrameSaliency, stream_video
+from stavis.runtime.prefetch import prefetch
+from stavis.weights.names import load_network
+
+logger = logging.getLogger("stavis")
+
+
+def frames_with_maps(
+    video: Path,
+    model: STAViS | None,
+    options: PredictOptions,
+    maps: Path | npt.NDArray[np.floating] | None = None,
+) -> Iterator[FrameSaliency]:
+    """Yields every frame of a video with its saliency map, in order; memory does not grow with the video's length.
+
+    Args:
+        video: Any file FFmpeg can read, or a folder of numbered images.
+        model: The network that predicts the maps; not needed with `maps`.
+        options: How they are predicted. `frame_rate`, `start_seconds` and `end_seconds` apply to `maps` too.
+        maps: Maps to use instead of predictions: (N, h, w) non-negative, or an .npz file with such an array
+            `saliency`, as `stavis predict --outputs npz` writes.
+
+    Raises:
+        ValueError: Neither `model` nor `maps` is given, or the array has another shape.
+        StavisError: The video or the file of maps cannot be read, or there are fewer maps than frames.
+    """
+    if maps is not None:
+        return _read_maps(video, options, maps)
+    if model is None:
+        raise ValueError("`model` or `maps` must be given")
+    return _predict(video, model, options)
+
+
+def _predict(video: Path, model: STAViS, options: PredictOptions) -> Iterator[FrameSaliency]:
+    with closing(prefetch(stream_video(model, video, options, keep_images=True), 1)) as frames:
+        for frame in frames:
+            if frame.image is not None:  # maps past the last frame have none
+                yield frame
+
+
+def _read_maps(
+    video: Path, options: PredictOptions, maps: Path | npt.NDArray[np.floating]
+) -> Iterator[FrameSaliency]:
+    name = str(maps) if isinstance(maps, Path) else "`maps`"
+    values = load_maps(maps) if isinstance(maps, Path) else maps
+    if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
+        raise ValueError(f"{name} is {values.dtype} {values.shape}; must be floating point (N, h, w)")
+    frames = media.read_frames(
+        video,
+        frame_rate=options.frame_rate,
+        start_seconds=options.start_seconds,
+        end_seconds=options.end_seconds,
+    )
+    with closing(prefetch(frames, 1)) as source:
+        for frame in source:
+            if frame.index >= len(values):
+                raise StavisError(f"{name}: holds {len(values)} maps, but {video} has more frames than that")
+            saliency = np.asarray(values[frame.index], np.float32)
+            if not (np.isfinite(saliency).all() and saliency.min() >= 0):
+                raise StavisError(f"{name}: map {frame.index} has values that are negative or not finite")
+            yield FrameSaliency(frame.index, frame.time_seconds, saliency, frame.image)
+
+
+def load_maps(path: Path) -> npt.NDArray[np.floating]:
+    """The (N, h, w) array `saliency` of an .npz file.
+
+    Raises:
+        StavisError: It is not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = archive["saliency"]
+    except FileNotFoundError:
+        raise StavisError(f"{path}: no such file of maps") from None
+    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+        raise StavisError(
+            f"{path}: not an .npz file with an array `saliency`, as `stavis predict --outputs npz` writes ({error})"
+        ) from None
+    if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
+        raise StavisError(
+            f"{path}: `saliency` is {values.dtype} {values.shape}; it must be floats of shape (N, h, w)"
+        )
+    return np.asarray(values)
+
+
+def load_source(
+    weights: str, maps: Path | None, *, num_videos: int = 1, device: str = "auto"
+) -> tuple[STAViS | None, str]:
+    """The network that `weights` names, and its name with its checksum; no network if there are `maps`.
+
+    Raises:
+        StavisError: The weights cannot be loaded, or `maps` is for one video and there are several.
+    """
+    if maps is None:
+        network = load_network(weights, modality=None, device=device)
+        for warning in network.warnings:
+            logger.warning(warning)
+        return network.model, network.name if network.sha256 is None else f"{network.name} {network.sha256}"
+    if num_videos > 1:
+        raise StavisError(f"{maps}: these maps are those of one video, but {num_videos} videos are given")
+    return None, str(maps)

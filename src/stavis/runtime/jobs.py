@@ -1,0 +1,62 @@
+"""Work on several videos: finished ones are skipped, a failure does not stop the others."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from stavis.errors import StavisError
+from stavis.runtime.folders import check_record, read_record
+
+
+def is_finished(
+    record: Path, settings: dict[str, Any], outputs: Iterable[Path], *, overwrite: bool = False
+) -> bool:
+    """Whether `record`, a JSON file written last, shows that the same work was done and its outputs exist.
+
+    Args:
+        record: The file; its entry `settings` is compared.
+        settings: What decides the outputs.
+        outputs: What the work writes.
+        overwrite: Treat nothing as finished.
+
+    Raises:
+        StavisError: `record` belongs to other settings.
+    """
+    earlier = None if overwrite else read_record(record, "a record of finished work")
+    if earlier is None:
+        return False
+    wanted = json.loads(json.dumps(settings, default=str))
+    check_record(record.parent, earlier.get("settings", {}), wanted, "results")
+    return all(path.exists() for path in outputs)
+
+
+def for_each(
+    tasks: Iterable[tuple[Path, Path]],
+    work: Callable[[Path, Path], str],
+    report: Callable[[str], None],
+    *,
+    quiet: bool,
+) -> None:
+    """Does `work(video, folder)` for each task and reports the line it returns; failures are listed at the end.
+
+    Raises:
+        StavisError: A task failed.
+    """
+    tasks, failures = list(tasks), []
+    for video, folder in tasks:
+        try:
+            line = work(video, folder)
+        except StavisError as error:
+            failures.append(str(error))
+        except OSError as error:
+            failures.append(f"{error.filename or folder}: {error.strerror or error}")
+        else:
+            if not quiet:
+                report(line)
+    if failures and len(tasks) == 1:
+        raise StavisError(failures[0])
+    if failures:
+        for failure in failures:
+            report(f"failed: {failure}")
+        raise StavisError(f"{len(failures)} of {len(tasks)} inputs failed, listed above; the rest is done")
