@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint benchmark-synthetic clean
+.PHONY: demo test test-all test-lowest lint lint-types dist benchmark-synthetic clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stavis needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
@@ -26,10 +26,32 @@ test-all: $(READY)
 benchmark-synthetic: $(READY)
 	$(BIN)/python benchmarks/synthetic_experiment.py --output experiment $(QUICK)
 
-lint: $(READY)
+lint: lint-types
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/codespell
+
+lint-types: $(READY)
 	$(BIN)/mypy
+
+# The tests with the lowest versions that pyproject.toml declares, in an environment of their own.
+LOWEST := build/lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -c 'import tomllib; print(*(r.replace(">=", "==").split(";")[0] for r in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $(LOWEST)/floors.txt
+	$(LOWEST)/bin/python -m pip install --quiet -r $(LOWEST)/floors.txt "pytest>=9" pytest-xdist hypothesis
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps -e .
+	$(LOWEST)/bin/python -m pytest -m "not slow" -n auto
+
+# sdist and wheel, checked; the wheel is then installed into an empty environment and predicts a generated clip.
+dist: $(READY)
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	@test -z "$$(find dist -name '*.whl' -size +35M)" || { echo 'the wheel is over 35 MB'; exit 1; }
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build/wheel && bin/stavis demo --output demo
 
 clean:
 	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

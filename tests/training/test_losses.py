@@ -70,11 +70,11 @@ def test_cc_epsilon_is_on_the_targets_sum_of_squares() -> None:
     # A density map so faint that its sum of squares is below the epsilon.
     density = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     density[0, 0, 0, 0] = 1e-4
-    centerd = density - density.mean()
+    centered = density - density.mean()
     saliency = torch.sigmoid(logits)
     saliency = saliency - saliency.mean()
-    energy = centerd.square().sum()
-    expected = -(saliency * centerd).sum() / (saliency.square().sum() * (energy + 2.0**-23)).sqrt()
+    energy = centered.square().sum()
+    expected = -(saliency * centered).sum() / (saliency.square().sum() * (energy + 2.0**-23)).sqrt()
     assert energy < 2.0**-23  # so that a missing epsilon would show
     torch.testing.assert_close(cc_loss(logits, density)[0], expected, rtol=1e-12, atol=0)
 

@@ -1,9 +1,18 @@
-"""`stavis data`: check a data folder, and make its frame cache."""
+"""`stavis data`: checks a data folder and makes its frame cache."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stavis.cli.options import (
+    DataArgument,
+    DatabasesOption,
+    JobsOption,
+    QuietOption,
+    QuirksOption,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from stavis.datasets.check import DataReport, ListSummary
@@ -18,61 +27,38 @@ data = typer.Typer(
 )
 
 
-DataFolder = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Data folder in the published layout (docs/data.md).")
-]
-Databases = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAMES",
-        help="Only these databases; several with commas or by giving the option again. All that have fold lists by"
-        " default.",
-        show_default=False,
-    ),
-]
-Split = Annotated[
+SplitOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Only the lists of this split. All splits by default.", show_default=False),
+    typer.Option(min=1, help="Only the lists of this split. Default: all splits.", show_default=False),
 ]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        min=1,
-        help="Processes. As many as there are processors by default.",
-        show_default=False,
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 @data.command()
 def check(
-    folder: DataFolder,
-    databases: Databases = None,
-    split: Split = None,
+    folder: DataArgument,
+    databases: DatabasesOption = None,
+    split: SplitOption = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Open every file: finds broken ones, compares sizes and lengths.")
+        bool, typer.Option("--deep", help="Open every file: find broken ones, compare sizes and lengths.")
     ] = False,
     maps: Annotated[
         bool, typer.Option("--maps/--no-maps", help="Whether density and fixation maps are needed.")
     ] = True,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Whether waves are needed.")] = True,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Whether WAV files are needed.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
+    jobs: JobsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Compare what the fold lists name with what is there.
 
-    Exits with status 1 if anything is missing, or, with --deep, unreadable. Remarks (a video in the train and the test
-    list of a split, videos in no list, surplus files) do not count.
+    The exit status is 1 if anything is missing or, with --deep, unreadable. Remarks (a video in the train and in the
+    test list of a split, videos in no list, surplus files) do not count.
     """
     from stavis.datasets.check import check_data
 
     report = check_data(
         folder,
-        databases=_split_names(databases),
+        databases=split_names(databases),
         split=split,
         annotations=maps,
         audio=audio,
@@ -92,67 +78,52 @@ def check(
 
 @data.command()
 def cache(
-    folder: DataFolder,
-    databases: Databases = None,
-    split: Split = None,
+    folder: DataArgument,
+    databases: DatabasesOption = None,
+    split: SplitOption = None,
     cache: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Where the cache lies. DATA/frame_cache by default.", show_default=False
-        ),
+        typer.Option(metavar="DIR", help="Cache folder. Default: DATA/frame_cache.", show_default=False),
     ] = None,
     maps: Annotated[
-        bool, typer.Option("--maps/--no-maps", help="Density and fixation maps, too; training needs them.")
+        bool,
+        typer.Option("--maps/--no-maps", help="Cache density and fixation maps, too; training needs them."),
     ] = True,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Sound, too.")] = True,
-    quirks: Annotated[
-        Literal["fixed", "reference"],
-        typer.Option(help="For which kind of run: see docs/reproduction.md. Changes the sound alone."),
-    ] = "fixed",
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Cache the audio, too.")] = True,
+    quirks: QuirksOption = "fixed",
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Cache what is there and list what is not.")
+        bool, typer.Option("--allow-missing", help="Cache what is there, and list what is not.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the size and write nothing.")] = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the size and write nothing.")] = False,
+    jobs: JobsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Decode frames, maps and sound once, at the network's size, for training.
+    """Decode frames, maps and audio once, at the network's input size, for training.
 
-    Training reads them in a fraction of the time. Interrupted, the command goes on from there when it is run again;
-    what is cached already is made anew only where a source file has changed.
+    Training reads them in a fraction of the time. An interrupted command resumes when it is run again, and files of the
+    cache are only made again where a source file has changed.
     """
-    from stavis.clips.preprocess import Preprocessing
-    from stavis.datasets.cache import FrameCache, default_cache_folder, plan_cache, summarize
-    from stavis.datasets.check import count_more
-    from stavis.datasets.layout import Layout
-    from stavis.datasets.quirks import Quirks
-    from stavis.errors import StavisError
+    from stavis.datasets.cache import cache_data, summarize
 
-    target = default_cache_folder(folder) if cache is None else cache
-    frame_cache = FrameCache(target, Layout(folder), Preprocessing(), Quirks.named(quirks))
-    files, problems = plan_cache(
-        frame_cache, databases=_split_names(databases), split=split, maps=maps, audio=audio
+    result = cache_data(
+        folder,
+        databases=split_names(databases),
+        split=split,
+        cache=cache,
+        annotations=maps,
+        audio=audio,
+        quirks=quirks,
+        allow_missing=allow_missing,
+        dry_run=dry_run,
+        jobs=jobs,
+        quiet=quiet,
     )
-    for problem in problems if allow_missing else []:
+    for problem in result.problems:
         typer.echo(f"stavis: warning: {problem.message}", err=True)
-    if problems and not allow_missing:
-        raise StavisError(
-            f"{problems[0].message}{count_more(len(problems))} (`stavis data check {folder}` lists all; "
-            "--allow-missing goes on without)"
-        )
-    missing = frame_cache.missing(files)
     if dry_run:
-        typer.echo(f"{target}: {summarize(missing)} to cache, of {summarize(files)}")
-        return
-    frame_cache.build(missing, jobs=jobs, quiet=quiet)
-    if not quiet:
-        typer.echo(f"{target}: complete, {summarize(files)}")
-
-
-def _split_names(databases: list[str] | None) -> list[str] | None:
-    if databases is None:
-        return None
-    return [name.strip() for text in databases for name in text.split(",") if name.strip()]
+        typer.echo(f"{result.folder}: {summarize(result.missing)} to cache, of {summarize(result.files)}")
+    elif not quiet:
+        typer.echo(f"{result.folder}: complete, {summarize(result.files)}")
 
 
 def _print_report(report: "DataReport", *, deep: bool) -> None:
@@ -198,5 +169,5 @@ def _row(summary: "ListSummary") -> list[str]:
 
 
 def _share(num: int, total: int) -> str:
-    """What is there of what should be, the latter told where they differ."""
+    """What is there, "of" what should be where they differ."""
     return f"{num}" if num == total else f"[bold red]{num} of {total}[/]"

@@ -31,7 +31,7 @@ import PIL
 from PIL import features
 
 from stavis.clips.preprocess import Preprocessing
-from stavis.datasets.check import Problem, find_missing
+from stavis.datasets.check import Problem, count_more, find_missing
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.datasets.quirks import Quirks
@@ -251,6 +251,70 @@ def plan_cache(
                 cache.file(part, database, entry) for part in wanted if wanted[part] and any_there[part]
             ]
     return files, problems
+
+
+@dataclass(frozen=True)
+class CacheResult:
+    """Outcome of `cache_data`.
+
+    Attributes:
+        folder: The cache folder.
+        files: All files of the cache that the fold lists ask for.
+        missing: Those of them that were not there.
+        problems: What is missing of the sources.
+    """
+
+    folder: Path
+    files: list[CacheFile]
+    missing: list[CacheFile]
+    problems: list[Problem]
+
+
+def cache_data(
+    data: Path | str,
+    *,
+    databases: Sequence[str] | None = None,
+    split: int | None = None,
+    cache: Path | str | None = None,
+    annotations: bool = True,
+    audio: bool = True,
+    quirks: Quirks | Literal["fixed", "reference"] = "fixed",
+    allow_missing: bool = False,
+    dry_run: bool = False,
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> CacheResult:
+    """Caches all videos in the train and test lists, at the input size of the published network.
+
+    Args:
+        data: Data folder in the published layout.
+        databases: Which databases; None for all that have fold lists.
+        split: Which split; None for all.
+        cache: Cache folder; None for `<data>/frame_cache`.
+        annotations: Whether to cache density and fixation maps.
+        audio: Whether to cache audio.
+        quirks: Which quirks of the published loader the samples will have.
+        allow_missing: Cache what is there if something is missing.
+        dry_run: Only find out what there is to do.
+        jobs: Number of processes; None for one per processor.
+        quiet: Show neither size nor progress.
+
+    Raises:
+        StavisError: A fold list or a source file is missing or unreadable, or the disk is too small.
+    """
+    layout = Layout(Path(data))
+    folder = default_cache_folder(layout.root) if cache is None else Path(cache)
+    frame_cache = FrameCache(folder, layout, Preprocessing(), Quirks.named(quirks))
+    files, problems = plan_cache(frame_cache, databases=databases, split=split, maps=annotations, audio=audio)
+    if problems and not allow_missing:
+        raise StavisError(
+            f"{problems[0].message}{count_more(len(problems))} (`stavis data check {data}` lists all; "
+            "`allow_missing=True` continues without)"
+        )
+    missing = frame_cache.missing(files)
+    if not dry_run:
+        frame_cache.build(missing, jobs=jobs, quiet=quiet)
+    return CacheResult(folder, files, missing, problems)
 
 
 def summarize(files: Sequence[CacheFile]) -> str:

@@ -21,7 +21,7 @@ from stavis.synthetic.textures import Color, draw_color, fractal_noise, surface
 class Person:
     """Head with eyes, brows, nose, hair and a mouth that opens with the voice; shoulders, arms, a gesturing hand.
 
-    One unit is half the head's height; the head is centerd on (0, 0).
+    One unit is half the head's height; the head is centered on (0, 0).
     """
 
     box = (-0.85, -1.1, 0.85, 1.1)
