@@ -215,7 +215,7 @@ def server(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(root))
     ) as one:
-        monkeypatch.setattr(fetch, "SITE", f"http://127.0.0.1:{one.server_port}")
+        monkeypatch.setattr(site, "SITE", f"http://127.0.0.1:{one.server_port}")
         thread = threading.Thread(target=one.serve_forever)
         thread.start()
         yield requests
