@@ -23,6 +23,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def printable(text: str) -> str:
+    """A text that any output takes, on one line: bytes that are not UTF-8 and control characters are replaced."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = (
+        " " if one.isspace() else one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in decoded
+    )
+    return "".join(shown)
+
+
 def some(names: Iterable[str], limit: int = 5) -> str:
     """The first names in natural order, and how many more there are."""
     listed = sorted(names, key=_natural)

@@ -28,7 +28,8 @@ from support.networks import frames, lively_network, sound
 
 TOLERANCE = 1e-4  # of a probability
 has_openvino = importlib.util.find_spec("openvino") is not None
-FAST = [name for name in ("torch", "openvino") if name != "openvino" or has_openvino]
+needs_openvino = pytest.mark.skipif(not has_openvino, reason="needs OpenVINO: pip install 'stavis[openvino]'")
+FAST = ["torch", pytest.param("openvino", marks=needs_openvino)]
 
 
 NETWORKS = {
@@ -53,11 +54,15 @@ def run(engine: Engine, clip: np.ndarray, batches: list[list[Window]], audio: bo
 
 # Compiling with OpenVINO takes seconds: one network is enough for the fast suite.
 CASES = [
-    pytest.param(
-        name, network, marks=pytest.mark.slow if name == "openvino" and network != "audiovisual" else ()
-    )
-    for name in FAST
-    for network in NETWORKS
+    *(("torch", network) for network in NETWORKS),
+    *(
+        pytest.param(
+            "openvino",
+            network,
+            marks=[needs_openvino, *([] if network == "audiovisual" else [pytest.mark.slow])],
+        )
+        for network in NETWORKS
+    ),
 ]
 
 
@@ -133,12 +138,12 @@ def test_the_stem_forgets(networks: dict[str, stavis.STAViS]) -> None:
     assert max(sizes[30:]) == max(sizes[40:]) == max(sizes[50:])
 
 
-@pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["torch", pytest.param("openvino", marks=[needs_openvino, pytest.mark.slow])]
+)
 def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
     """Every recorded forward pass that an engine can be fed with: 16 frames of 8-bit pictures are not, so the stem is
     fed with the recorded pass's own clip."""
-    if name == "openvino" and not has_openvino:
-        pytest.skip("needs OpenVINO")
     paths = sorted((goldens / "model").glob("forward_*.json"))
     assert paths
     for path in paths:
@@ -174,7 +179,7 @@ def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
                 np.testing.assert_allclose(logits, recorded[b], atol=2e-5 * largest, err_msg=path.name)
 
 
-@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+@needs_openvino
 def test_a_compiled_network_is_kept_and_found_again(
     networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -307,7 +312,7 @@ def test_a_model_that_is_given_up(name: str) -> None:
     assert all(parameter.is_meta for parameter in model.soundnet8.parameters())
 
 
-@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+@needs_openvino
 def test_a_model_is_kept_while_another_engine_may_come() -> None:
     """A short video first, which is not worth compiling, then a long one."""
     model, windows = lively_network(modality="visual"), [[repeat_window(9, 18)]]
@@ -368,7 +373,7 @@ def test_precision_that_is_not_to_be_had(
                 EngineFactory(model, precision=precision)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+@needs_openvino
 def test_a_processor_without_bf16(
     networks: dict[str, stavis.STAViS], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,7 +382,7 @@ def test_a_processor_without_bf16(
         EngineFactory(networks["visual"], precision="bf16")
 
 
-@pytest.mark.skipif(not has_openvino, reason="needs OpenVINO")
+@needs_openvino
 def test_only_so_many_compiled_networks_are_kept(tmp_path: Path) -> None:
     from stavis.engine.openvino import MOST_KEPT, _keep
 
@@ -393,12 +398,12 @@ def test_only_so_many_compiled_networks_are_kept(tmp_path: Path) -> None:
     assert kept[-1] == "new"
 
 
-def test_nobody_is_told_that_we_run() -> None:
-    """OpenVINO and NNCF report each conversion to their makers, if the package for it is there."""
+@needs_openvino
+def test_openvino_sends_no_telemetry() -> None:
+    """OpenVINO and NNCF report each conversion to their makers, if the package for it is installed."""
     program = """
 import sys, stavis.engine.openvino
 from openvino.tools.ovc import telemetry_utils
 assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry_utils.tm
 """
-    if has_openvino:
-        subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -41,11 +41,15 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+has_openvino = importlib.util.find_spec("openvino") is not None
+needs_openvino = pytest.mark.skipif(not has_openvino, reason="needs OpenVINO: pip install 'stavis[openvino]'")
+
+
 @pytest.fixture(scope="module")
 def factories() -> dict[tuple[str, str], EngineFactory]:
     """By modality and engine."""
     networks = {name: lively_network(modality=name) for name in ("audiovisual", "visual")}
-    engines: list[EngineName] = ["torch", "openvino"] if importlib.util.find_spec("openvino") else ["torch"]
+    engines: list[EngineName] = ["torch", "openvino"] if has_openvino else ["torch"]
     return {
         (m, engine): EngineFactory(network, engine) for m, network in networks.items() for engine in engines
     }
@@ -133,7 +137,14 @@ def cases(*slow: tuple[str, str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("engine", "modality"),
         [
-            pytest.param(e, m, marks=pytest.mark.slow if (e, m) in slow else ())
+            pytest.param(
+                e,
+                m,
+                marks=[
+                    *([pytest.mark.slow] if (e, m) in slow else []),
+                    *([needs_openvino] if e == "openvino" else []),
+                ],
+            )
             for e in ("torch", "openvino")
             for m in ("audiovisual", "visual")
         ],

@@ -105,7 +105,10 @@ def test_a_stride_computes_the_same_maps_but_fewer(
     assert len(strided) < len(every)
     refused = run(*options)
     assert refused.returncode == 1
-    assert "holds maps of another settings (stride was 1, now 5)" in refused.stderr or "stride was 5, now 1" in refused.stderr
+    assert (
+        "holds maps of another settings (stride was 1, now 5)" in refused.stderr
+        or "stride was 5, now 1" in refused.stderr
+    )
 
 
 def test_two_processes_share_the_videos_and_a_third_run_has_nothing_to_do(

@@ -16,7 +16,7 @@ import torch
 import stavis
 from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
-from stavis.fetching import fetch
+from stavis.fetching import site
 from stavis.synthetic import render_clip
 from stavis.weights import WEIGHTS_FILE, initialize, load_model, load_model_with_report, save_model
 from stavis.weights import load as load_module

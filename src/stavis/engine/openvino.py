@@ -1,8 +1,9 @@
 """The network behind the stem through OpenVINO, which is faster than PyTorch on Intel and AMD processors.
 
-Converting and compiling a network takes seconds. The result is kept on disk, so that later commands start at once.
+Converting and compiling a network takes seconds. The result is cached on disk, so that later commands start at once.
 """
 
+import contextlib
 import dataclasses
 import gc
 import hashlib
@@ -32,7 +33,7 @@ from stavis.version import __version__
 switch_off_telemetry()
 import openvino  # noqa: E402
 
-MOST_KEPT = 16  # compiled networks on disk; of an audiovisual one of depth 50 each takes 75 MB
+MOST_KEPT = 16  # compiled networks on disk; an audiovisual one of depth 50 takes 75 MB
 
 _log = logging.getLogger("stavis")
 
@@ -42,8 +43,8 @@ class OpenVINOBackend:
 
     Args:
         model: A network in eval mode, on the CPU.
-        precision: "float32"; "bf16" on processors that compute in it; "int8".
-        windows: For "int8": what some of the windows to come give the network, to find the range of its integers.
+        precision: "float32", "bf16" (on processors that support it) or "int8".
+        windows: For "int8": inputs of the network for some of the windows to come, to calibrate its ranges.
     """
 
     def __init__(self, model: STAViS, precision: str = "float32", windows: Sequence[Inputs] = ()) -> None:
@@ -59,16 +60,16 @@ class OpenVINOBackend:
             network = convert_network(model)
             if precision == "int8":
                 network = quantize(network, windows)
-            gc.collect()  # tracing leaves cycles behind, with copies of the weights in them
+            gc.collect()  # tracing leaves reference cycles with copies of the weights
             compiled = core.compile_model(network, "CPU", settings)
             del network
             _keep(path, compiled.export_model().getvalue())
-            # Read from the file it takes much less memory than as it was compiled.
+            # Read back from the file it takes much less memory than as compiled.
             kept = _KeptNetwork.open(core, path, settings) or _KeptNetwork(compiled)
             del compiled
             return_free_memory()
         self._request = kept.compiled.create_infer_request()
-        self._file = kept.file  # for as long as the network
+        self._file = kept.file  # must live as long as the network
 
     def __call__(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
         inputs = [pooled, mean] if sound is None else [pooled, mean, sound]
@@ -84,28 +85,29 @@ class _KeptNetwork(NamedTuple):
 
     Attributes:
         compiled: The network.
-        file: Where it looks for its weights; None if it has them itself.
+        file: Memory map that holds its weights; None if it owns them.
     """
 
     compiled: Any
     file: mmap.mmap | None = None
 
     @classmethod
-    def open(cls, core: openvino.Core, path: Path, settings: dict[str, Any]) -> "_KeptNetwork | None":
-        """What was compiled into `path` before; None if there is nothing, or nothing for this processor."""
-        if not path.exists():
+    def open(cls, core: openvino.Core, path: Path | None, settings: dict[str, Any]) -> "_KeptNetwork | None":
+        """Reads the network kept in `path`; None if there is none, or none for this processor."""
+        if path is None or not os.path.exists(path):
             return None
         try:
-            path.touch()  # the one used longest ago goes first
+            with contextlib.suppress(OSError):
+                path.touch()  # the least recently used one is removed first
             with path.open("rb") as file:
-                # OpenVINO shares memory that could be written only; what is written here never reaches the file.
+                # OpenVINO shares only writable memory; what is written to this copy never reaches the file.
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
             compiled = core.import_model(blob, "CPU", settings)
-        except (RuntimeError, OSError, ValueError):  # of another processor, say, or cut off
+        except (RuntimeError, OSError, ValueError):  # from another processor, or truncated
             return None
         if hasattr(mmap, "MADV_DONTNEED"):
-            # It has rearranged the weights for itself; should it look again, the file is read again.
+            # OpenVINO has made its own copy of the weights; if it reads them again, so is the file.
             mapped.madvise(mmap.MADV_DONTNEED)
         return cls(compiled, mapped)
 
@@ -117,11 +119,20 @@ def can_compute(capability: str) -> bool:
 
 def is_compiled(model: STAViS, precision: str = "float32") -> bool:
     """Whether this network was compiled on this machine before."""
-    return compiled_path(model, precision).exists()
+    path = compiled_path(model, precision)
+    return path is not None and os.path.exists(path)
 
 
-def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ()) -> Path:
-    """Where this network's compiled form is kept: below `$XDG_CACHE_HOME/stavis`, by default `~/.cache/stavis`."""
+def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ()) -> Path | None:
+    """File for this network's compiled form, below `$XDG_CACHE_HOME/stavis`, by default `~/.cache/stavis`.
+
+    None if the user has no home directory, as in some containers.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:
+        return None
     digest = hashlib.blake2b(digest_size=12)
     description = [
         dataclasses.asdict(model.config),
@@ -141,13 +152,13 @@ def compiled_path(model: STAViS, precision: str, windows: Sequence[Inputs] = ())
     for window in windows:
         for one in window:
             digest.update(one.tobytes())
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(base) if base else Path.home() / ".cache"
     return folder / "stavis" / "openvino" / f"{digest.hexdigest()}.blob"
 
 
-def _keep(path: Path, compiled: bytes) -> None:
-    """Writes a compiled network, and removes those that were used longest ago where there are too many."""
+def _keep(path: Path | None, compiled: bytes) -> None:
+    """Writes a compiled network, and removes the least recently used ones if there are too many."""
+    if path is None:
+        return
     try:
         write_bytes(path, compiled)
         kept = sorted(path.parent.glob("*.blob"), key=lambda one: one.stat().st_mtime)
@@ -162,8 +173,8 @@ def convert_network(model: STAViS) -> Any:
     examples = _example_inputs(model.config)
     network = _Traceable(FoldedNetwork(model, fuse=False)).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that tracing is on its way out: it is OpenVINO's way in
-        # Not left to OpenVINO, as PyTorch would check the trace by running the network twice more.
+        warnings.simplefilter("ignore")  # tracing is deprecated, but OpenVINO needs it
+        # Traced here, since OpenVINO would have PyTorch check the trace by running the network twice more.
         traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
         return openvino.convert_model(traced, input=[tuple(example.shape) for example in examples])
 

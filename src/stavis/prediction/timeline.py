@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import media
+from stavis.errors import printable
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency
@@ -62,7 +63,8 @@ def draw_timeline(
     FigureCanvasAgg(figure)
     ratios = (strip_height, plots_height / 2, plots_height / 2)
     strip, sound, spread = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
-    figure.suptitle(title, parse_math=False)
+    # A file name may contain line breaks, and bytes that are not UTF-8.
+    figure.suptitle(printable(title), parse_math=False)
     begin, end = time_seconds[0], max(time_seconds[-1], time_seconds[0] + 1e-3)
     spread.set_xlim(begin, end)
     strip.set_ylim(0, 1)

@@ -1,0 +1,164 @@
+"""What fails, fails alone: one output of a video, one video of a batch."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import stavis
+from stavis import media
+from stavis.__main__ import main
+from stavis.clips.preprocess import Preprocessing
+from stavis.errors import StavisError, printable
+from stavis.prediction import folder as folder_module
+from stavis.weights import save_model
+
+NUM_FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    save_model(stavis.STAViS(config), folder)
+    return folder
+
+
+def write_images(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(NUM_FRAMES):
+        Image.new("RGB", (32, 32), (80 * i, 0, 0)).save(folder / f"img_{i + 1:05d}.png")
+    return folder
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["stavis", "predict", "--frame-rate", "25", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+    return status, capfd.readouterr().err.splitlines()
+
+
+def refuse_at_once(_self: object, *_: object, **__: object) -> None:
+    raise StavisError("the encoder takes no such pictures")
+
+
+def fail_at_the_second_frame() -> Callable[..., None]:
+    calls = iter(range(99))
+
+    def write(_self: object, *_: object) -> None:
+        if next(calls) == 1:
+            raise MemoryError
+
+    return write
+
+
+@pytest.mark.parametrize("when", ["opening", "writing", "finishing"])
+def test_an_output_that_fails_leaves_the_others(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    when: str,
+) -> None:
+    clip = write_images(tmp_path / "clip")
+    command = (clip, "-w", weights, "-o", tmp_path / "out", "--outputs", "maps,npz,overlay", "-q")
+    with monkeypatch.context() as patch:
+        if when == "opening":
+            patch.setattr(media.VideoWriter, "__init__", refuse_at_once)
+        elif when == "writing":
+            patch.setattr(media.VideoWriter, "write", fail_at_the_second_frame())
+        else:
+            patch.setattr(media.VideoWriter, "close", refuse_at_once)
+        status, lines = run(capfd, *command)
+    reason = "MemoryError" if when == "writing" else "the encoder takes no such pictures"
+    assert status == 1
+    assert any(line.startswith("stavis: error: ") and "overlay" in line and reason in line for line in lines)
+    folder = tmp_path / "out" / "clip"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["outputs"] == ["maps", "npz"]
+    assert summary["failed_outputs"] == {"overlay": reason}
+    assert len(list((folder / "maps").iterdir())) == NUM_FRAMES
+    assert np.load(folder / "saliency.npz")["saliency"].shape == (NUM_FRAMES, 64, 64)
+    assert not (folder / "overlay.mp4").exists()
+    stamp = (folder / "saliency.npz").stat().st_mtime_ns
+    assert run(capfd, *command)[0] == 0, "run again, it writes what is missing"
+    assert (folder / "overlay.mp4").is_file()
+    assert (folder / "saliency.npz").stat().st_mtime_ns == stamp
+    assert json.loads((folder / "summary.json").read_text())["failed_outputs"] == {}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), KeyError("side data 31")])
+def test_an_unexpected_error_is_that_videos_failure(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    first, second = write_images(tmp_path / "first"), write_images(tmp_path / "second")
+    probe = media.probe
+
+    def fail_at_the_first(path: Path, **options: object) -> media.VideoInfo:
+        if path == first:
+            raise error
+        return probe(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folder_module.media, "probe", fail_at_the_first)
+    command = (first, second, "-w", weights, "--outputs", "npz")
+    status, lines = run(capfd, *command, "-o", tmp_path / "out")
+    assert status == 1
+    (failed,) = [line for line in lines if line.startswith("failed: ")]
+    assert failed.startswith(f"failed: {first}: unexpected error")
+    assert type(error).__name__ in failed
+    assert "--verbose" in failed
+    assert not any("Traceback" in line for line in lines)
+    assert lines[-1].endswith("1 of 2 inputs failed, as listed above; the others are done")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["second"]
+    _, lines = run(capfd, *command, "-o", tmp_path / "out", "--verbose")
+    assert any("fail_at_the_first" in line for line in lines), "the traceback says where"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
+@pytest.mark.parametrize("name", [b"z\xe1\xf8\xed", b"tab\tand\x1b[31mred", "right\u202eleft".encode()])
+def test_any_name_of_a_file_will_do(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: bytes
+) -> None:
+    clip = write_images(tmp_path / os.fsdecode(name))
+    status, _ = run(capfd, clip, "-w", weights, "-o", tmp_path / "out", "--outputs", "npz")
+    assert status == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert (folder / "timeline.png").is_file()
+    assert json.loads((folder / "summary.json").read_text())["num_frames"] == NUM_FRAMES
+    printable(clip.name).encode()  # what is drawn
+
+
+@pytest.mark.parametrize("home", ["none", "a file"])
+def test_without_a_home_a_compiled_network_is_not_kept(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("stavis.engine.openvino")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if home == "none":
+
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", no_home)
+    else:
+        (tmp_path / "home").write_text("")
+        monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    model = stavis.load_model("untrained", modality="visual", device="cpu")
+    assert not openvino.is_compiled(model)
+    openvino._keep(openvino.compiled_path(model, "float32"), b"compiled")
+    assert not openvino.is_compiled(model)
