@@ -1,4 +1,4 @@
-"""How fast this machine predicts, where the time goes, and how near that is to what it can do."""
+"""Prediction speed of this machine: per step and per engine, and compared with what the hardware allows."""
 
 import multiprocessing
 import tempfile
@@ -6,18 +6,15 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from stavis.bench.machine import MachineSpeed, write_clip
+from stavis.bench.measure import EngineSpeed, MediaSpeed, Task, measure_engine, measure_machine, measure_media
 from stavis.engine.factory import EngineName
 from stavis.engine.precision import Precision
 from stavis.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    pass
-from stavis.bench.machine import MachineSpeed, write_clip
-from stavis.bench.measure import EngineSpeed, MediaSpeed, Task, measure_engine, measure_machine, measure_media
 
 NUM_FRAMES = 64
 
@@ -26,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Everything that was measured, and on what."""
+    """Everything that was measured, and with which network, video and machine."""
 
     stavis: str
     torch: str
@@ -46,7 +43,7 @@ class BenchReport:
 
 
 def list_engines(device: str) -> list[tuple[EngineName, Precision]]:
-    """The engines and precisions that `device` may have; which of them work shows when they are made."""
+    """Lists the engines and precisions to try on `device`. Some may turn out not to be installed."""
     if device == "cpu":
         return [
             ("plain", "float32"),
@@ -67,20 +64,20 @@ def run_bench(
     num_threads: int | None = None,
     advance: Callable[[str], None] = lambda step: None,
 ) -> BenchReport:
-    """Measures decoding, the network and writing, each by itself and together, with every engine that works here.
+    """Measures decoding, the network and writing, separately and end to end, with every engine that works here.
 
-    Every engine runs in a process of its own, so that its peak memory is its own.
+    Every engine runs in its own process, so that its peak memory can be measured.
 
     Args:
-        weights: What the command line takes as --weights.
+        weights: As for --weights on the command line.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        video: The input; a generated clip of 1280x720 with sound if None.
-        num_frames: How many of its frames are predicted.
-        num_threads: For PyTorch and OpenVINO; all cores if None.
-        advance: Called with the name of each step when it begins.
+        video: The input. None generates a 1280x720 clip with sound.
+        num_frames: Number of frames to predict.
+        num_threads: Threads of PyTorch and OpenVINO. None uses all cores.
+        advance: Called with the name of each step when it starts.
 
     Raises:
-        StavisError: The weights or the video cannot be read, or the device is not there.
+        StavisError: The weights or the video cannot be read, or the device does not exist.
     """
     with tempfile.TemporaryDirectory() as folder:
         if video is None:
@@ -118,7 +115,7 @@ def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def draw_roofline(report: BenchReport, path: Path) -> None:
-    """Draws what the machine can do at each number of operations a byte, and where the engines are, as a PNG."""
+    """Draws the roofline of the machine (attainable FLOP/s over FLOP per byte) with the engines in it, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -160,14 +157,14 @@ def draw_roofline(report: BenchReport, path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("operations a byte (every layer reads its input and weights and writes its output once)")
+    axes.set_xlabel("FLOP per byte, if every layer reads its input and weights and writes its output once")
     axes.set_ylabel("GFLOP/s")
     top = max(machine.matrix_gflops, *(e.gflops for e in report.engines))
     axes.set_ylim(min(roof[0], *(e.gflops for e in report.engines)) / 1.5, top * 1.8)
     axes.grid(which="both", alpha=0.2)
     axes.legend(loc="lower right", fontsize=8)
     axes.set_title(
-        f"Network part on {machine.name}, {machine.num_threads} threads (depth {report.depth}, {report.modality})",
+        f"Network on {machine.name}, {machine.num_threads} threads (depth {report.depth}, {report.modality})",
         fontsize=10,
     )
     with atomic_path(path) as temporary:

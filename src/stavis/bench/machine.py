@@ -1,4 +1,4 @@
-"""Properties of this machine, and the work of a network."""
+"""Speed of this machine, and the work of a network in FLOP and bytes."""
 
 import os
 import platform
@@ -24,14 +24,14 @@ CLIP_RATE = 25
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """What the machine can do, measured.
+    """Measured speed of the machine.
 
     Attributes:
         device: "cpu" or "cuda:0".
-        name: Of the processor.
-        num_threads: That PyTorch uses.
-        matrix_gflops: GFLOP/s of a large float32 matrix product, kept up.
-        bandwidth: GB/s of a copy in memory, reading and writing counted.
+        name: Name of the processor or GPU.
+        num_threads: Threads that PyTorch uses.
+        matrix_gflops: Sustained GFLOP/s of a large float32 matrix product.
+        bandwidth: GB/s of a copy in memory, counting reads and writes.
     """
 
     device: str
@@ -42,14 +42,14 @@ class MachineSpeed:
 
 
 class Work(NamedTuple):
-    """Multiplications and additions, and bytes that must be moved in 32 bits."""
+    """Multiplications and additions, and bytes to move if all values are 32 bits wide."""
 
     flop: float
     bytes: float
 
 
 def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -> None:
-    """A textured picture that moves behind a moving light, with noise to hear."""
+    """Writes a clip of a moving textured picture and a moving light, with noise as audio."""
     from stavis import media
 
     width, height = size
@@ -66,7 +66,7 @@ def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -
 
 
 def moving_pictures(num_frames: int, size: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
-    """(H, W, 3) RGB pictures, `size` = (width, height)."""
+    """Yields RGB pictures (H, W, 3) with `size` = (width, height)."""
     width, height = size
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[0:height, 0:width]
@@ -78,9 +78,9 @@ def moving_pictures(num_frames: int, size: tuple[int, int]) -> Iterator[npt.NDAr
 
 
 def matrix_rate(device: str = "cpu", size: int = 2048, rounds: int = 15) -> float:
-    """GFLOP/s of a large float32 matrix product in the median of some rounds: what the machine keeps up.
+    """Returns the median GFLOP/s of a large float32 matrix product over several rounds.
 
-    Engines are measured by medians, too; a single round can find the processor at a clock that it does not hold.
+    Engines are measured by medians too. A single round may run at a clock frequency that the processor cannot sustain.
     """
     import torch
 
@@ -90,7 +90,7 @@ def matrix_rate(device: str = "cpu", size: int = 2048, rounds: int = 15) -> floa
 
 
 def copy_rate(device: str = "cpu", megabytes: int = 256, rounds: int = 8) -> float:
-    """GB/s read and written by a copy in memory, in the median of some rounds."""
+    """Returns the median GB/s, reads plus writes, of a copy in memory over several rounds."""
     import torch
 
     a = torch.ones(megabytes * 1_000_000 // 4, device=device)
@@ -114,42 +114,40 @@ def _timed(function: Callable[[], object], device: str) -> float:
 
 
 def count_work(config: "ModelConfig", *, shared_stem: bool) -> Work:
-    """What a frame costs: the convolutions and linear layers of one window; of a shared stem one frame's part.
+    """Counts the work of one window, with torch's FLOP counter; of a shared stem only the part of one frame.
 
-    Counted as the network is defined: engines that reach the same maps with fewer operations get no less.
+    The network is counted as it is defined: engines that compute the same maps with fewer operations get no credit
+    for fewer.
     """
     import torch
     from torch import Tensor, nn
+    from torch.utils.flop_counter import FlopCounterMode
 
     from stavis.model import STAViS
 
-    with torch.device("meta"):  # sizes without contents
-        model = STAViS(config).eval()
-    total = [0.0, 0.0]
     p = config.preprocessing
     share = 1 / p.clip_length if shared_stem else 1.0
+    num_bytes = 0.0
 
     def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal num_bytes
         part = share if layer is model.conv1 else 1.0
-        places = inputs[0].numel() if isinstance(layer, nn.ConvTranspose2d) else output.numel()
-        # Each output place sums over this many products; a transposed one's input place is spread over as many.
-        size = layer.weight[0].numel()
-        total[0] += part * 2 * places * size
-        total[1] += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
+        num_bytes += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
 
-    kinds = (nn.Conv3d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    for module in model.modules():
-        if isinstance(module, kinds):
-            module.register_forward_hook(count)
-    with torch.inference_mode(), torch.device("meta"):
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model = STAViS(config).eval()  # shapes without contents
+        for module in model.modules():
+            if isinstance(module, nn.Conv3d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                module.register_forward_hook(count)
         model(torch.zeros(1, 3, p.clip_length, *p.input_size), torch.zeros(1, p.num_audio_samples))
-    return Work(*total)
+    flop = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
+    return Work(flop["Global"] - (1 - share) * flop["STAViS.conv1"], num_bytes)
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held, in 10^6 bytes."""
+    """Returns the peak memory of this process in 10^6 bytes."""
     try:
-        # Not getrusage: its maximum begins with that of the process that started this one.
+        # Not getrusage, whose maximum starts at that of the parent process.
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6

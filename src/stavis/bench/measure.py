@@ -5,17 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from stavis.engine.factory import EngineFactory, EngineName
-from stavis.engine.precision import Precision
-from stavis.engine.protocol import Engine, Example
-from stavis.errors import StavisError
-
-if TYPE_CHECKING:
-    pass
 from stavis.bench.machine import (
     MachineSpeed,
     copy_rate,
@@ -24,6 +17,10 @@ from stavis.bench.machine import (
     peak_megabytes,
     processor_name,
 )
+from stavis.engine.factory import EngineFactory, EngineName
+from stavis.engine.precision import Precision
+from stavis.engine.protocol import Engine, Example
+from stavis.errors import StavisError
 
 NUM_TIMED_WINDOWS = 16
 WARM_UP_WINDOWS = 2
@@ -31,7 +28,7 @@ WARM_UP_WINDOWS = 2
 
 @dataclass(frozen=True)
 class MediaSpeed:
-    """The parts around the network.
+    """Speed of the steps around the network.
 
     Attributes:
         decode_fps: Frames per second decoded and resized for the network.
@@ -44,18 +41,18 @@ class MediaSpeed:
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """One engine.
+    """Speed of one engine.
 
     Attributes:
         engine: Its name.
-        precision: What it computes in.
-        setup_seconds: Until it is ready.
-        network_seconds: Of the network, a frame, in the median.
-        network_fps: Frames per second of that.
-        gflops: GFLOP/s of that.
-        intensity: FLOP a byte, if every layer read its input and weights and wrote its output once.
-        end_to_end_fps: Frames per second from file to files, set-up not counted.
-        peak_megabytes: Of the process that did all this.
+        precision: Its numeric precision.
+        setup_seconds: Time until it is ready.
+        network_seconds: Median time of the network per frame.
+        network_fps: Frames per second of the network alone.
+        gflops: GFLOP/s of the network alone.
+        intensity: FLOP per byte, if every layer reads its input and weights and writes its output once.
+        end_to_end_fps: Frames per second from video file to result files, without the setup.
+        peak_megabytes: Peak memory of the whole process.
     """
 
     engine: str
@@ -71,7 +68,7 @@ class EngineSpeed:
 
 @dataclass(frozen=True)
 class Task:
-    """What a measuring process needs to know."""
+    """Input of a measuring process."""
 
     weights: str
     device: str
@@ -81,7 +78,7 @@ class Task:
 
 
 def time_network(make_engine: EngineFactory, num_windows: int = NUM_TIMED_WINDOWS) -> float:
-    """Seconds a frame of the network part in the median: frames at the network's size in, maps out."""
+    """Returns the median seconds per frame of the network alone: frames at its input size in, maps out."""
     from stavis.clips import reference_windows
 
     p = make_engine.model.config.preprocessing
@@ -192,7 +189,7 @@ def measure_media(task: Task) -> MediaSpeed:
 
 
 def measure_engine(task: Task, engine: EngineName, precision: Precision) -> EngineSpeed | None:
-    """One engine's speed; None if this machine or this installation does not have it."""
+    """Measures one engine; None if this machine or installation does not have it."""
     from stavis.prediction.folder import FolderSettings, predict_to_folder
     from stavis.prediction.options import PredictOptions
     from stavis.prediction.outputs import OUTPUT_KINDS

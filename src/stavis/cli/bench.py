@@ -1,4 +1,4 @@
-"""`stavis bench`: how fast this machine predicts."""
+"""`stavis bench`: prediction speed of this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 
 def bench(
     video: Annotated[
-        Path | None, typer.Option(help="A video of your own; a generated one of 1280x720 if not given.")
+        Path | None, typer.Option(help="Your own video; by default a generated 1280x720 clip.")
     ] = None,
     weights: Annotated[
         str,
         typer.Option(
             "--weights",
             "-w",
-            help="A weights folder or a published .pth file; 'untrained', the published network with random weights, "
-            "is as fast.",
+            help="A weights folder, a .pth file or a name. untrained, the published network with random weights, "
+            "is equally fast.",
         ),
     ] = "untrained",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for bench.json and roofline.png.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=17, help="How many frames are predicted.")] = 64,
+    frames: Annotated[int, typer.Option(min=17, help="Number of frames to predict.")] = 64,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; as many as there are cores if not given.")
+        int | None, typer.Option(min=1, help="Number of threads; by default all cores.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the table only.")] = False,
 ) -> None:
-    """Measure decoding, the network with each engine, and writing on this machine.
+    """Measure the speed of decoding, of the network with each engine, and of writing.
 
-    Takes a minute or two. Close what else is running: it shares the processor.
+    Takes a minute or two. Close other programs first: they share the processor.
     """
     import json
 
@@ -74,7 +74,7 @@ def _print(report: "BenchReport") -> None:
     )
     console.print(
         f"{report.width}x{report.height}, {report.num_frames} frames, depth {report.depth}, {report.modality}: "
-        f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames a second",
+        f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames per second",
         highlight=False,
         soft_wrap=True,
     )
@@ -84,9 +84,9 @@ def _print(report: "BenchReport") -> None:
     for name in (
         "network\nframes/s",
         "GFLOP/s",
-        "of the\nproduct",
+        "of matrix\nproduct",
         "end to end\nframes/s",
-        "ready\nin s",
+        "setup\ns",
         "peak\nMB",
     ):
         table.add_column(name, justify="right")
