@@ -15,8 +15,7 @@ from stavis.experiments import demo
 from stavis.experiments.demo import NUM_MOMENTS, choose_moments, score
 from stavis.synthetic import render_clip
 from stavis.synthetic.oracle import SETTLED_SECONDS, oracle_density
-from stavis.weights import load as load_module
-from stavis.weights import save_model
+from stavis.weights import save_model, sources
 from support.commands import run_command
 
 
@@ -46,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_with_default_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", folder)
+    monkeypatch.setattr(sources, "DEFAULT_FOLDER", folder)
     printed = run_command("demo", "--output", tmp_path)
     assert "default (not the paper's weights)" in printed
     assert "UNTRAINED" not in printed
@@ -74,7 +73,7 @@ def test_the_demo_with_default_weights(folder: Path, tmp_path: Path, monkeypatch
 def test_without_default_weights_it_runs_untrained_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(sources, "DEFAULT_FOLDER", tmp_path / "nothing")
     monkeypatch.setattr(demo, "CLIP_SECONDS", 1.0)
     printed = run_command("demo", "--output", tmp_path / "out", "--device", "cpu")
     assert "UNTRAINED" in printed

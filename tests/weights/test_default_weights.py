@@ -18,8 +18,7 @@ from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.fetching import site
 from stavis.synthetic import render_clip
-from stavis.weights import WEIGHTS_FILE, initialize, load_model, load_model_with_report, save_model
-from stavis.weights import load as load_module
+from stavis.weights import WEIGHTS_FILE, initialize, load_model, load_model_with_report, save_model, sources
 from support.commands import run_command
 from support.datasets import write_data_set
 
@@ -44,13 +43,13 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "package" / "default_weights"
     save_model(small_network(3), folder, half_precision=True)
     (folder / "MODEL_CARD.md").write_text("# Card\n")
-    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", folder)
+    monkeypatch.setattr(sources, "DEFAULT_FOLDER", folder)
     return folder
 
 
 @pytest.fixture
 def no_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_module, "DEFAULT_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(sources, "DEFAULT_FOLDER", tmp_path / "nothing")
 
 
 # --- The package's ----------------------------------------------------------------------------------------------------

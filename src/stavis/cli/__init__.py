@@ -12,7 +12,6 @@ app = typer.Typer(
     help="Predicts where people look in a video with its sound; trains and evaluates such models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -96,6 +95,14 @@ from stavis.cli.export import export  # noqa: E402
 
 app.command()(export)
 
+from stavis.cli.push import push  # noqa: E402
+
+app.command()(push)
+
 from stavis.cli.bench import bench  # noqa: E402
 
 app.command()(bench)
+
+from stavis.cli.doctor import doctor  # noqa: E402
+
+app.command()(doctor)

@@ -1,7 +1,7 @@
-"""Weights on disk: our folder, the published checkpoints, the published initializers.
+"""Networks loaded from weights.
 
-Loading is strict. What a file holds is found from its tensors, every one of them is accounted for in a report, and a
-file that does not fit is an error that names the keys. Nothing in a file is ever executed.
+Loading is strict: the kind of a file is recognized from its tensors, every tensor is accounted for in a report, and a
+file that does not fit raises an error that names the keys. No code in a file is ever executed.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from stavis.weights.device import resolve_device
 from stavis.weights.files import (
     BACKBONE,
     COUNTER,
-    WEIGHTS_FILE,
     Kind,
     Stored,
     misfit,
@@ -31,31 +30,27 @@ from stavis.weights.files import (
     read,
     shapes,
 )
-
-DEFAULT = "default"
-"""The name of the weights that come with the package."""
-
-DEFAULT_FOLDER = Path(__file__).with_name("default")
+from stavis.weights.sources import locate
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every entry of a file and of a network.
+    """Account of every entry of a weights file and of the network it was loaded into.
 
     Attributes:
         source: The file or folder.
         kind: What it was recognized as.
-        sha256: Of the file (of a folder, of its model.safetensors).
-        modality, depth, shortcut: Of the network that was loaded.
-        epoch: The epoch that a published checkpoint was saved after, if it says.
+        sha256: Checksum of the file, or of the folder's model.safetensors.
+        modality, depth, shortcut: Architecture of the loaded network.
+        epoch: The epoch after which a published checkpoint was saved, if it is recorded.
         wrapper: The key of the file that held the state dict; "" if the file is one.
         prefix: What was removed from the start of every name in the file, "module." in published ones.
-        used: Entries of the network that were taken from the file.
-        dropped: Entries of the file that the network does not have, as named in the file behind the prefix.
-        initialized: Entries of the network that the file does not hold, left as they were: freshly initialized.
-            The counters that old files lack beside BatchNorm's other entries, and nothing reads, are not listed.
-        warnings: What a user should know before predicting with the result.
-        metadata: Of a weights folder: what was saved with it.
+        used: Entries of the network that came from the file.
+        dropped: Entries of the file that the network lacks, without the prefix.
+        initialized: Entries of the network that the file lacks. They keep their fresh initialization. BatchNorm's
+            counters, which old files lack and nothing reads, are not listed.
+        warnings: What a user should know before predicting.
+        metadata: Metadata saved with a weights folder.
     """
 
     source: Path
@@ -90,16 +85,11 @@ class LoadReport:
         )
 
 
-def has_default_weights() -> bool:
-    """Whether this installation comes with weights, so that the name "default" stands for some."""
-    return (DEFAULT_FOLDER / WEIGHTS_FILE).is_file()
-
-
 def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.device = "cpu") -> STAViS:
-    """The published network with random weights, the same at every call, in eval mode.
+    """Creates the published network with random weights, the same in every call, in eval mode.
 
     Raises:
-        StavisError: There is no such device.
+        StavisError: The device does not exist.
     """
     target = resolve_device(device)
     torch.manual_seed(0)
@@ -113,25 +103,25 @@ def load_model_with_report(
     device: str | torch.device = "cpu",
     resize_filter: ResizeFilter | None = None,
 ) -> tuple[STAViS, LoadReport]:
-    """Loads a network from a file or folder, and reports what was used of it and what was not.
+    """Loads a network from a file or folder and reports what was used of it.
 
     Args:
-        source: "default" or a path, as for `load_model`.
+        source: As for `stavis.weights.load_model`, but not "untrained".
         modality: As for `load_model`.
         device: As for `load_model`.
-        resize_filter: The filter of the pictures' first resizing while these weights were trained, where the file
-            does not say: "nearest" if with Pillow before version 7, "bicubic" (assumed by default) since.
+        resize_filter: How frames were first resized in training, if the file does not record it: "nearest" with Pillow
+            before version 7, "bicubic" (assumed by default) since.
     """
     target = resolve_device(device)
-    stored = read(_locate(source))
+    stored = read(locate(source, modality).path)
     if stored.config is not None:
         config = stored.config
         if modality is not None and modality != config.modality:
             raise StavisError(
-                f"{source}: these weights are {config.modality}; asked for were {modality} ones"
+                f"{source}: these weights are {config.modality}, but modality={modality!r} was requested"
             )
     else:
-        # A SoundNet file knows no depth: it gets the published network around it.
+        # A SoundNet file has no depth, so it gets the published network around it.
         config = ModelConfig(
             modality or modality_of_name(stored.source) or "audiovisual",
             stored.depth or 50,
@@ -144,7 +134,7 @@ def load_model_with_report(
     if stored.is_initializer:
         model = STAViS(config)
     else:
-        # Every parameter comes from the file, so none is drawn first.
+        # Every parameter comes from the file, so none needs to be initialized.
         with torch.device("meta"):
             model = STAViS(config)
     report = _fill(model, stored, partly=stored.is_initializer)
@@ -153,43 +143,31 @@ def load_model_with_report(
 
 
 def initialize(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
-    """Gives a network for training the weights that a file has for it; the others stay as they are.
+    """Initializes a network for training with what a file has for it, and leaves the rest unchanged.
 
-    So stage 1 of the published training starts from `resnet-50-kinetics.pth`, and stage 2 from stage 1's weights and
-    then `soundnet8.pth`.
+    Stage 1 of the published training starts from `resnet-50-kinetics.pth`, stage 2 from the weights of stage 1 and then
+    `soundnet8.pth`.
 
     Args:
-        model: Changed in place, whatever its device and dtype.
-        source: Anything that `load_model` takes, of either modality. A network's weights bring everything that the
-            two have in common.
+        model: Changed in place; any device and dtype.
+        source: Anything that `load_model` takes, of either modality. From the weights of a whole network, the entries
+            that both have in common are taken.
 
     Returns:
-        What was used, what was dropped, and which of the network's entries the file does not hold.
+        What was used, what was dropped, and which entries of the network the file lacks.
 
     Raises:
-        StavisError: If the file cannot be read, does not hold all of the part that it is recognized as, is of another
-            depth or shortcut, or has nothing for this network.
+        StavisError: The file cannot be read, is incomplete, has another depth or shortcut, or has nothing for this
+            network.
     """
-    return _fill(model, read(_locate(source)), partly=True)
-
-
-def _locate(source: str | os.PathLike[str]) -> Path:
-    """The path that a source stands for."""
-    if source != DEFAULT:
-        return Path(source)
-    if not has_default_weights():
-        raise StavisError(
-            "this installation of stavis comes without default weights; name some: a weights folder or a published "
-            ".pth file"
-        )
-    return DEFAULT_FOLDER
+    return _fill(model, read(locate(source).path), partly=True)
 
 
 # Filling a network -------------------------------------------------------------------------------------------------
 
 
 def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
-    """Moves what fits from a file into a network, and errs unless all does that must."""
+    """Copies what fits from a file into a network, and raises an error if a required entry is missing."""
     config, source = model.config, stored.source
     if (stored.depth or config.depth, stored.shortcut or config.shortcut) != (config.depth, config.shortcut):
         raise StavisError(
@@ -197,7 +175,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
             f"the network is a ResNet-{config.depth} {config.shortcut}"
         )
     wanted = model.state_dict()
-    # BatchNorm's counters came with PyTorch 0.4.1; older files, the Kinetics ones among them, have none.
+    # BatchNorm's counters came with PyTorch 0.4.1; older files, such as the Kinetics ones, lack them.
     counters = (
         {name for name in wanted if name.endswith(COUNTER)} if stored.kind != "weights folder" else set()
     )
@@ -214,7 +192,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
         case _:
             part = set(wanted)
     if not part:
-        raise StavisError(f"{source}: a {stored.kind}, of which a {config.modality} network has nothing")
+        raise StavisError(f"{source}: a {stored.kind}, which has nothing for a {config.modality} network")
     if missing := part - used.keys() - counters:
         raise misfit(source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing)
     for name, value in used.items():
@@ -222,7 +200,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
             expected = tuple(wanted[name].shape)
             raise StavisError(f"{source}: {name} has shape {tuple(value.shape)}; the network's is {expected}")
         if not all(math.isfinite(extreme.item()) for extreme in value.aminmax()):
-            raise StavisError(f"{source}: {name} holds values that are not finite; the weights are damaged")
+            raise StavisError(f"{source}: {name} has values that are not finite; the weights are damaged")
 
     values = {name: plain(value) for name, value in used.items()}
     if not partly:
@@ -250,13 +228,12 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
 def _warnings(report: LoadReport, model: STAViS) -> Iterator[str]:
     if report.initialized:
         yield (
-            f"{report.source} holds a {report.kind} alone: {len(report.initialized)} of the network's "
-            f"{len(model.state_dict())} entries are freshly initialized, so it must be trained before it predicts "
-            "anything"
+            f"{report.source} is only a {report.kind}: {len(report.initialized)} of the network's "
+            f"{len(model.state_dict())} entries are freshly initialized, so it must be trained before it can predict"
         )
     read_out_bias = model.get_parameter("fuseav.bias" if report.modality == "audiovisual" else "fuse.bias")
     if report.kind == "published checkpoint" and read_out_bias.item() == INITIAL_LOGIT_BIAS:
         yield (
             f"{report.source}: the {report.modality} read-out still has its initial bias, as in the checkpoint of a "
-            "network that was trained with the other modality only"
+            "network trained with the other modality only"
         )

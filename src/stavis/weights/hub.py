@@ -1,0 +1,176 @@
+"""Weights on the Hugging Face Hub: `hf://owner/name@revision`."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from stavis.errors import StavisError
+from stavis.runtime.files import file_sha256
+from stavis.weights.files import CONFIG_FILE, WEIGHTS_FILE, read
+
+SCHEME = "hf://"
+CARD_FILE = "README.md"  # the Hub's name of a model card
+_CARDS = (CARD_FILE, "MODEL_CARD.md")
+_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+class HubWeights(NamedTuple):
+    """A weights folder in the local cache of the Hub.
+
+    Attributes:
+        folder: Holds model.safetensors and config.json.
+        name: hf://owner/name@commit, with the full commit hash.
+    """
+
+    folder: Path
+    name: str
+
+
+def download(source: str) -> HubWeights:
+    """Downloads weights, or takes them from the cache of huggingface_hub, which also serves them offline.
+
+    Args:
+        source: "hf://owner/name" or "hf://owner/name@revision", where the revision is a branch, a tag or a commit.
+
+    Raises:
+        StavisError: huggingface_hub is not installed, the name is malformed, the repository, revision or file does not
+            exist or is private, the connection fails, or a file differs from its checksum.
+    """
+    repo, revision = _parse(source)
+    with _explain(source):
+        from huggingface_hub import hf_hub_download
+
+        folder = Path()
+        for file in (CONFIG_FILE, WEIGHTS_FILE):
+            path = hf_hub_download(repo, file, revision=revision, endpoint=_endpoint(), cache_dir=_cache())
+            folder = Path(path).parent
+            _verify(source, Path(path))
+            revision = folder.name  # the second file comes from the same commit
+    return HubWeights(folder, f"{SCHEME}{repo}@{revision}")
+
+
+def push(folder: Path, target: str, *, private: bool = False) -> str:
+    """Uploads a weights folder: the weights, their config and a model card, nothing else.
+
+    Args:
+        folder: A weights folder. Its README.md or MODEL_CARD.md becomes the model card; without one, a short card is
+            generated.
+        target: "hf://owner/name", created if necessary, or "hf://owner/name@branch".
+        private: Make a new repository private.
+
+    Returns:
+        hf://owner/name@commit.
+
+    Raises:
+        StavisError: The folder holds no valid weights, or the upload fails.
+    """
+    repo, branch = _parse(target)
+    stored = read(folder)
+    if stored.config is None:
+        raise StavisError(f"{folder}: not a weights folder; make one with stavis convert")
+    card = next((folder / name for name in _CARDS if (folder / name).is_file()), None)
+    with _explain(target), tempfile.TemporaryDirectory() as staging:
+        from huggingface_hub import HfApi
+
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copy(folder / name, staging)
+        text = card.read_text(encoding="utf-8") if card else _make_card(repo, folder / CONFIG_FILE)
+        (Path(staging) / CARD_FILE).write_text(text, encoding="utf-8")
+        api = HfApi(endpoint=_endpoint())
+        api.create_repo(repo, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(repo, branch=branch, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo, folder_path=staging, revision=branch, commit_message="Upload STAViS weights"
+        )
+    return f"{SCHEME}{repo}@{commit.oid}"
+
+
+def _parse(name: str) -> tuple[str, str | None]:
+    if found := _NAME.fullmatch(name):
+        return found["repo"], found["revision"]
+    raise StavisError(
+        f"{name}: not a name on the Hugging Face Hub; expected hf://owner/name or hf://owner/name@revision"
+    )
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT")  # read now: huggingface_hub reads it once, when it is imported
+
+
+def _cache() -> str | None:
+    home = os.environ.get("HF_HOME")
+    return os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else None)
+
+
+@contextmanager
+def _explain(source: str) -> Iterator[None]:
+    """Turns the errors of huggingface_hub into one line each."""
+    try:
+        from huggingface_hub import errors
+    except ImportError:
+        raise StavisError(f"{source}: needs huggingface_hub: pip install 'stavis[hub]'") from None
+    login = "if it is private, log in with `hf auth login` or set HF_TOKEN"
+    try:
+        yield
+    except StavisError:
+        raise
+    except errors.RevisionNotFoundError:
+        raise StavisError(f"{source}: the repository has no such revision") from None
+    except errors.GatedRepoError:
+        raise StavisError(f"{source}: access must be requested on the repository's page first") from None
+    except errors.RepositoryNotFoundError:
+        raise StavisError(f"{source}: no such repository; {login}") from None
+    except errors.RemoteEntryNotFoundError:
+        raise StavisError(
+            f"{source}: not weights of stavis: the repository needs {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from None
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
+        response = getattr(error.__cause__ or error, "response", None)
+        if response is None:
+            cause = str(error.__cause__ or error).partition("\n")[0]
+            raise StavisError(f"{source}: not in the cache, and the Hub cannot be reached: {cause}") from None
+        hint = f"; {login}" if response.status_code in (401, 403) else ""
+        raise StavisError(f"{source}: the Hub answered with status {response.status_code}{hint}") from None
+    except Exception as error:  # of several HTTP libraries, and for a download cut short
+        first = str(error).partition("\n")[0] or type(error).__name__
+        raise StavisError(f"{source}: transfer failed: {first}; the same command resumes it") from None
+
+
+def _verify(source: str, path: Path) -> None:
+    """Compares a file with its checksum, by which the cache names it: SHA-256 if it is large, else that of Git."""
+    blob = path.resolve()
+    content = b"blob %d\0" % blob.stat().st_size + blob.read_bytes() if len(blob.name) == 40 else b""
+    found = hashlib.sha1(content).hexdigest() if content else file_sha256(blob)
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", blob.name) and found != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise StavisError(
+            f"{source}: {path.name} arrived damaged (wrong checksum) and was removed; try again"
+        )
+
+
+def _make_card(repo: str, config: Path) -> str:
+    model = json.loads(config.read_text(encoding="utf-8"))["model"]
+    return f"""---
+library_name: stavis
+tags:
+- saliency
+- video
+- eye-tracking
+---
+
+# {repo.partition("/")[2]}
+
+A {model["modality"]} STAViS network (ResNet-{model["depth"]}) that predicts where people look in a video. `config.json`
+records its preprocessing and how it was trained.
+
+    stavis predict VIDEO --weights {SCHEME}{repo}
+"""
