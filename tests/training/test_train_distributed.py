@@ -78,7 +78,7 @@ def test_validation_shares_cover_all_without_padding(num_clips: int, world_size:
 
 
 def test_uneven_shares_are_refused() -> None:
-    with pytest.raises(StavisError, match=r"batch.size = 128 cannot be shared evenly by 3 processes"):
+    with pytest.raises(StavisError, match=r"batch.size = 128 cannot be divided evenly among 3 processes"):
         plan_batches(128, 128, 3)
 
 

@@ -1,1 +1,1 @@
-"""Training: the published recipe, run folders, any number of processes."""
+"""Training runs: recipes, the loop, checkpoints, several processes."""

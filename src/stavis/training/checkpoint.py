@@ -1,4 +1,4 @@
-"""A run's state on disk, from which it goes on as if it had never stopped."""
+"""Checkpoints: the state of a run on disk, from which it resumes exactly."""
 
 import dataclasses
 import io
@@ -21,16 +21,16 @@ BEST_FILE = "best.pt"
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        epoch: The epoch that is under way, from 1; one more than there are epochs when all are finished.
-        step_in_epoch: Its optimizer steps that are done. When all of them are, its validation is next.
-        step: Optimizer steps that are done in all.
-        num_skipped: Of these, steps that were skipped, as their loss was not finite.
-        sums: Sums over the epoch's clips so far: "clips" (their number), "loss", "bce", "cc", "nss".
-        best: The best validation score so far, higher being better; None before the first.
-        num_worse: Validations since the best one.
+        epoch: The current epoch, from 1; the number of epochs plus 1 when all are finished.
+        step_in_epoch: Optimizer steps done in this epoch. After the last one comes its validation.
+        step: Optimizer steps done in total.
+        num_skipped: How many of them were skipped because the loss was not finite.
+        sums: Sums over the clips of this epoch so far: "clips" (their number), "loss", "bce", "cc", "nss".
+        best: Best validation score so far (higher is better); None before the first.
+        num_worse: Number of validations since the best one.
     """
 
     epoch: int = 1
@@ -44,16 +44,16 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on.
+    """Everything a run needs to resume.
 
     Attributes:
         recipe: The recipe as TOML.
-        samples: A fingerprint of the training samples, so that other data are noticed.
-        position: How far the run had come.
-        model: The network's state dict.
-        optimizer: The optimizer's state dict.
-        scaler: The state dict of float16's loss scaling; empty without it.
-        average: The averaged weights' state dict; empty without them.
+        samples: Fingerprint of the training samples, to detect changed data.
+        position: Progress of the run.
+        model: State dict of the network.
+        optimizer: State dict of the optimizer.
+        scaler: State dict of the float16 loss scaler; empty if unused.
+        average: State dict of the averaged weights; empty if unused.
     """
 
     recipe: str
@@ -66,20 +66,20 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool = False) -> Path:
-    """Writes a checkpoint, whole or not at all, and removes all but the newest ones.
+    """Writes a checkpoint atomically and removes all but the newest ones.
 
     Args:
-        folder: Of the run's checkpoints.
-        checkpoint: What is written, as `step_<number>.pt`.
-        keep: How many of the newest stay.
-        best: Write it as the best one too, which stays until a better one replaces it.
+        folder: Folder of the run's checkpoints.
+        checkpoint: Written as `step_<number>.pt`.
+        keep: How many of the newest checkpoints to keep.
+        best: Also write it as the best checkpoint, which stays until a better one replaces it.
 
     Raises:
-        StavisError: The disk is full or not writable; what was there before is untouched.
+        StavisError: The disk is full or not writable. Earlier checkpoints are untouched.
     """
     content = {one.name: getattr(checkpoint, one.name) for one in dataclasses.fields(checkpoint)}
     content |= {"format": FORMAT, "position": dataclasses.asdict(checkpoint.position)}
-    # First to memory: torch's own writer answers a full disk with an internal error.
+    # To memory first: on a full disk, torch's own writer fails with an internal error.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path = folder / f"step_{checkpoint.position.step:08d}.pt"
@@ -89,7 +89,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
             _write(folder / BEST_FILE, buffer)
     except OSError as error:
         newest = [one for one in list_checkpoints(folder) if one != path]
-        kept = f"the last whole checkpoint is {newest[-1]}" if newest else "there is no checkpoint before it"
+        kept = f"the last complete checkpoint is {newest[-1]}" if newest else "there is no earlier checkpoint"
         raise StavisError(f"{path}: cannot be written: {error.strerror or error}; {kept}") from None
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
@@ -97,7 +97,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, the oldest first; not the best one's copy."""
+    """Lists the checkpoints in `folder`, oldest first, without the copy of the best one."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step_[0-9]{8,}\.pt", path.name))
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint onto the CPU. Nothing in the file is executed.
 
     Raises:
-        StavisError: The file is missing, damaged, or no checkpoint of a training run.
+        StavisError: The file is missing, damaged, or not a checkpoint of a training run.
     """
     try:
         with warnings.catch_warnings():
@@ -115,11 +115,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StavisError(f"{path}: checkpoint not found") from None
-    except Exception as error:  # on arbitrary bytes torch raises nearly anything
-        raise StavisError(f"{path}: not a whole checkpoint ({str(error).partition(chr(10))[0]})") from None
+    except Exception as error:  # torch raises nearly anything for arbitrary bytes
+        raise StavisError(f"{path}: not a complete checkpoint ({str(error).partition(chr(10))[0]})") from None
     names = {one.name for one in dataclasses.fields(Checkpoint)}
     if not isinstance(content, dict) or content.keys() != names | {"format"}:
-        raise StavisError(f"{path}: not a checkpoint of a training run; weights are given as initial_weights")
+        raise StavisError(
+            f"{path}: not a checkpoint of a training run; to start from weights, use initial_weights"
+        )
     if content.pop("format") != FORMAT:
         raise StavisError(
             f"{path}: a checkpoint of another version of stavis; this one reads format {FORMAT}"
@@ -132,5 +134,5 @@ def _write(path: Path, buffer: io.BytesIO) -> None:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
-            # A name that survives a power cut must not stand for content that does not.
+            # After a power cut the name must not exist without its content.
             os.fsync(file.fileno())

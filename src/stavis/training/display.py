@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""Console output of a training run."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from stavis.training.recipe import Recipe
 
 
 def show(text: str) -> None:
-    """Prints a line on standard error, as it is."""
+    """Prints a line on standard error, without markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -25,7 +25,7 @@ def describe_start(
     recipe: Recipe,
     device: torch.device,
 ) -> str:
-    """What is about to be done, in a line."""
+    """Describes in one line what is about to run."""
     shares = f"{plan.micro_size} at a time"
     if plan.accumulation > 1:
         shares += f", {plan.accumulation} times"
@@ -33,9 +33,9 @@ def describe_start(
         shares += f", in {plan.world_size} processes"
     measured = ""
     if num_validation:
-        what = "of the test lists" if recipe.validation.on == "test" else "held out"
-        measured = f", {num_validation} {what} to validate on"
-    begin = f"goes on after step {position.step}, in epoch {position.epoch}" if position.step else "starts"
+        what = "from the test lists" if recipe.validation.on == "test" else "held out"
+        measured = f", {num_validation} validation clips {what}"
+    begin = f"resumes after step {position.step}, in epoch {position.epoch}" if position.step else "starts"
     batches = f"batches of {plan.batch_size} ({shares}) on {device}"
     return f"{run}: {begin}; {num_training} training clips{measured}; {batches}"
 
@@ -43,16 +43,16 @@ def describe_start(
 def describe_progress(
     means: dict[str, float | None] | None, seconds_left: float, device: torch.device
 ) -> str:
-    """What stands behind the progress bar: scores, time to the end of the whole run, memory."""
+    """Formats the text beside the progress bar: scores, remaining time of the whole run, memory."""
     parts = [format_scores(means)] if means else []
     if seconds_left:
-        parts.append(f"{format_duration(seconds_left)} for the epochs after this")
+        parts.append(f"{format_duration(seconds_left)} for the remaining epochs")
     parts += [f"GPU memory {gigabytes:.1f} GB" for gigabytes in gpu_memory(device).values()]
     return ", ".join(parts)
 
 
 def describe_epoch(record: dict[str, Any], num_epochs: int) -> str:
-    """An epoch's scores, in a line."""
+    """Formats the scores of an epoch as one line."""
     text = f"epoch {record['epoch']}/{num_epochs}: "
     if record["training"]:
         text += format_scores(record["training"])
@@ -64,7 +64,7 @@ def describe_epoch(record: dict[str, Any], num_epochs: int) -> str:
 
 
 def format_scores(means: dict[str, float | None]) -> str:
-    """Loss, CC and NSS, named."""
+    """Formats loss, CC and NSS with their names."""
     formats = (("loss", "loss", "{:.4g}"), ("CC", "cc", "{:.3f}"), ("NSS", "nss", "{:.3f}"))
     values = ((label, means[name], form) for label, name, form in formats)
     return ", ".join(
@@ -73,7 +73,7 @@ def format_scores(means: dict[str, float | None]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time in the two units that matter: "4 s", "12 min", "3 h 05 min"."""
+    """Formats a duration: "4 s", "12 min", "3 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -81,7 +81,7 @@ def format_duration(seconds: float) -> str:
 
 
 def gpu_memory(device: torch.device) -> dict[str, float]:
-    """The most GPU memory that tensors took so far; nothing on other devices."""
+    """Returns the peak GPU memory of tensors so far; an empty dictionary on other devices."""
     if device.type != "cuda":
         return {}
     return {"gpu_memory_gigabytes": round(torch.cuda.max_memory_allocated(device) / 1e9, 3)}

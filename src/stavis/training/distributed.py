@@ -1,4 +1,4 @@
-"""Several processes, one training run: who they are, how they share the clips, how they agree."""
+"""Distributed training: the processes of a run, their shares of the clips, and how they agree to stop."""
 
 import contextlib
 import datetime
@@ -16,8 +16,8 @@ from torch import nn
 from stavis.errors import StavisError
 from stavis.weights import resolve_device
 
-# Other processes wait this long where one prepares data. A process that dies ends the rest at once, not
-# after this.
+# How long processes wait while one of them prepares data. If a process dies, the others end at once, not only after
+# this time.
 TIMEOUT = datetime.timedelta(hours=2)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,12 +25,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run.
+    """This process within the run.
 
     Attributes:
-        rank: Its number, from 0. Number 0 alone writes files and prints.
-        world_size: How many there are.
-        device: What it computes on.
+        rank: Its number, from 0. Only process 0 writes files and prints.
+        world_size: Number of processes.
+        device: Device it computes on.
     """
 
     rank: int = 0
@@ -42,14 +42,14 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of every process's `values`, which all have the same shape."""
+        """Sums `values`, of the same shape in every process, over the processes."""
         if self.world_size > 1:
             values = values.to(self.device)
             torch.distributed.all_reduce(values)
         return values
 
     def gather(self, texts: list[str]) -> list[str]:
-        """Every process's `texts`."""
+        """Collects `texts` of all processes."""
         gathered = [texts]
         if self.world_size > 1:
             gathered = [[] for _ in range(self.world_size)]
@@ -57,24 +57,25 @@ class Processes:
         return [one for part in gathered for one in part]
 
     def spread_buffers(self, model: nn.Module) -> None:
-        """Gives every process the running statistics of process 0."""
+        """Copies the running statistics of process 0 to all processes."""
         if self.world_size > 1:
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Returns when every process has called this method."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
 
 @dataclass
 class StopRequest:
-    """Whether training is to end after the step under way.
+    """Request to end training after the current step.
 
     Attributes:
-        received: The signal that this process got.
-        agreed: The one that some process got and all know of. Only by this may they act, or they would part.
+        received: Signal that this process received.
+        agreed: Signal that some process received and all know of. Processes act on this one only, otherwise they would
+            get out of step.
     """
 
     received: signal.Signals | None = None
@@ -83,7 +84,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def handle_stop_signals() -> Iterator[StopRequest]:
-    """Turns the first SIGTERM or Ctrl-C into a request; a second one interrupts at once."""
+    """Turns the first SIGTERM or Ctrl-C into a request; a second one interrupts immediately."""
     stop = StopRequest()
 
     def note(number: int, frame: object) -> None:
@@ -92,7 +93,7 @@ def handle_stop_signals() -> Iterator[StopRequest]:
         stop.received = signal.Signals(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only a program's main thread may listen to signals
+        yield stop  # Python handles signals in the main thread only
         return
     previous = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
@@ -104,20 +105,20 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Joins the other processes of the run, if torchrun started several.
+    """Joins the other processes of the run if torchrun started several.
 
     Args:
         device: As for `choose_device`.
 
     Raises:
-        StavisError: The device is not there.
+        StavisError: The device does not exist.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    # torchrun with one process is one process like any other.
+    # One process under torchrun needs no process group.
     if world_size == 1:
         yield Processes(device=chosen)
         return
@@ -130,14 +131,14 @@ def join_processes(device: str) -> Iterator[Processes]:
 
 
 def choose_device(device: str, local_rank: int) -> torch.device:
-    """The device that a setting means for this process.
+    """Returns the device of this process.
 
     Args:
-        device: "auto", "cpu", "cuda", "cuda:N", "mps"; with the first and the third, each process takes a GPU.
-        local_rank: This process's number on its machine.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". With "auto" and "cuda" each process takes its own GPU.
+        local_rank: Number of this process on its machine.
 
     Raises:
-        StavisError: There is no such device.
+        StavisError: The device does not exist.
     """
     chosen = resolve_device(device)
     if chosen.type == "cuda" and chosen.index is None:
@@ -147,12 +148,12 @@ def choose_device(device: str, local_rank: int) -> torch.device:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How a global batch is divided.
+    """Division of a global batch.
 
     Attributes:
-        batch_size: Clips to an optimizer step, over all processes.
-        world_size: Processes.
-        micro_size: Clips that a process takes through the network at once.
+        batch_size: Clips per optimizer step, over all processes.
+        world_size: Number of processes.
+        micro_size: Clips per forward pass of a process.
     """
 
     batch_size: int
@@ -161,23 +162,23 @@ class BatchPlan:
 
     @property
     def accumulation(self) -> int:
-        """How often a process goes through the network for a full batch."""
+        """Forward passes of a process per full batch."""
         return self.batch_size // (self.world_size * self.micro_size)
 
     def num_steps(self, num_samples: int) -> int:
-        """Optimizer steps in an epoch: the last batch may be shorter."""
+        """Returns the optimizer steps per epoch. The last batch may be smaller."""
         return -(-num_samples // self.batch_size)
 
 
 def plan_batches(batch_size: int, max_clips: int, world_size: int) -> BatchPlan:
-    """Divides the global batch evenly: over processes, then into equal parts of at most `max_clips` clips.
+    """Divides the global batch evenly among processes, then into equal parts of at most `max_clips` clips.
 
     Raises:
-        StavisError: The processes cannot have equal shares.
+        StavisError: The batch size is not a multiple of the number of processes.
     """
     if batch_size % world_size:
         raise StavisError(
-            f"batch.size = {batch_size} cannot be shared evenly by {world_size} processes; "
+            f"batch.size = {batch_size} cannot be divided evenly among {world_size} processes; "
             f"allowed: multiples of {world_size}"
         )
     share = batch_size // world_size
@@ -186,7 +187,7 @@ def plan_batches(batch_size: int, max_clips: int, world_size: int) -> BatchPlan:
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The order in which an epoch takes the samples: a function of seed and epoch, on any machine."""
+    """Returns the order of the samples in an epoch, which depends on seed and epoch only, on any machine."""
     # RandomState's streams are frozen across numpy releases, Generator's are not.
     state = np.random.SeedSequence([seed, epoch]).generate_state(8)
     return np.random.RandomState(state).permutation(num_samples).astype(np.int64)
@@ -195,10 +196,10 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray[tuple[int
 def micro_batches(
     order: np.ndarray[tuple[int], np.dtype[np.int64]], plan: BatchPlan, rank: int
 ) -> list[list[list[int]]]:
-    """What one process takes through the network in an epoch: a list of index lists for each optimizer step.
+    """Lists the micro-batches of one process in an epoch: for each optimizer step a list of lists of indices.
 
-    The processes' shares are disjoint and together are `order`. Every process gets equally many lists in a
-    step, as each ends in a common reduction. In the last, shorter step a process's list can be empty.
+    The shares of the processes are disjoint and together cover `order`. In a step every process gets the same number
+    of lists, because each list ends in a collective reduction. In the last, smaller step a list can be empty.
     """
     steps = []
     for begin in range(0, len(order), plan.batch_size):

@@ -1,4 +1,4 @@
-"""How many clips fit into memory, worked out without taking any."""
+"""Memory estimates: how many clips fit, computed without allocating anything."""
 
 import contextlib
 import functools
@@ -13,15 +13,15 @@ from stavis.model import ModelConfig, STAViS
 from stavis.training.distributed import Processes, plan_batches
 from stavis.training.recipe import Recipe
 
-# Of all memory: what allocators lose between blocks and what drivers and convolution work spaces take.
+# The rest is lost to fragmentation, drivers and the workspaces of convolutions.
 USABLE_SHARE = 0.9
 
 
 def bytes_per_clip(config: ModelConfig, *, half_precision: bool = False) -> int:
-    """What a training step keeps of each clip until its gradient is computed, in bytes.
+    """Returns the bytes that a training step keeps per clip until its gradient is computed.
 
-    Found by sending clips through a network without contents (torch's meta device) and counting what autograd would
-    keep. The gradient of the largest of these tensors is added, twice: for it and for the one that it is made from.
+    Runs clips through a network on torch's meta device and counts what autograd would keep. Twice the size of the
+    largest of these tensors is added for its gradient and the gradient that it is computed from.
     """
     one, _ = _kept_bytes(config, 1, half_precision)
     two, largest = _kept_bytes(config, 2, half_precision)
@@ -29,7 +29,7 @@ def bytes_per_clip(config: ModelConfig, *, half_precision: bool = False) -> int:
 
 
 def fixed_bytes(config: ModelConfig, num_states: int) -> int:
-    """Memory for weights, gradients and `num_states` values that the optimizer or an average keep of each weight."""
+    """Returns the bytes of weights, gradients and `num_states` further values per weight (optimizer, averaging)."""
     with torch.device("meta"):
         model = STAViS(config)
     return sum(parameter.numel() for parameter in model.parameters()) * 4 * (2 + num_states)
@@ -38,13 +38,13 @@ def fixed_bytes(config: ModelConfig, num_states: int) -> int:
 def num_clips_that_fit(
     capacity: int, config: ModelConfig, num_states: int, *, half_precision: bool = False
 ) -> int:
-    """An estimate of how many clips a process can take through the network at once; it may be 0.
+    """Estimates how many clips fit into one forward and backward pass; may be 0.
 
     Args:
-        capacity: Memory of the device, in bytes.
+        capacity: Memory of the device in bytes.
         config: The network.
-        num_states: Values that the optimizer or an average keep of each weight.
-        half_precision: Whether the network is computed in 16 bits.
+        num_states: Values that the optimizer and averaging keep per weight.
+        half_precision: Whether the network computes in 16 bits.
     """
     free = USABLE_SHARE * capacity - fixed_bytes(config, num_states)
     return max(0, int(free // bytes_per_clip(config, half_precision=half_precision)))
@@ -52,7 +52,7 @@ def num_clips_that_fit(
 
 @functools.cache
 def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[int, int]:
-    """What is kept for `batch` clips, and twice the largest part of it by clip, in bytes."""
+    """Returns the bytes kept for `batch` clips, and twice the largest tensor among them per clip."""
     dtype = torch.bfloat16 if half_precision else torch.float32
     p = config.preprocessing
     with torch.device("meta"):
@@ -65,7 +65,7 @@ def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage  # held, so that its number is not given away again
+            kept[storage._cdata] = storage  # keeps a reference, so that the number is not reused
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
@@ -76,7 +76,7 @@ def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[
 
 @contextlib.contextmanager
 def explain_memory(recipe: Recipe, processes: Processes) -> Iterator[None]:
-    """Turns an out-of-memory error into one that says how many clips would fit.
+    """Turns an out-of-memory error into one that reports how many clips would fit.
 
     Raises:
         StavisError: Memory ran out.
@@ -90,26 +90,26 @@ def explain_memory(recipe: Recipe, processes: Processes) -> Iterator[None]:
 
 
 def advise(recipe: Recipe, processes: Processes, capacity: int) -> str:
-    """What to do when a process's `capacity` bytes did not suffice, in a line."""
+    """Describes in one line what to change when `capacity` bytes were too few."""
     num_states = {"sgd": int(recipe.optimizer.momentum > 0), "adamw": 2}[recipe.optimizer.name]
     num_states += int(recipe.optimizer.ema_decay > 0)
     half_precision = recipe.runtime.precision != "float32"
     fitting = num_clips_that_fit(capacity, recipe.model, num_states, half_precision=half_precision)
     plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
     message = (
-        f"out of memory with {plan.micro_size} clips at a time on {processes.device}, "
-        f"which has {capacity / 1e9:.1f} GB for them"
+        f"out of memory with {plan.micro_size} clips per forward pass on {processes.device}, "
+        f"which has {capacity / 1e9:.1f} GB for this process"
     )
-    # So many did not fit, whatever the estimate says.
+    # This many did not fit, whatever the estimate is.
     fitting = min(fitting, plan.micro_size - 1)
     if fitting < 1:
-        return f"{message}; by an estimate not even one clip fits"
+        return f"{message}; by an estimate, not even one clip fits"
     smaller = plan_batches(recipe.batch.size, fitting, processes.world_size).micro_size
-    return f"{message}; by an estimate {fitting} fit: --set batch.max_clips={smaller}"
+    return f"{message}; by an estimate, {fitting} fit: --set batch.max_clips={smaller}"
 
 
 def _capacity(processes: Processes) -> int:
-    """Memory that is this process's or free, in bytes."""
+    """Returns the bytes that this process has or could get."""
     if processes.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(processes.device)
         return free + torch.cuda.memory_reserved(processes.device)

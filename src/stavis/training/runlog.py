@@ -1,4 +1,4 @@
-"""What a run leaves behind to be read: its folder, its metrics, its pictures, where and with what it ran."""
+"""Records of a training run: metrics, pictures, curves and the environment it ran in."""
 
 import datetime
 import importlib.util
@@ -29,13 +29,13 @@ TENSORBOARD_FOLDER = "tensorboard"
 WEIGHTS_FOLDER = "weights"
 
 SCORES = ("loss", "bce", "cc", "nss")
-"""What is measured of the final output: the loss and its terms, the last two as scores, higher being better."""
+"""Measures of the final output: the loss and its terms. CC and NSS are scores (higher is better)."""
 
 OVERLAY_ENLARGEMENT = 3
 
 
 def describe_environment(device: torch.device, world_size: int) -> dict[str, Any]:
-    """With what a run is computed: versions, commit, device, command."""
+    """Describes what a run is computed with: versions, commit, device, command."""
     cuda = device.type == "cuda"
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -57,21 +57,20 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
 
 
 def append_environment(run: Path, environment: dict[str, Any]) -> None:
-    """Adds a start of the run to its list of starts."""
+    """Appends a start of the run to its list of starts."""
     path = run / ENVIRONMENT_FILE
     starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     write_text(path, json.dumps([*starts, environment], indent=2) + "\n")
 
 
 class RunLog:
-    """Writes a run's metrics as they come, for people (`metrics.jsonl`) and for TensorBoard.
+    """Writer of a run's metrics to `metrics.jsonl` and TensorBoard.
 
     Args:
         run: The run's folder.
-        step: Optimizer steps that are done; what an interrupted run recorded beyond them is taken away, as the steps
-            are done again.
-        epoch: The epoch that is under way.
-        tensorboard: Write for TensorBoard too, if it is installed; a line says so if it is not.
+        step: Optimizer steps done. Records of later steps are removed, because a resumed run repeats these steps.
+        epoch: The current epoch.
+        tensorboard: Also write for TensorBoard. If it is not installed, a line says so.
     """
 
     def __init__(self, run: Path, *, step: int, epoch: int, tensorboard: bool) -> None:
@@ -87,7 +86,7 @@ class RunLog:
         self._writer: Any = None
         if tensorboard and importlib.util.find_spec("tensorboard") is None:
             show(
-                "TensorBoard is not installed: no curves for it (pip install 'stavis[tensorboard]'); "
+                "TensorBoard is not installed (pip install 'stavis[tensorboard]'), so nothing is written for it; "
                 f"metrics are in {path}"
             )
         elif tensorboard:
@@ -109,7 +108,7 @@ class RunLog:
                     self._writer.add_scalar(tag, number, record["step"])
 
     def write_picture(self, epoch: int, step: int, picture: npt.NDArray[np.uint8]) -> None:
-        """Keeps a picture (H, W, 3) of an epoch's predictions."""
+        """Saves a picture (H, W, 3) of an epoch's predictions."""
         from PIL import Image
 
         with atomic_path(self.run / OVERLAY_FOLDER / f"epoch_{epoch:03d}.png") as temporary:
@@ -125,10 +124,10 @@ class RunLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """All records of a run, in order. A last line that was cut off in the middle is passed over.
+    """Reads all records of a run, in order. A truncated last line is ignored.
 
     Raises:
-        StavisError: The folder holds no run, or another line is damaged.
+        StavisError: The folder is not a training run, or another line is damaged.
     """
     path = run / METRICS_FILE
     try:
@@ -150,10 +149,10 @@ def compare_pictures(
     density_maps: npt.NDArray[np.float32],
     saliency_maps: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
-    """One picture of several clips, a row each: the frame, the density map over it, the prediction over it.
+    """Draws one row per clip: the frame, the density map over it, the prediction over it.
 
     Args:
-        frames: (N, H, W, 3) RGB, the clips' target frames.
+        frames: (N, H, W, 3) RGB, target frames of the clips.
         density_maps: (N, H, W), any range.
         saliency_maps: (N, H, W), any range.
 
@@ -171,10 +170,10 @@ def compare_pictures(
 
 
 def draw_curves(runs: Sequence[Path], path: Path) -> None:
-    """Plots loss, CC and NSS of runs over their epochs, training dashed and validation solid.
+    """Plots loss, CC and NSS of runs over the epochs, training dashed and validation solid.
 
     Raises:
-        StavisError: A folder holds no run, or none of them finished an epoch.
+        StavisError: A folder is not a training run, or no run has finished an epoch.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -182,7 +181,9 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
 
     epochs = {run: [record for record in read_metrics(run) if record["kind"] == "epoch"] for run in runs}
     if not any(epochs.values()):
-        raise StavisError(f"{', '.join(map(str, runs))}: no epoch finished yet, so there is nothing to plot")
+        raise StavisError(
+            f"{', '.join(map(str, runs))}: no epoch is finished yet, so there is nothing to plot"
+        )
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, score in zip(figure.subplots(1, 3), ("loss", "cc", "nss"), strict=True):
@@ -203,7 +204,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that this module runs from, with "+" if it was changed; None outside of one."""
+    """Returns the commit of the source tree, with "+" if it has changes; None outside a Git repository."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()

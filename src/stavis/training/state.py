@@ -1,4 +1,4 @@
-"""What training changes: network, optimizer, schedule, averages, position; how they begin, and how they are kept."""
+"""Training state: network, optimizer, schedule, averages and position, and how they are built and restored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ from stavis.weights import initialize
 
 @dataclass
 class State:
-    """What training changes, and what a checkpoint keeps.
+    """State that training changes and a checkpoint stores.
 
     Attributes:
         model: The network itself.
-        optimizer: Over its parameters.
-        scheduler: Of the optimizer's rates.
-        scaler: float16's loss scaling; without it, it does nothing.
-        average: The averaged weights, where the recipe has them.
-        position: How far training has come.
+        optimizer: Optimizer of its parameters.
+        scheduler: Scheduler of the learning rates.
+        scaler: Loss scaler for float16; does nothing otherwise.
+        average: Averaged weights, if the recipe asks for them.
+        position: Progress of the run.
     """
 
     model: STAViS
@@ -43,7 +43,7 @@ class State:
 
     @property
     def result(self) -> STAViS:
-        """The network that is validated and saved: the averaged one, where there is one."""
+        """The network that is validated and saved: the averaged one if it exists."""
         result = self.model if self.average is None else self.average.module
         assert isinstance(result, STAViS)
         return result
@@ -58,10 +58,10 @@ def build_state(
     *,
     quiet: bool,
 ) -> State:
-    """Network, optimizer and all, as they begin or as a checkpoint left them.
+    """Builds the initial state, or restores it from a checkpoint.
 
     Raises:
-        StavisError: Initial weights are missing or do not fit, or a setting is not possible on this device.
+        StavisError: Initial weights are missing or do not fit, or this device does not support a setting.
     """
     _check_device(recipe, processes)
     torch.manual_seed(recipe.seed)
@@ -95,7 +95,7 @@ def build_state(
 
 
 def make_checkpoint(state: State, recipe: Recipe, samples: str) -> Checkpoint:
-    """All that `build_state` needs to go on from here; `samples` is the training clips' fingerprint."""
+    """Collects what `build_state` needs to resume here. `samples` is the fingerprint of the training clips."""
     return Checkpoint(
         recipe=format_recipe(recipe),
         samples=samples,
@@ -108,14 +108,14 @@ def make_checkpoint(state: State, recipe: Recipe, samples: str) -> Checkpoint:
 
 
 def load_weights(state: State, checkpoint: Checkpoint) -> None:
-    """Takes a checkpoint's weights, and their average, and nothing else of it."""
+    """Restores only the weights, and their average, from a checkpoint."""
     state.model.load_state_dict(checkpoint.model)
     if state.average is not None:
         state.average.load_state_dict(checkpoint.average)
 
 
 def prepare_network(model: STAViS, recipe: Recipe, processes: Processes) -> nn.Module:
-    """What clips are sent through in training: the network, compiled and joined to the other processes' as asked."""
+    """Prepares the network for training: compiled and wrapped for several processes as the recipe says."""
     if recipe.runtime.precision != "float32":
         _widen_read_out(model)
     if recipe.runtime.compile:
@@ -131,7 +131,7 @@ def _check_device(recipe: Recipe, processes: Processes) -> None:
     if runtime.batch_norm == "synchronized" and processes.world_size > 1 and device.type != "cuda":
         raise StavisError("runtime.batch_norm = 'synchronized' needs GPUs; on CPUs: 'local' or 'frozen'")
     if runtime.precision != "float32" and device.type == "cpu":
-        # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions come out at 1e34.
+        # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions are about 1e34.
         raise StavisError(
             f"runtime.precision = '{runtime.precision}' needs a GPU: "
             "on CPUs the gradients of some 16-bit convolutions are wrong"
@@ -144,17 +144,17 @@ def _restore(state: State, recipe: Recipe, checkpoint: Checkpoint) -> None:
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(checkpoint.scaler))
     state.position = checkpoint.position
-    # The schedule is a function of the position; the rates came back with the optimizer.
+    # The schedule depends on the position only; the rates were restored with the optimizer.
     by_step = recipe.schedule.name == "cosine"
     state.scheduler.last_epoch = state.position.step if by_step else state.position.epoch - 1
-    state.scheduler._step_count = 2  # or torch warns that no optimizer step came before
+    state.scheduler._step_count = 2  # otherwise torch warns that the optimizer has not stepped
 
 
 def _widen_read_out(model: STAViS) -> None:
-    """Keeps the layers whose output are logits in full precision under autocast.
+    """Keeps the layers that output logits in full precision under autocast.
 
-    A fresh network's logits lie near -6, where bfloat16 has steps of 1/32: the map would be constant, and its
-    correlation with anything not defined.
+    The logits of a new network lie near -6, where bfloat16 has steps of 1/32. The map would be constant, and its
+    correlation undefined.
     """
     for name, module in model.named_modules():
         if name in ("fuse", "fuseav") or name.endswith((".score_dsn", ".upscale_")):
@@ -170,7 +170,7 @@ def _in_full_precision(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
 
 
 def _store_channels_last(model: STAViS) -> None:
-    """Stores the weights of 3D and of 2D convolutions with the channels innermost."""
+    """Stores the weights of 3D and 2D convolutions in channels-last order."""
     for parameter in model.parameters():
         layout = {5: torch.channels_last_3d, 4: torch.channels_last}.get(parameter.ndim)
         if layout is not None:
