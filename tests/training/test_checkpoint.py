@@ -71,7 +71,9 @@ save_checkpoint(Path({str(tmp_path)!r}), make_checkpoint(2, size=100_000), keep=
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     result = subprocess.run([sys.executable, "-c", program], preexec_fn=limit, capture_output=True, text=True)
-    expected = f"step_00000002.pt: cannot be written: File too large; the last whole checkpoint is {tmp_path}"
+    expected = (
+        f"step_00000002.pt: cannot be written: File too large; the last complete checkpoint is {tmp_path}"
+    )
     assert expected in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step_00000001.pt"]
     for path in tmp_path.iterdir():
@@ -83,7 +85,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StavisError, match="checkpoint not found"):
         load_checkpoint(path)
     path.write_bytes(b"\x80\x02nonsense")
-    with pytest.raises(StavisError, match="not a whole checkpoint"):
+    with pytest.raises(StavisError, match="not a complete checkpoint"):
         load_checkpoint(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(
@@ -104,10 +106,10 @@ class Trap:
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     path = tmp_path / "step_00000001.pt"
     torch.save(Trap(), path)
-    with pytest.raises(StavisError, match="not a whole checkpoint"):
+    with pytest.raises(StavisError, match="not a complete checkpoint"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(StavisError, match="not a whole checkpoint"):
+    with pytest.raises(StavisError, match="not a complete checkpoint"):
         load_checkpoint(path)
 
 
@@ -133,7 +135,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     newest = list_checkpoints(broken_off / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:5000])
     assert run_here(tiny_recipe(data, "epochs=1"), broken_off).weights is not None
-    assert f"warning: {newest}: not a whole checkpoint" in capfd.readouterr().err.replace("\n", "")
+    assert f"warning: {newest}: not a complete checkpoint" in capfd.readouterr().err.replace("\n", "")
     for path in list_checkpoints(broken_off / "checkpoints"):
         load_checkpoint(path)
 
@@ -149,5 +151,5 @@ def test_a_checkpoint_of_other_data_is_refused(broken_off: Path, tmp_path: Path)
     other = write_tiny_data(tmp_path / "other")
     lists = other / "fold_lists" / "AVAD_list_train_1_fps.txt"
     lists.write_text("".join(lists.read_text().splitlines(keepends=True)[:1]))
-    with pytest.raises(StavisError, match="made with other training data"):
+    with pytest.raises(StavisError, match="belongs to other training data"):
         run_here(tiny_recipe(other, "epochs=1"), broken_off)

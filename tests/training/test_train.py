@@ -542,7 +542,7 @@ def test_settings_that_change_no_number_may_change(data: Path, undisturbed: Path
 
 def test_a_folder_with_other_things_is_not_touched(data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("my only copy")
-    with pytest.raises(StavisError, match="not a training run, and not empty"):
+    with pytest.raises(StavisError, match="not empty and not a training run"):
         run_here(tiny_recipe(data), tmp_path)
 
 

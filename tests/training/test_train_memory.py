@@ -61,8 +61,8 @@ def test_advice_is_a_setting_that_divides_the_batch() -> None:
     recipe = change_recipe(PUBLISHED["visual"], ["model.depth=10"])
     capacity = fixed_bytes(recipe.model, 1) + int(40.5 * bytes_per_clip(recipe.model))
     advice = advise(recipe, Processes(), int(capacity / 0.9))
-    assert "out of memory with 128 clips at a time on cpu" in advice
-    assert "by an estimate 40 fit: --set batch.max_clips=32" in advice
+    assert "out of memory with 128 clips per forward pass on cpu" in advice
+    assert "by an estimate, 40 fit: --set batch.max_clips=32" in advice
     assert "not even one" in advise(recipe, Processes(), 10**6)
     # Where the estimate says that all fit, they did not.
     assert "127 fit: --set batch.max_clips=64" in advise(recipe, Processes(), 10**12)
@@ -71,7 +71,7 @@ def test_advice_is_a_setting_that_divides_the_batch() -> None:
 def test_an_allocation_that_fails_becomes_advice() -> None:
     recipe = change_recipe(PUBLISHED["visual"], ["model.depth=10"])
     with (
-        pytest.raises(StavisError, match="out of memory with 128 clips at a time"),
+        pytest.raises(StavisError, match="out of memory with 128 clips per forward pass"),
         explain_memory(recipe, Processes()),
     ):
         torch.empty(2**60)

@@ -69,7 +69,7 @@ from stavis.weights import save_model
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Means = dict[str, float | None]
-"""Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None where not finite."""
+"""Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None if not finite."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,18 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Session:
-    """What stays the same from the first step to the last one.
+    """What stays the same from the first step to the last.
 
     Attributes:
         recipe: All settings.
         run: The run's folder.
-        processes: Those that train together.
-        plan: How batches are divided among them.
-        training: The clips that are trained on.
-        validation: The clips that are measured, if any.
-        stop: Whether an end is asked for.
-        log: The first process's.
-        quiet: Show nothing.
+        processes: The processes that train together.
+        plan: Division of batches among them.
+        training: Training clips.
+        validation: Validation clips, if any.
+        stop: Request to stop.
+        log: Log of the first process; None in the others.
+        quiet: Print nothing.
     """
 
     recipe: Recipe
@@ -168,14 +168,16 @@ def train(
         checkpoint = find_checkpoint(run, recipe, training)
         state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
         network = prepare_network(state.model, recipe, processes)
-        processes.wait()  # all have read the checkpoint before the first process may write another
+        processes.wait()  # all have read the checkpoint before the first process writes another
         log = None
         if processes.is_first:
             log = stack.enter_context(open_log(run, recipe, state.position, processes))
         if not quiet:
             num_clips = len(training), len(validation) if validation else 0
             show(describe_start(run, plan, *num_clips, state.position, recipe, processes.device))
-        stop = stack.enter_context(handle_stop_signals())  # up to here a signal ends the program at once
+        stop = stack.enter_context(
+            handle_stop_signals()
+        )  # before this line a signal ends the program immediately
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         loader = BatchLoader(training, recipe, processes.device, augment=True)
         measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None
@@ -208,29 +210,29 @@ def train(
 
 
 def finished_weights(run: Path, recipe: Recipe) -> Path | None:
-    """The weights folder of the finished run in this folder; None if there is none or it is not finished.
+    """Returns the weights folder if this folder holds a finished run, otherwise None.
 
     Raises:
-        StavisError: The folder holds a run of another recipe, or something else than a run.
+        StavisError: The folder holds a run with another recipe, or is not empty and not a run.
     """
     path = run / RECIPE_FILE
     if not path.exists():
         if run.is_dir() and any(not entry.name.startswith(".") for entry in run.iterdir()):
-            raise StavisError(f"{run}: not a training run, and not empty; choose another --output")
+            raise StavisError(f"{run}: not empty and not a training run; choose another --output")
         return None
     if changed := differences(recipe, read_recipe(path)):
         raise StavisError(
-            f"{run}: holds a run of another recipe: {'; '.join(changed)}; choose another --output"
+            f"{run}: holds a run with another recipe: {'; '.join(changed)}; choose another --output"
         )
     weights = run / WEIGHTS_FOLDER
     return weights if weights.is_dir() else None
 
 
 def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | None:
-    """The newest whole checkpoint of the run, None if it has none yet.
+    """Loads the newest complete checkpoint of the run; None if it has none yet.
 
     Raises:
-        StavisError: It was made with another recipe or other data; the message says what differs.
+        StavisError: It belongs to another recipe or other data. The message says what differs.
     """
     damaged: StavisError | None = None
     for path in reversed(list_checkpoints(run / CHECKPOINT_FOLDER)):
@@ -240,14 +242,14 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
             damaged = damaged or error
             continue
         if damaged is not None:
-            show(f"warning: {damaged}; going on from {path}")
+            show(f"warning: {damaged}; resuming from {path}")
         made_with = parse_recipe(tomllib.loads(checkpoint.recipe), str(path))
         if changed := differences(recipe, made_with):
             raise StavisError(f"{path}: does not fit this run: {'; '.join(changed)}")
         if checkpoint.samples != training.fingerprint:
             raise StavisError(
-                f"{path}: was made with other training data than {training.samples.layout.root} holds now, so the run "
-                "cannot go on; start a new one, from these weights if you like (initial_weights)"
+                f"{path}: belongs to other training data than {training.samples.layout.root} holds now, so the run "
+                "cannot be resumed; start a new one, from these weights if you like (initial_weights)"
             )
         return checkpoint
     if damaged is not None:
@@ -258,7 +260,7 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
 def open_log(
     run: Path, recipe: Recipe, position: Position, processes: Processes
 ) -> contextlib.AbstractContextManager[RunLog]:
-    """Makes the run's folder, or opens it again."""
+    """Creates the run's folder, or reopens it."""
     write_text(run / RECIPE_FILE, format_recipe(recipe))
     append_environment(run, describe_environment(processes.device, processes.world_size))
     log = RunLog(run, step=position.step, epoch=position.epoch, tensorboard=recipe.log.tensorboard)
@@ -269,16 +271,16 @@ def open_log(
 
 
 def train_epoch(session: Session, state: State, network: nn.Module, loader: BatchLoader) -> dict[str, float]:
-    """Takes the epoch's remaining steps, or those up to a request to stop.
+    """Takes the remaining steps of the epoch, up to a request to stop.
 
     Returns:
-        "clips_per_second", and "waiting_share": of the time, what was spent waiting for clips.
+        "clips_per_second", and "waiting_share": the share of time spent waiting for clips.
     """
     recipe, plan, position = session.recipe, session.plan, state.position
     order = epoch_order(len(session.training), recipe.seed, position.epoch)
     remaining = micro_batches(order, plan, session.processes.rank)[position.step_in_epoch :]
-    # A process without a share in the last, shorter step takes any clip through the network, and it counts nothing:
-    # the others wait for it in the exchange of gradients.
+    # A process without a share of the last, smaller step runs any clip and does not count it, because the others wait
+    # for it in the exchange of gradients.
     loaded = loader.load(position.epoch, [part or [int(order[0])] for parts in remaining for part in parts])
     set_training_mode(
         state.model, frozen=recipe.optimizer.frozen, frozen_statistics=recipe.runtime.batch_norm == "frozen"
@@ -334,12 +336,12 @@ def train_epoch(session: Session, state: State, network: nn.Module, loader: Batc
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step found.
+    """Result of one optimizer step.
 
     Attributes:
-        sums: Of the final output's loss and scores over all processes' clips, and "clips", their number.
-        gradient_norm: Of all gradients together, before clipping.
-        faults: Why the step was not taken: the clips whose loss is not finite, of all processes.
+        sums: Sums of the final output's loss and scores over the clips of all processes, and "clips", their number.
+        gradient_norm: Norm of all gradients together, before clipping.
+        faults: Why the step was not taken: the clips of all processes whose loss is not finite.
         waited: Seconds spent waiting for clips.
     """
 
@@ -352,18 +354,18 @@ class StepResult:
 def take_step(
     session: Session, state: State, network: nn.Module, loaded: Iterator[Sample], parts: list[list[int]]
 ) -> StepResult:
-    """One optimizer step on one global batch: the loss summed over its clips, divided by the batch's nominal size.
+    """Takes one optimizer step on one global batch. The loss is summed and divided by the nominal batch size.
 
     Args:
         session: The run.
-        state: Is changed.
-        network: What `prepare_network` made of `state.model`.
-        loaded: Gives the batches that `parts` stand for.
-        parts: This process's share of the global batch, in the parts that go through the network at once.
+        state: Changed in place.
+        network: `state.model` as `prepare_network` returns it.
+        loaded: Yields the batches of `parts`.
+        parts: This process's share of the global batch, split into micro-batches.
     """
     recipe, processes = session.recipe, session.processes
     side_weight = side_output_weight(state.position.epoch, recipe.epochs, recipe.loss)
-    # A clip that is not finite spoils the running statistics, too.
+    # A clip that is not finite also corrupts the running statistics.
     keep = recipe.runtime.on_nan == "skip"
     kept_buffers = [buffer.clone() for buffer in state.model.buffers()] if keep else []
     terms_of_parts: list[Tensor] = []
@@ -386,7 +388,7 @@ def take_step(
                 recipe.loss,
                 side_weight,
             )
-            # DDP takes the mean of the processes' gradients; it is their sum that counts.
+            # DDP averages the gradients of the processes; their sum is needed.
             loss = totals.sum() * (processes.world_size / recipe.batch.size if part else 0.0)
             state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if part:
@@ -415,14 +417,14 @@ def take_step(
 
 
 def describe_faults(clips: Clips, batch: Sample, totals: Tensor) -> list[str]:
-    """Names the clips whose loss is not finite. BatchNorm spreads one clip's nan to all; whose input it was is told."""
+    """Names the clips whose loss is not finite. BatchNorm spreads nan, so it also says whose input is not finite."""
     faults = []
     for i in (~totals.isfinite()).nonzero().flatten().tolist():
         inputs = (batch.clip[i], batch.audio[i], batch.density_map[i])
         cause = (
             ""
             if all(bool(one.isfinite().all()) for one in inputs)
-            else " (its picture or sound is not finite)"
+            else " (its frames or audio are not finite)"
         )
         faults.append(f"the loss of {clips.samples.describe(int(batch.index[i]))}{cause}")
     return faults
@@ -431,16 +433,16 @@ def describe_faults(clips: Clips, batch: Sample, totals: Tensor) -> list[str]:
 def exchange(
     session: Session, terms_of_parts: list[Tensor], num_clips: int, num_faulty: int
 ) -> tuple[dict[str, float], int]:
-    """All that processes tell one another, at once: scores, faults, and who was asked to stop.
+    """Exchanges scores, faults and requests to stop among the processes, in one reduction.
 
     Args:
-        session: Its `stop` is agreed upon.
-        terms_of_parts: Of each part, (4,): the sums over its clips of `LossTerms`.
-        num_clips: That this process measured.
+        session: Its `stop` becomes agreed on.
+        terms_of_parts: For each part, (4,): sums of `LossTerms` over its clips.
+        num_clips: Clips that this process measured.
         num_faulty: Clips of this process whose loss is not finite.
 
     Returns:
-        Sums over all processes: "clips", "loss", "bce", "cc", "nss"; and the number of faulty clips.
+        Sums over all processes ("clips", "loss", "bce", "cc", "nss"), and the number of faulty clips.
     """
     terms = torch.stack(terms_of_parts).cpu().double().sum(0).tolist() if terms_of_parts else [0.0] * 4
     asked = [float(session.stop.received == one) for one in STOP_SIGNALS]
@@ -449,23 +451,23 @@ def exchange(
     for one, num in zip(STOP_SIGNALS, asked, strict=True):
         if num:
             session.stop.agreed = one
-    # From here on CC and NSS are told as scores: higher is better.
+    # From here on CC and NSS are scores: higher is better.
     return {"clips": clips, "loss": loss, "bce": bce, "cc": -cc, "nss": -nss}, int(faulty)
 
 
 def stop_or_skip(faults: list[str], session: Session, state: State) -> None:
-    """Ends the run because of a step that could not be taken, or counts that it was passed over.
+    """Ends the run because a step could not be taken, or counts the step as skipped.
 
     Raises:
-        StavisError: The recipe says stop, or too many steps were skipped.
+        StavisError: The recipe says to stop, or too many steps were skipped.
     """
     position, runtime = state.position, session.recipe.runtime
     named = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
     where = f"step {position.step + 1} (epoch {position.epoch}): not finite: {named}"
     if runtime.on_nan == "stop":
         raise StavisError(
-            f"{session.run}: {where}; the last checkpoint before it is kept; --resume {session.run} --on-nan skip "
-            "passes over such steps"
+            f"{session.run}: {where}; the last checkpoint is kept; --resume {session.run} --on-nan skip skips such "
+            "steps"
         )
     if position.num_skipped >= runtime.max_skipped:
         raise StavisError(
@@ -478,12 +480,12 @@ def stop_or_skip(faults: list[str], session: Session, state: State) -> None:
 
 @torch.no_grad()
 def validate(session: Session, model: STAViS, loader: BatchLoader) -> Means | None:
-    """Means over all validation clips of the final output's loss and scores, in full precision.
+    """Averages the final output's loss and scores over all validation clips, in full precision.
 
-    Each process measures its share, without padding; sums and counts are added up.
+    Each process measures its share, without padding, and sums and counts are added up.
 
     Returns:
-        The means; None if a request to stop came.
+        The means; None after a request to stop.
     """
     processes = session.processes
     processes.spread_buffers(model)
@@ -493,7 +495,7 @@ def validate(session: Session, model: STAViS, loader: BatchLoader) -> Means | No
     size = session.plan.micro_size
     batches = [share[i : i + size] for i in range(0, len(share), size)]
     terms_of_parts = []
-    # The first process, which shows the progress, sees its own share alone.
+    # The first process shows the progress of its own share only.
     with track("  validating", len(share), unit="clips", quiet=session.quiet) as advance:
         for batch in loader.load(0, batches):
             logits = model(*_inputs(batch, session.recipe)).logits
@@ -509,7 +511,7 @@ def validate(session: Session, model: STAViS, loader: BatchLoader) -> Means | No
 def record_epoch(
     session: Session, state: State, scores: Means | None, speed: dict[str, float], seconds: float
 ) -> None:
-    """Writes and shows what an epoch came to."""
+    """Writes and prints the results of an epoch."""
     if session.log is None:
         return
     position, recipe = state.position, session.recipe
@@ -536,7 +538,7 @@ def record_epoch(
 def draw_predictions(
     model: STAViS, clips: Clips, recipe: Recipe, device: torch.device
 ) -> npt.NDArray[np.uint8]:
-    """A picture of some clips' frames, density maps and predictions, the clips spread evenly over all of them."""
+    """Draws frames, density maps and predictions of some clips, evenly spaced over all clips."""
     model.eval()
     places = np.linspace(0, len(clips) - 1, min(recipe.log.overlays, len(clips))).round().astype(int)
     mean = np.array(recipe.model.preprocessing.mean)
@@ -553,7 +555,7 @@ def draw_predictions(
 
 
 def end_epoch(state: State, recipe: Recipe) -> None:
-    """Moves on to the next epoch, and to its learning rates."""
+    """Advances to the next epoch and its learning rates."""
     if recipe.schedule.name == "steps":
         state.scheduler.step()
     state.position.epoch += 1
@@ -573,7 +575,7 @@ def save(session: Session, state: State, *, best: bool = False) -> None:
 
 
 def save_result(session: Session, state: State) -> None:
-    """Writes the run's weights folder: of the best epoch where videos were held out to tell, else of the last one."""
+    """Writes the run's weights folder, from the best epoch if videos were held out to choose it, else from the last."""
     recipe, position = session.recipe, state.position
     best = session.run / CHECKPOINT_FOLDER / BEST_FILE
     if recipe.validation.on == "holdout" and best.exists():
@@ -607,7 +609,7 @@ def _mean_scores(sums: dict[str, float]) -> Means | None:
     means: Means = {"clips": int(sums["clips"])}
     for name in SCORES:
         mean = sums[name] / sums["clips"]
-        means[name] = mean if math.isfinite(mean) else None  # JSON knows no nan
+        means[name] = mean if math.isfinite(mean) else None  # JSON has no nan
     return means
 
 
@@ -621,7 +623,7 @@ def _wants_pictures(epoch: int, recipe: Recipe) -> bool:
 
 
 def _note_score(scores: Means, position: Position, recipe: Recipe) -> bool:
-    """Whether these are the best scores so far. Only videos of the training list may tell."""
+    """Returns whether these are the best scores so far. Only held-out training videos may decide that."""
     if recipe.validation.on != "holdout":
         return False
     score = scores[recipe.validation.metric]
