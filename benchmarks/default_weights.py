@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import stavis
-from stavis.cli.evaluate import evaluate
-from stavis.cli.options import DEFAULT
 from stavis.cli.prepare import prepare
-from stavis.cli.test import SplitChoice
+from stavis.evaluation.baselines import Baseline
 from stavis.evaluation.compare import compare, read_evaluation
 from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
 from stavis.maps.overlay import OverlayStyle
@@ -68,7 +66,7 @@ class Group(NamedTuple):
     data: Path
     databases: list[str]
     stride: int
-    baselines: list[str]
+    baselines: list[Baseline]
 
 
 def main() -> None:
@@ -77,7 +75,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--weights", default=DEFAULT)
+    parser.add_argument("--weights", default="default")
     parser.add_argument("--data", type=Path, default=Path("experiment/data"))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--jobs", type=int, default=default_jobs())
@@ -129,16 +127,15 @@ def score(group: Group, weights: str, output: Path, jobs: int) -> None:
             databases=group.databases,
             settings=RunSettings(sound=sound, stride=group.stride),
         )
-        evaluate(
-            data=group.data,
-            predictions=output / "maps" / name,
-            output=output / "scores" / name,
+        stavis.evaluate(
+            output / "maps" / name,
+            group.data,
+            output / "scores" / name,
             databases=group.databases,
-            split=SplitChoice.ONE,
+            split=1,
             stride=group.stride,
-            baseline=group.baselines if sound == "normal" else None,
+            baselines=group.baselines if sound == "normal" else (),
             jobs=jobs,
-            quiet=True,
         )
 
 

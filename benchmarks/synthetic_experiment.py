@@ -27,9 +27,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from stavis.cli.evaluate import evaluate
-from stavis.cli.test import SplitChoice
-from stavis.cli.train import train
+import stavis
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.evaluation.compare import Comparison, Difference, compare, read_evaluation
@@ -176,7 +174,9 @@ def run_experiment(output: Path, scale: Scale, *, jobs: int, quiet: bool) -> Non
     for name, (config, changes) in RUNS.items():
         if not (runs / name / "weights").is_dir():
             settings_of_run = [f"data.root={data}", *changes, *scale.settings]
-            train([CONFIGS / config], settings=settings_of_run, output=runs / name, quiet=quiet)
+            recipe = stavis.load_recipe(CONFIGS / config, settings_of_run)
+            if stavis.train(recipe, runs / name, quiet=quiet).weights is None:
+                raise SystemExit("interrupted; the same command resumes")
     for name, (run, sound) in CONDITIONS.items():
         predict_test_videos(
             data=data,
@@ -189,14 +189,14 @@ def run_experiment(output: Path, scale: Scale, *, jobs: int, quiet: bool) -> Non
         )
     write_bounds(data, maps, scale, jobs=jobs, quiet=quiet)
     for name in MAPS.keys() - {"center"}:
-        evaluate(
-            data=data,
-            predictions=maps / name,
-            output=output / "scores" / name,
+        stavis.evaluate(
+            maps / name,
+            data,
+            output / "scores" / name,
             databases=list(scale.num_videos),
-            split=SplitChoice.ONE,
+            split=1,
             stride=scale.stride,
-            baseline=["center"] if name == CONTROL else None,
+            baselines=["center"] if name == CONTROL else (),
             report=name == "normal",
             jobs=jobs,
             quiet=True,

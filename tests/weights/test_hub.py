@@ -19,7 +19,7 @@ from stavis.synthetic import render_clip
 from stavis.weights import load_model, save_model
 from support.commands import run_command
 
-huggingface_hub = pytest.importorskip("huggingface_hub", reason="needs stavis[hub]")
+pytest.importorskip("huggingface_hub", reason="needs stavis[hub]")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "lab/gaze"
@@ -179,7 +179,7 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         # Its storage protocol of compiled code; without it, huggingface_hub speaks plain Git LFS.
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         yield served
         server.shutdown()
 

@@ -9,11 +9,10 @@ from stavis.datasets.layout import SPLITS
 from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.evaluation.evaluate import evaluate
-from stavis.prediction.testrun import RunSettings, find_test_videos, run_test
+from stavis.prediction.testrun import RunSettings, predict_test_videos
 from stavis.training.distributed import Processes, join_processes
 from stavis.training.loop import train
 from stavis.training.recipe import Recipe
-from stavis.weights.names import LoadedNetwork, load_network
 
 STAGES = ("visual", "audiovisual")
 
@@ -62,18 +61,22 @@ def run_published(
 
 
 def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quiet: bool) -> None:
-    def load(split: int) -> LoadedNetwork:
-        weights = output / f"{name}_split{split}" / "weights"
-        return load_network(weights, modality=None, device=processes.device)
-
-    data = Path(recipe.data.root)
-    settings = RunSettings(quirks="reference" if recipe.data.quirks == Quirks.reference() else "fixed")
-    videos = find_test_videos(data, None, list(recipe.data.databases) or None)
-    folder = output / f"{name}_test"
-    rank, num_ranks = processes.rank, processes.world_size
-    run_test(data, videos, folder, load, settings, rank=rank, num_ranks=num_ranks, quiet=quiet)
+    predict_test_videos(
+        recipe.data.root,
+        output / f"{name}_test",
+        weights=str(output / f"{name}_split{{split}}" / "weights"),
+        databases=recipe.data.databases or None,
+        device=str(processes.device),
+        settings=RunSettings(quirks="reference" if recipe.data.quirks == Quirks.reference() else "fixed"),
+        quiet=quiet,
+    )
 
 
 def _evaluate(name: str, recipe: Recipe, output: Path, quiet: bool) -> None:
-    folder, databases = output / f"{name}_evaluation", list(recipe.data.databases) or None
-    evaluate(output / f"{name}_test", recipe.data.root, folder, databases=databases, quiet=quiet)
+    evaluate(
+        output / f"{name}_test",
+        recipe.data.root,
+        output / f"{name}_evaluation",
+        databases=recipe.data.databases or None,
+        quiet=quiet,
+    )
