@@ -257,7 +257,7 @@ def test_push_uploads_weights_config_and_card_alone(hub: Hub, folder: Path, tmp_
     assert f"--weights hf://{REPO}@{COMMIT}" in printed
     assert set(hub.uploaded) == {"model.safetensors", "config.json", "README.md"}
     assert hub.uploaded["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    assert hub.created["private"] is True
+    assert hub.created.get("visibility", "private" if hub.created.get("private") else None) == "private"
     assert b"library_name: stavis" in hub.uploaded["README.md"]
     hub.status = 401
     with pytest.raises(StavisError, match="log in"):
