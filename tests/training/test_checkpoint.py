@@ -89,7 +89,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(
-        StavisError, match="not a checkpoint of a training run; weights are given as initial_weights"
+        StavisError, match="not a checkpoint of a training run; to start from weights, use initial_weights"
     ):
         load_checkpoint(path)
     content = vars(make_checkpoint(1)) | {"format": 99, "position": {}}
