@@ -143,8 +143,8 @@ def _weights() -> Iterator[Finding]:
     if len(there) == len(names):
         yield Finding("weights", "published", f"{', '.join(there)} in {data}")
     else:
-        found = f"{', '.join(there) or 'none'} in {data}"
-        yield Finding("weights", "published", found, "missing", f"stavis fetch weights --data {data}")
+        value = f"{', '.join(there) or 'none'} in {data}"
+        yield Finding("weights", "published", value, "missing", f"stavis fetch weights --data {data}")
 
 
 def _storage() -> Iterator[Finding]:

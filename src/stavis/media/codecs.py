@@ -1,5 +1,7 @@
 """Codecs of the bundled FFmpeg, and its version."""
 
+from typing import Literal
+
 import av
 import av.codec
 
@@ -12,10 +14,14 @@ def ffmpeg_versions() -> dict[str, str]:
 
 def missing_codecs(decoders: tuple[str, ...], encoders: tuple[str, ...]) -> list[str]:
     """Returns which of the named decoders and encoders this FFmpeg lacks."""
-    missing = []
-    for name, mode in [*((one, "r") for one in decoders), *((one, "w") for one in encoders)]:
-        try:
-            av.codec.Codec(name, mode)
-        except av.codec.codec.UnknownCodecError:
-            missing.append(name)
-    return missing
+    return [name for name in decoders if not _has(name, "r")] + [
+        name for name in encoders if not _has(name, "w")
+    ]
+
+
+def _has(name: str, mode: Literal["r", "w"]) -> bool:
+    try:
+        av.codec.Codec(name, mode)
+    except av.codec.codec.UnknownCodecError:
+        return False
+    return True
