@@ -75,6 +75,10 @@ from stavis.cli.prepare import prepare  # noqa: E402
 
 app.command()(prepare)
 
+from stavis.cli.pictures import prepare_pictures  # noqa: E402
+
+app.command()(prepare_pictures)
+
 from stavis.cli.train import train  # noqa: E402
 
 app.command()(train)

@@ -13,6 +13,7 @@ from stavis.gaze.tables import read_text_table
 from stavis.gaze.text import unicode_form
 from stavis.media.inputs import find_videos
 from stavis.preparation.options import PrepareOptions, Source, video_stem
+from stavis.runtime.files import find_entry
 
 COLUMNS = ("video", "name", "gaze", "gaze_format", "clip")
 """Columns of a manifest: the video's path, its name in the data folder, its gaze (separated by `;`), how to read it."""
@@ -91,11 +92,7 @@ def expand_path(text: str, base: Path = Path()) -> list[Path]:
 
 
 def _in_any_form(path: Path) -> Path:
-    """The existing path of this name, though its accents may have another Unicode form (macOS takes letters apart)."""
-    if path.exists() or path.name.isascii() or not path.parent.is_dir():
-        return path
-    same = (entry for entry in path.parent.iterdir() if unicode_form(entry.name) == unicode_form(path.name))
-    return next(same, path)
+    return find_entry(path.parent, path.name)
 
 
 def _is_meant(path: Path, text: str) -> bool:
