@@ -615,7 +615,7 @@ def test_bad_archives(arrays: dict[str, np.ndarray], message: str, data: Path, t
         ((), "nothing to score"),
         (
             ("--baseline", "middle"),
-            "unknown baseline 'middle'; allowed: center, uniform, train-mean, inter-observer",
+            "unknown baseline 'middle'; allowed: center, uniform, train-mean, shuffled, inter-observer",
         ),
         (("--baseline", "center", "--shard", "3/2"), "i/n is allowed"),
         (("--baseline", "center", "--databases", "SumMe"), "allowed: AVAD, DIEM"),

@@ -36,22 +36,26 @@ def evaluate(
         Literal["1", "2", "3", "all"], typer.Option(help="Split whose test videos are scored.")
     ] = "all",
     protocol: Annotated[
-        Literal["stavis", "cross-video", "tuebingen"],
+        Literal["stavis", "cross-video", "tuebingen", "challenge", "dhf1k", "msu"],
         typer.Option(
-            help="Negatives of the shuffled AUC: stavis: other frames of the video. cross-video: other videos. "
-            "tuebingen: other videos, exact ROC."
+            help="Published layout, by the negatives of the shuffled AUC: stavis: other frames of the video; "
+            "cross-video: other videos; tuebingen: other videos, exact ROC. Other layouts: challenge (AIM 2024, "
+            "NTIRE 2026, CrowdSAL), dhf1k, msu (MSU benchmark)."
         ),
     ] = "stavis",
     quirks: Annotated[
-        Literal["reference", "fixed"],
+        Literal["reference", "fixed"] | None,
         typer.Option(
-            help="Pixels excluded from a frame's negatives. reference: those equal to 1, as published. fixed: all that "
-            "are fixated."
+            help="reference: as the published code does; fixed: as it is meant to (docs/protocols.md). Default: "
+            "reference in the published layout, else fixed."
         ),
-    ] = "reference",
+    ] = None,
     first_frame: Annotated[
-        int, typer.Option(min=1, help="First frame that is scored, from 1. Published predictions start at 9.")
-    ] = 9,
+        int | None,
+        typer.Option(
+            min=1, help="First frame that is scored, from 1. Default: 9 in the published layout, else 1."
+        ),
+    ] = None,
     stride: Annotated[
         int, typer.Option(min=1, help="Score only every N-th frame, from the first one on.")
     ] = 1,
@@ -115,7 +119,7 @@ def evaluate(
         split=None if split == "all" else int(split),
         protocol=protocol,
         quirks=quirks,
-        first_frame=first_frame - 1,
+        first_frame=None if first_frame is None else first_frame - 1,
         stride=stride,
         baselines=_parse_baselines(baseline),
         allow_missing=allow_missing,
@@ -150,14 +154,14 @@ def evaluate(
 def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
     from rich.console import Console
 
-    from stavis.evaluation.tables import remark_lines, score_rows, terminal_table
+    from stavis.evaluation.tables import ordered_metrics, remark_lines, score_rows, terminal_table
 
     rows = score_rows(evaluation)
     console = Console()
     # A table cut to the width of a pipe would lose digits.
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(terminal_table(rows, console.width))
+    console.print(terminal_table(rows, ordered_metrics(evaluation.metrics), console.width))
     for line in remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for database in evaluation.skipped_databases:

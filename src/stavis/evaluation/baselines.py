@@ -23,7 +23,7 @@ from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
 
 Float64Map = maps.Float64Map
-Baseline = Literal["center", "uniform", "train-mean", "inter-observer"]
+Baseline = Literal["center", "uniform", "train-mean", "shuffled", "inter-observer"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 MAP_SIDE = 112  # pixels: baselines are maps as large as the published predictions
@@ -34,13 +34,15 @@ FRAMES_PER_TRAINING_VIDEO = 100
 class FixedMap:
     """Reader (`stavis.evaluation.predictions.MapReader`) that returns the same map for every frame."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, saliency_map: maps.Array) -> None:
         self._map = saliency_map
 
     def read(self, frame: int) -> maps.Array | None:
         return self._map
 
-    def count_beyond(self) -> int:
+    def count_beyond(self, num_frames: int) -> int:
         return 0
 
     def close(self) -> None:
@@ -53,13 +55,15 @@ class NoiseMaps:
     The scores of a constant map are undefined under the protocol; noise scores at chance level.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, database: str, video: str) -> None:
         self._seed = int.from_bytes(hashlib.sha256(f"{database}/{video}".encode()).digest()[:8], "big")
 
     def read(self, frame: int) -> maps.Array | None:
         return np.random.default_rng([self._seed, frame]).random((MAP_SIDE, MAP_SIDE))
 
-    def count_beyond(self) -> int:
+    def count_beyond(self, num_frames: int) -> int:
         return 0
 
     def close(self) -> None:

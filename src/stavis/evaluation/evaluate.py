@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from stavis.errors import StavisError
 from stavis.evaluation.baselines import BASELINES, Baseline
-from stavis.evaluation.plan import FIRST_FRAME, EvaluationSettings, Plan, make_plan
+from stavis.evaluation.plan import FIELD_PROTOCOLS, FIRST_FRAME, EvaluationSettings, Plan, Protocol, make_plan
+from stavis.evaluation.protocols import open_field_data
+from stavis.evaluation.protocols.base import make_field_plan
 from stavis.evaluation.record import claim
 from stavis.evaluation.run import collect, run
 from stavis.evaluation.summary import Evaluation, summarize, write_summary
 from stavis.evaluation.tables import write_tables
-from stavis.metrics import Protocol
 from stavis.metrics.negatives import Quirks
 from stavis.runtime.workers import default_jobs
 
@@ -24,8 +26,8 @@ def evaluate(
     databases: Sequence[str] | None = None,
     split: int | None = None,
     protocol: Protocol = "stavis",
-    quirks: Quirks = "reference",
-    first_frame: int = FIRST_FRAME,
+    quirks: Quirks | None = None,
+    first_frame: int | None = None,
     stride: int = 1,
     baselines: Sequence[Baseline] = (),
     allow_missing: bool = False,
@@ -43,14 +45,15 @@ def evaluate(
 
     Args:
         predictions: Folder of maps; None to score baselines alone.
-        data: Data folder in the published layout.
+        data: Data folder in the published layout, or in that of the protocol.
         output: Folder of the evaluation; None writes no files.
         databases: Names of databases; None for all that have predictions.
         split: Split whose test lists are evaluated; None for all that have predictions.
-        protocol: Source of the shuffled AUC's negatives: "stavis", "cross-video" or "tuebingen".
-        quirks: Pixels excluded from a frame's negatives: "reference", those equal to 1, as published; "fixed", all that
-            are fixated.
-        first_frame: The first frame that is scored, from 0.
+        protocol: For data in the published layout the source of the shuffled AUC's negatives, "stavis", "cross-video"
+            or "tuebingen"; for other data "challenge", "dhf1k" or "msu" (docs/protocols.md).
+        quirks: "reference" scores as the published code does, "fixed" as it is meant to. By default "reference" in the
+            published layout, else "fixed".
+        first_frame: The first frame that is scored, from 0. By default 8 in the published layout, else 0.
         stride: From there on every `stride`-th frame is scored.
         baselines: Baselines to score as well.
         allow_missing: Leave out videos without predictions instead of refusing.
@@ -100,8 +103,8 @@ class Options(TypedDict, total=False):
     databases: Sequence[str] | None
     split: int | None
     protocol: Protocol
-    quirks: Quirks
-    first_frame: int
+    quirks: Quirks | None
+    first_frame: int | None
     stride: int
     baselines: Sequence[Baseline]
     allow_missing: bool
@@ -140,16 +143,31 @@ def _begin(
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan and the record of an evaluation, of which the output folder belongs to it now."""
     overwrite = options.pop("overwrite", False)
+    protocol = options.get("protocol", "stavis")
+    first_frame, published = options.get("first_frame"), protocol not in FIELD_PROTOCOLS
     settings = EvaluationSettings(
-        options.pop("protocol", "stavis"),
-        options.pop("quirks", "reference"),
-        options.pop("first_frame", FIRST_FRAME),
-        options.pop("stride", 1),
+        protocol,
+        options.get("quirks") or ("reference" if published else "fixed"),
+        (FIRST_FRAME if published else 0) if first_frame is None else first_frame,
+        options.get("stride", 1),
     )
-    unknown = set(options.get("baselines", ())) - set(BASELINES)
-    if unknown:
+    if unknown := set(options.get("baselines", ())) - set(BASELINES):
         raise ValueError(f"unknown baseline {min(unknown)!r}; allowed: {', '.join(BASELINES)}")
     source = None if predictions is None else Path(predictions)
+    if source is not None and not source.is_dir():
+        raise StavisError(f"{source}: the folder of predictions does not exist")
+    if source is None and not options.get("baselines"):
+        raise ValueError("nothing to score: give predictions, baselines or both")
+    if not published:
+        plan = make_field_plan(
+            open_field_data(Path(data), settings),
+            source,
+            output,
+            databases=options.get("databases"),
+            baselines=options.get("baselines", ()),
+            allow_missing=options.get("allow_missing", False),
+        )
+        return plan, claim(output, Path(data), source, settings, overwrite=overwrite)
     plan = make_plan(
         Path(data),
         source,

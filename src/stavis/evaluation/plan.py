@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from stavis import maps
 from stavis.datasets.fold_lists import choose_databases, read_test_lists
@@ -13,9 +13,11 @@ from stavis.evaluation.baselines import Baseline
 from stavis.evaluation.ground_truth import check_annotations
 from stavis.evaluation.predictions import MapSource, describe_content, find_absent_splits, find_source
 from stavis.evaluation.results import PREDICTIONS
-from stavis.metrics import Protocol, check_protocol
 from stavis.metrics.negatives import Quirks
 
+Protocol = Literal["stavis", "cross-video", "tuebingen", "challenge", "dhf1k", "msu"]
+FIELD_PROTOCOLS = ("challenge", "dhf1k", "msu")
+"""Protocols of data in layouts of their own; the others score data in the published layout."""
 FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame
 
 
@@ -24,9 +26,11 @@ class EvaluationSettings:
     """Settings that determine the scores.
 
     Attributes:
-        protocol: Where the shuffled AUC's negatives come from (`stavis.metrics.auc_shuffled`).
-        quirks: "reference" excludes only pixels that equal 1 from a frame's negatives, as published; "fixed" all that
-            are fixated. For fixation maps of 0 and 1, both are the same.
+        protocol: For data in the published layout, where the shuffled AUC's negatives come from
+            (`stavis.metrics.auc_shuffled`); or one of `FIELD_PROTOCOLS`.
+        quirks: "reference" scores as the published code does, "fixed" as it is meant to. In the published layout,
+            "reference" excludes only pixels that equal 1 from a frame's negatives, "fixed" all that are fixated. For
+            fixation maps of 0 and 1, both are the same.
         first_frame: The first frame that is scored, from 0.
         stride: From there on every `stride`-th frame is scored.
     """
@@ -37,7 +41,8 @@ class EvaluationSettings:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        check_protocol(self.protocol)
+        if self.protocol not in get_args(Protocol):
+            raise ValueError(f"protocol is {self.protocol!r}; allowed: {', '.join(get_args(Protocol))}")
         if self.quirks not in get_args(Quirks):
             raise ValueError(f"quirks is {self.quirks!r}; allowed: {', '.join(get_args(Quirks))}")
         if self.first_frame < 0 or self.stride < 1:
@@ -48,10 +53,10 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """An entry of a test list."""
+    """An entry of a test list. Data without splits have split None."""
 
     database: str
-    split: int
+    split: int | None
     entry: FoldEntry
 
 
@@ -86,6 +91,7 @@ class VideoTask:
         settings: Settings that determine the scores.
         train_means: Split -> the map of the baseline "train-mean".
         others: The database's other videos, for the protocols that take negatives from them.
+        adaptation: File of the domain adaptation of the predictions (protocol "msu").
     """
 
     data: Path
@@ -96,13 +102,16 @@ class VideoTask:
     settings: EvaluationSettings
     train_means: dict[int, maps.Float64Map]
     others: tuple[FoldEntry, ...]
+    adaptation: Path | None = None
 
     def scores_path(self, scored: ScoredMaps) -> Path:
         return self.output / "videos" / self.database / self.entry.video / scored.file_name()
 
     def identity(self, scored: ScoredMaps) -> dict[str, Any]:
         """What the scores depend on: earlier ones of the same identity are current."""
+        adapted = {} if self.adaptation is None else {"adaptation": self.adaptation.stem}
         return {
+            **adapted,
             "settings": asdict(self.settings),
             "maps": scored.source.fingerprint() if scored.source is not None else f"baseline {scored.method}",
             "num_frames": self.entry.num_frames,
@@ -150,10 +159,6 @@ def make_plan(
         StavisError: Predictions of a video, annotations or a list are missing.
     """
     layout = Layout(data)
-    if predictions is not None and not predictions.is_dir():
-        raise StavisError(f"{predictions}: the folder of predictions does not exist")
-    if predictions is None and not baselines:
-        raise ValueError("nothing to score: give predictions, baselines or both")
     chosen = choose_databases(layout, databases)
     listed = {
         database: [
@@ -172,7 +177,7 @@ def make_plan(
     found: dict[ListedVideo, tuple[MapSource, bool]] = {}
     if predictions is not None:
         for video in [video for videos in listed.values() for video in videos]:
-            place = find_source(predictions, video.database, video.entry.video, video.split)
+            place = find_source(predictions, video.database, video.entry.video, video.split or 1)
             if place is not None:
                 found[video] = place
         if not found:
@@ -226,7 +231,7 @@ def _describe_missing(
         f"{predictions}: no maps of {len(missing)} of {len(videos)} videos of the test lists, the first of them "
         f"{first.entry.video} ({first.database}, split {first.split})"
     )
-    there = sorted({v.split for v in videos} - {v.split for v in missing})
+    there = sorted({v.split or 1 for v in videos} - {v.split or 1 for v in missing})
     if there and len(there) < len({v.split for v in videos}):
         return f"{message}; complete splits: {', '.join(map(str, there))} (split=...)"
     return f"{message}; allow_missing=True scores the others"

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,6 +22,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
 ARCHIVE_KEYS = ("saliency", "index")
 OTHER_IMAGES = frozenset({"timeline"})  # written by `stavis predict` beside its maps
+COLOR_SHARE = 0.02  # mean difference of channels, of the range, above which a map counts as colored
 OWN_MAP_PREFIX = "map_"  # of the images of `stavis predict`, which are numbered from 0
 
 
@@ -55,17 +55,21 @@ class MapSource:
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def open(self, num_frames: int) -> "MapReader":
-        """Opens the maps of a video with `num_frames` frames.
+    def open(self, *, own_depth: bool = False) -> "MapReader":
+        """Opens the maps.
+
+        Args:
+            own_depth: Give samples as they are stored, (h, w) or (h, w, channels), uint8 or uint16. By default maps are
+                (h, w); of a map in color the first channel counts, as in the published scoring.
 
         Raises:
             StavisError: There are no maps, or the file is of another kind.
         """
         if self.kind == "images":
-            return _ImageReader(self.path, num_frames)
+            return _ImageReader(self.path, own_depth)
         if self.kind == "archive":
-            return _ArchiveReader(self.path, num_frames)
-        return _VideoReader(self.path, num_frames)
+            return _ArchiveReader(self.path)
+        return _VideoReader(self.path, own_depth)
 
 
 class MapReader(Protocol):
@@ -74,10 +78,14 @@ class MapReader(Protocol):
     def read(self, frame: int) -> Array | None:
         """The map (h, w) of a frame, from 0, or None if there is none. Called for ascending frames."""
 
-    def count_beyond(self) -> int:
+    def count_beyond(self, num_frames: int) -> int:
         """The number of maps beyond the video's last frame. Called at the end."""
 
     def close(self) -> None: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know about the maps."""
 
 
 def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapSource, bool] | None:
@@ -96,13 +104,14 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     if not any((root / f"split{k}_results").is_dir() for k in SPLITS):
         bases += [(root / name, False) for name in names] + [(root, False)]
     for base, of_split in bases:
-        source = _source_in(base, video)
+        source = source_in(base, video)
         if source is not None:
             return source, of_split
     return None
 
 
-def _source_in(base: Path, video: str) -> MapSource | None:
+def source_in(base: Path, video: str) -> MapSource | None:
+    """The maps of a video directly below `base`; None if there are none."""
     folder = base / video
     for candidate in (folder, folder / "pred_sal"):
         if _holds_images(candidate):
@@ -175,25 +184,62 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     return {number - (not from_zero): numbers[number] for number in sorted(numbers)}
 
 
+class _ColorCheck:
+    """Notes maps in color, of which a channel or a mean is scored."""
+
+    def __init__(self) -> None:
+        self._largest = 0.0
+        self._num = 0
+
+    def add(self, samples: Array) -> None:
+        """Checks a map (h, w) or (h, w, channels)."""
+        if samples.ndim == 2 or samples.shape[2] < 3:
+            return
+        # Every fourth pixel of every fourth row shows color, at a fraction of the time.
+        few = samples[::4, ::4, :3].astype(np.int32)
+        share = float((few.max(axis=2) - few.min(axis=2)).mean()) / np.iinfo(samples.dtype).max
+        self._num += share > COLOR_SHARE
+        self._largest = max(self._largest, share)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self._num:
+            return ()
+        return (
+            f"{self._num} maps are in color (channels differ by {self._largest:.0%} of the range on average); gray "
+            "maps are expected",
+        )
+
+
 class _ImageReader:
-    def __init__(self, folder: Path, num_frames: int) -> None:
-        self._num_frames = num_frames
+    def __init__(self, folder: Path, own_depth: bool) -> None:
         self._paths = numbered_maps(folder)
+        self._own_depth = own_depth
+        self._colors = _ColorCheck()
 
     def read(self, frame: int) -> Array | None:
         path = self._paths.get(frame)
-        return None if path is None else maps.read_prediction(path)
+        if path is None:
+            return None
+        samples = maps.read_prediction(path)
+        self._colors.add(samples)
+        return samples if self._own_depth or samples.ndim == 2 else samples[..., 0]
 
-    def count_beyond(self) -> int:
-        return sum(frame >= self._num_frames for frame in self._paths)
+    def count_beyond(self, num_frames: int) -> int:
+        return sum(frame >= num_frames for frame in self._paths)
 
     def close(self) -> None:
         pass
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._colors.notes
+
 
 class _ArchiveReader:
-    def __init__(self, path: Path, num_frames: int) -> None:
-        self._num_frames = num_frames
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 saliency, index = (arrays[key] for key in ARCHIVE_KEYS)
@@ -226,32 +272,38 @@ class _ArchiveReader:
             raise StavisError(f"{self._path}: the map of frame {frame} (from 0) is not finite")
         return saliency
 
-    def count_beyond(self) -> int:
-        return sum(frame >= self._num_frames for frame in self._rows)
+    def count_beyond(self, num_frames: int) -> int:
+        return sum(frame >= num_frames for frame in self._rows)
 
     def close(self) -> None:
         pass
 
 
 class _VideoReader:
-    def __init__(self, path: Path, num_frames: int) -> None:
-        self._num_frames = num_frames
-        self._frames: Iterator[media.Frame] = iter(media.read_frames(path))
-        self._next = 0
+    def __init__(self, path: Path, own_depth: bool) -> None:
+        self._own_depth = own_depth
+        self._frames = enumerate(
+            media.read_samples(path) if own_depth else (frame.image for frame in media.read_frames(path))
+        )
+        self._num_read = 0
+        self._colors = _ColorCheck()
 
     def read(self, frame: int) -> Array | None:
-        for picture in self._frames:
-            self._next = picture.index + 1
-            if picture.index == frame:
-                return picture.image[..., 0]
+        for index, samples in self._frames:
+            self._num_read = index + 1
+            if index == frame:
+                self._colors.add(samples)
+                return samples if self._own_depth else samples[..., 0]
         return None
 
-    def count_beyond(self) -> int:
-        for picture in self._frames:
-            self._next = picture.index + 1
-        return max(0, self._next - self._num_frames)
+    def count_beyond(self, num_frames: int) -> int:
+        for index, _ in self._frames:
+            self._num_read = index + 1
+        return max(0, self._num_read - num_frames)
 
     def close(self) -> None:
-        close = getattr(self._frames, "close", None)
-        if close is not None:
-            close()
+        pass
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._colors.notes

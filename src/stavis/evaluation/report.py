@@ -17,14 +17,15 @@ from PIL import Image, ImageDraw
 
 from stavis import maps
 from stavis.datasets.layout import Layout
+from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.predictions import MapSource
 from stavis.evaluation.results import PREDICTIONS, VideoScores
 from stavis.evaluation.summary import Evaluation, ListedScores, interval
 from stavis.evaluation.tables import (
     METHOD_NAMES,
     METRIC_NAMES,
-    METRIC_ORDER,
     format_score,
+    ordered_metrics,
     remark_lines,
     score_rows,
 )
@@ -84,7 +85,13 @@ def render(template: str, **values: Any) -> str:
 
 def score_table(evaluation: Evaluation) -> str:
     """The score table in HTML."""
-    head = ["Database", "Maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "Videos", "Frames"]
+    head = [
+        "Database",
+        "Maps",
+        *(METRIC_NAMES[m] for m in ordered_metrics(evaluation.metrics)),
+        "Videos",
+        "Frames",
+    ]
     rows = []
     before = None
     for row in score_rows(evaluation):
@@ -129,6 +136,7 @@ def _run_entries(run: dict[str, Any], test_run: dict[str, Any] | None) -> list[t
 
 def _plot_data(evaluation: Evaluation) -> dict[str, Any]:
     videos = []
+    metrics = ordered_metrics(evaluation.metrics)
     for lines in _distinct_videos(evaluation):
         first = next(iter(lines.values()))
         split = first.scores.split if first.scores.method == PREDICTIONS else None
@@ -140,14 +148,14 @@ def _plot_data(evaluation: Evaluation) -> dict[str, Any]:
                 "num_frames": scores.num_frames,
                 "frame_rate": scores.frame_rate,
                 "means": {
-                    method: {m: _rounded([x.scores.mean(m), *interval(x.scores, m)]) for m in METRIC_ORDER}
+                    method: {m: _rounded([x.scores.mean(m), *interval(x.scores, m)]) for m in metrics}
                     for method, x in lines.items()
                 },
                 "series": {method: _series(x.scores) for method, x in lines.items() if x.scores.frames.size},
             }
         )
     return {
-        "metrics": [{"key": m, "name": METRIC_NAMES[m]} for m in METRIC_ORDER],
+        "metrics": [{"key": m, "name": METRIC_NAMES[m]} for m in metrics],
         "methods": [{"key": m, "name": METHOD_NAMES.get(m, m)} for m in evaluation.methods],
         "videos": [video for video in videos if video["series"]],
     }
@@ -170,7 +178,7 @@ def _series(scores: VideoScores) -> dict[str, Any]:
     step = max(1, math.ceil((last + 1 - first) / MAX_POINTS))
     num = (last - first) // step + 1
     values = {}
-    for metric in METRIC_ORDER:
+    for metric in scores.scores:
         padded = np.full(num * step, np.nan)
         padded[scores.frames - first] = scores.scores[metric]
         parts = padded.reshape(num, step)
@@ -201,7 +209,10 @@ def _frame_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Titled groups of figures of the best and worst frames, of limited total size."""
     groups = []
     num_left = MAX_PICTURE_BYTES
-    chosen = choose_frames(evaluation) if PREDICTIONS in evaluation.methods else {}
+    chosen = {}
+    # Frames and ground truth of other layouts cannot be read one by one.
+    if PREDICTIONS in evaluation.methods and evaluation.run["settings"]["protocol"] not in FIELD_PROTOCOLS:
+        chosen = choose_frames(evaluation)
     for database, (best, worst) in chosen.items():
         for title, frames in (("best", best), ("worst", worst)):
             figures = []
@@ -256,11 +267,11 @@ def _extremes(videos: Sequence[VideoScores], *, sign: int) -> list[_ChosenFrame]
 
 def _figure(chosen: _ChosenFrame, layout: Layout) -> dict[str, Any]:
     scores, frame = chosen.scores, chosen.frame
-    values = {metric: float(scores.scores[metric][chosen.row]) for metric in METRIC_ORDER}
+    values = {metric: float(scores.scores[metric][chosen.row]) for metric in ordered_metrics(scores.scores)}
     density = maps.read_density_map(layout.density_map(scores.database, scores.video, frame))
     size = (PICTURE_WIDTH, max(1, round(PICTURE_WIDTH * density.shape[0] / density.shape[1])))
     fixations = maps.read_fixation_map(layout.fixation_map(scores.database, scores.video, frame)) > 0
-    reader = MapSource.at(Path(scores.source)).open(scores.num_frames)
+    reader = MapSource.at(Path(scores.source)).open()
     try:
         prediction = reader.read(frame)
     finally:

@@ -1,6 +1,6 @@
 """The work of an evaluation: scores the videos that have no current scores, and collects the scores of all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import train_mean_map
 from stavis.evaluation.other_videos import count_other_videos
-from stavis.evaluation.plan import ListedVideo, Plan, ScoredMaps, VideoTask
+from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan, ScoredMaps, VideoTask
+from stavis.evaluation.protocols import open_field_data
+from stavis.evaluation.protocols.base import score_field_video
 from stavis.evaluation.results import VideoScores, read_scores
 from stavis.evaluation.video import score_video
 from stavis.runtime.workers import run_parallel
@@ -32,9 +34,8 @@ def run(
         StavisError: A map, density map or fixation map is unreadable.
     """
     number, num_shares = shard
-    mine = select_share(
-        plan.tasks, number - 1, num_shares, lambda task: task.entry.num_frames * len(task.scored)
-    )
+    tasks = _prepared(plan.tasks, jobs, quiet)
+    mine = select_share(tasks, number - 1, num_shares, lambda task: task.entry.num_frames * len(task.scored))
     todo = []
     for task in mine:
         left = tuple(s for s in task.scored if overwrite or _read_current(task, s) is None)
@@ -42,15 +43,31 @@ def run(
             todo.append(replace(task, scored=left))
     if not todo:
         return 0
-    todo = _with_train_means(todo, jobs, overwrite, quiet)
-    if any(task.others for task in todo):
+    field = plan.tasks[0].settings.protocol in FIELD_PROTOCOLS
+    if not field:
+        todo = _with_train_means(todo, jobs, overwrite, quiet)
+    if not field and any(task.others for task in todo):
         count_other_videos(todo, jobs, overwrite, quiet)
     # The longest first, so that no process is left with it at the end.
     todo.sort(key=lambda task: -task.entry.num_frames * len(task.scored))
     name = "scores" if num_shares == 1 else f"scores, share {number} of {num_shares}"
     total = sum(task.entry.num_frames * len(task.scored) for task in todo)
-    run_parallel(score_video, todo, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet)
+    run_parallel(_score, todo, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet)
     return len(todo)
+
+
+def _score(task: VideoTask, advance: Callable[[int], None]) -> None:
+    if task.settings.protocol in FIELD_PROTOCOLS:
+        score_field_video(open_field_data(task.data, task.settings), task, advance)
+    else:
+        score_video(task, advance)
+
+
+def _prepared(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+    """The tasks after the work that needs all videos of a protocol."""
+    if not tasks or tasks[0].settings.protocol not in FIELD_PROTOCOLS:
+        return list(tasks)
+    return open_field_data(tasks[0].data, tasks[0].settings).prepare(tasks, jobs, quiet)
 
 
 def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
@@ -59,7 +76,7 @@ def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
     Raises:
         StavisError: Some have not been computed, or their maps have changed since.
     """
-    tasks = {(task.database, task.entry): task for task in plan.tasks}
+    tasks = {(task.database, task.entry): task for task in _prepared(plan.tasks, 1, True)}
     results = {}
     read: dict[Path, VideoScores | None] = {}
     lacking = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from stavis.errors import StavisError
 from stavis.evaluation.bootstrap import Interval, interval_of_video
-from stavis.evaluation.plan import ListedVideo, Plan
+from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
 from stavis.runtime.files import atomic_path, write_text
 
@@ -52,6 +52,7 @@ class GroupScores:
         num_undefined: Metric -> number of frames in which it is undefined, which are excluded from its means.
         num_missing: Number of frames that should have a map and have none.
         num_beyond: Number of maps beyond their video's end.
+        notes: What a reader of the scores must know, with the video's name.
     """
 
     means: dict[str, float]
@@ -60,6 +61,7 @@ class GroupScores:
     num_undefined: dict[str, int]
     num_missing: int
     num_beyond: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +96,8 @@ class Evaluation:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics' keys."""
-        return METRICS
+        first = next(iter(self.listed.values()), [])
+        return tuple(first[0].scores.scores) if first else METRICS
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -160,12 +163,14 @@ def summarize(
             lines = [line for line in listed[method] if line.listed.database == database]
             splits = {
                 split: average([line for line in lines if line.listed.split == split])
-                for split in sorted({line.listed.split for line in lines})
+                for split in sorted({line.listed.split or 0 for line in lines} - {0})
             }
             whole = average(lines)
             if database in plan.one_list:
                 # The mean of the splits' means, which differ from that of all entries where videos are missing.
-                means = {m: float(np.mean([group.means[m] for group in splits.values()])) for m in METRICS}
+                means = {
+                    m: float(np.mean([group.means[m] for group in splits.values()])) for m in whole.means
+                }
                 whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
     return Evaluation(
@@ -176,13 +181,15 @@ def summarize(
 def average(lines: Sequence[ListedScores]) -> GroupScores:
     """Means over videos. A frame counts only in its video's mean, and only where the metric is defined."""
     scores = [line.scores for line in lines]
+    metrics = tuple(scores[0].scores)
     return GroupScores(
-        means={metric: float(np.mean([s.mean(metric) for s in scores])) for metric in METRICS},
+        means={metric: float(np.mean([s.mean(metric) for s in scores])) for metric in metrics},
         num_videos=len(scores),
         num_frames=sum(s.frames.size for s in scores),
-        num_undefined={metric: sum(s.num_undefined(metric) for s in scores) for metric in METRICS},
+        num_undefined={metric: sum(s.num_undefined(metric) for s in scores) for metric in metrics},
         num_missing=sum(len(s.missing) for s in scores),
         num_beyond=sum(s.num_beyond for s in scores),
+        notes=tuple(dict.fromkeys(f"{s.video}: {note}" for s in scores for note in s.notes)),
     )
 
 
@@ -275,6 +282,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             "num_undefined": scores.num_undefined,
             "num_missing_frames": scores.num_missing,
             "num_maps_beyond": scores.num_beyond,
+            "notes": list(scores.notes),
         }
 
     def of_method(method: str) -> dict[str, Any]:
@@ -286,7 +294,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for database, scores in evaluation.databases[method].items()
         }
 
+    is_field = evaluation.run["settings"]["protocol"] in FIELD_PROTOCOLS
     return {
+        **(_of_videos(evaluation) if is_field and PREDICTIONS in evaluation.methods else {}),
         "databases": of_method(PREDICTIONS) if PREDICTIONS in evaluation.methods else {},
         "baselines": {method: of_method(method) for method in evaluation.methods if method != PREDICTIONS},
         "published": {
@@ -301,4 +311,16 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "skipped_databases": evaluation.skipped_databases,
         "absent_splits": list(evaluation.absent_splits),
         "run": evaluation.run,
+    }
+
+
+def _of_videos(evaluation: Evaluation) -> dict[str, Any]:
+    """For data without splits: the scores of each video by name, and their mean over all subsets."""
+    lines = evaluation.listed[PREDICTIONS]
+    return {
+        "mean": {m: none_if_nan(value) for m, value in average(lines).means.items()},
+        "videos": {
+            line.scores.video: {m: none_if_nan(line.scores.mean(m)) for m in line.scores.scores}
+            for line in lines
+        },
     }

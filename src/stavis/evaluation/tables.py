@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,21 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from stavis.evaluation.results import METRICS, PREDICTIONS
+from stavis.evaluation.plan import FIELD_PROTOCOLS
+from stavis.evaluation.results import PREDICTIONS
 from stavis.evaluation.summary import PUBLISHED, Evaluation
 from stavis.runtime.files import write_text
 
-METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
+METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim", "kldiv")
 """The order in which papers print them."""
-METRIC_NAMES = {"cc": "CC", "nss": "NSS", "auc_judd": "AUC-J", "auc_shuffled": "sAUC", "sim": "SIM"}
+METRIC_NAMES = {
+    "cc": "CC",
+    "nss": "NSS",
+    "auc_judd": "AUC-J",
+    "auc_shuffled": "sAUC",
+    "sim": "SIM",
+    "kldiv": "KL ↓",
+}
 METHOD_NAMES = {
     PREDICTIONS: "these predictions",
     "published": "STAViS, published",
@@ -24,11 +32,11 @@ METHOD_NAMES = {
     "uniform": "noise (uniform)",
     "train-mean": "training mean",
     "inter-observer": "inter-observer",
+    "shuffled": "another video's density",
+    "unadapted": "without adaptation",
 }
 DASH = "–"
 NARROW_COLUMNS = 90  # a terminal with fewer has no room for the whole table
-
-assert set(METRIC_ORDER) == set(METRICS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Row:
     Attributes:
         database: Its database.
         method: As in `METHOD_NAMES`.
-        values: In the order of `METRIC_ORDER`; nan where undefined.
+        values: In the order of `ordered_metrics`; nan where undefined.
         num_videos: None for published numbers.
         num_frames: Likewise.
         remarks: What a reader must know about the numbers; may be empty.
@@ -52,19 +60,26 @@ class Row:
     remarks: str
 
 
+def ordered_metrics(metrics: Iterable[str]) -> list[str]:
+    """Metrics in the order of tables."""
+    return sorted(metrics, key=METRIC_ORDER.index)
+
+
 def score_rows(evaluation: Evaluation) -> list[Row]:
     """The rows of the score table, grouped by database, published numbers first."""
     rows = []
+    metrics = ordered_metrics(evaluation.metrics)
+    in_published_layout = evaluation.run["settings"]["protocol"] not in FIELD_PROTOCOLS
     for database in next(iter(evaluation.databases.values()), {}):
-        if database in PUBLISHED:
-            values = tuple(PUBLISHED[database][m] for m in METRIC_ORDER)
+        if database in PUBLISHED and in_published_layout:
+            values = tuple(PUBLISHED[database][m] for m in metrics)
             rows.append(Row(database, "published", values, None, None, ""))
         for method in evaluation.methods:
             group = evaluation.databases[method][database]
             undefined = {m: n for m, n in group.num_undefined.items() if n}
             remarks = []
             if undefined:
-                names = ", ".join(f"{METRIC_NAMES[m]} {undefined[m]}" for m in METRIC_ORDER if m in undefined)
+                names = ", ".join(f"{METRIC_NAMES[m]} {undefined[m]}" for m in metrics if m in undefined)
                 remarks.append(f"undefined frames: {names}")
             if group.num_missing:
                 remarks.append(f"{group.num_missing} frames without a map")
@@ -75,11 +90,12 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
             absent = sum(v.database == database for v in evaluation.missing_videos)
             if absent and method == PREDICTIONS:
                 remarks.append(f"{absent} videos without maps left out")
+            remarks += group.notes
             rows.append(
                 Row(
                     database,
                     method,
-                    tuple(group.means[m] for m in METRIC_ORDER),
+                    tuple(group.means[m] for m in metrics),
                     group.num_videos,
                     group.num_frames,
                     "; ".join(remarks),
@@ -93,13 +109,13 @@ def format_score(value: float, digits: int = 4) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def terminal_table(rows: Sequence[Row], width: int) -> Table:
+def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int) -> Table:
     """The table for a terminal of `width` columns; a narrow one omits the numbers of videos and frames."""
     wide = width >= NARROW_COLUMNS
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, collapse_padding=not wide)
     table.add_column("database")
     table.add_column("maps")
-    for metric in METRIC_ORDER:
+    for metric in metrics:
         table.add_column(METRIC_NAMES[metric], justify="right")
     if wide:
         table.add_column("videos", justify="right")
@@ -127,9 +143,9 @@ def remark_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """The score table and the remarks below it."""
-    head = ["database", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos", "frames"]
+    head = ["database", "maps", *(METRIC_NAMES[m] for m in metrics), "videos", "frames"]
     lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
     for row in rows:
         digits = 3 if row.method == "published" else 4
@@ -146,11 +162,11 @@ def markdown_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def latex_table(rows: Sequence[Row]) -> str:
+def latex_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """The table for the LaTeX package booktabs."""
-    names = " & ".join(METRIC_NAMES[m] for m in METRIC_ORDER)
+    names = " & ".join(METRIC_NAMES[m] for m in metrics)
     lines = [
-        r"\begin{tabular}{ll" + "r" * len(METRIC_ORDER) + "}",
+        r"\begin{tabular}{ll" + "r" * len(metrics) + "}",
         r"\toprule",
         rf"Database & Maps & {names} \\",
     ]
@@ -179,6 +195,6 @@ def escape_latex(text: str) -> str:
 
 def write_tables(output: Path, evaluation: Evaluation) -> None:
     """Writes `scores.md` and `scores.tex`."""
-    rows = score_rows(evaluation)
-    write_text(output / "scores.md", markdown_table(rows))
-    write_text(output / "scores.tex", latex_table(rows))
+    rows, metrics = score_rows(evaluation), ordered_metrics(evaluation.metrics)
+    write_text(output / "scores.md", markdown_table(rows, metrics))
+    write_text(output / "scores.tex", latex_table(rows, metrics))

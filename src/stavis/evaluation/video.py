@@ -1,6 +1,7 @@
 """Scores of all frames of one video, of every method at once."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -47,10 +48,10 @@ class _MapScorer:
             saliency_map, truth.density(frame), fixated, truth.negatives(frame), protocol=protocol
         )
 
-    def finish(self) -> int:
-        num_beyond = self.reader.count_beyond()
+    def finish(self, num_frames: int) -> tuple[int, tuple[str, ...]]:
+        num_beyond = self.reader.count_beyond(num_frames)
         self.reader.close()
-        return num_beyond
+        return num_beyond, self.reader.notes
 
 
 class _ObserverScorer:
@@ -64,8 +65,8 @@ class _ObserverScorer:
     ) -> FrameScores[float] | None:
         return self._inter_observer.score(frame, truth.source_of_negatives, fixated, protocol)
 
-    def finish(self) -> int:
-        return 0
+    def finish(self, num_frames: int) -> tuple[int, tuple[str, ...]]:
+        return 0, ()
 
 
 class _Truth:
@@ -102,6 +103,7 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     # Before the work: if maps change meanwhile, the scores are not taken for theirs.
     identities = [task.identity(scored) for scored in task.scored]
     settings, num_frames = task.settings, task.entry.num_frames
+    protocol = cast(Protocol, settings.protocol)
     truth = _Truth(task, advance)
     scorers = [_make_scorer(task, scored, truth) for scored in task.scored]
     frames: list[list[int]] = [[] for _ in scorers]
@@ -111,7 +113,7 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     for frame in range(settings.first_frame, num_frames, settings.stride):
         fixated = truth.fixations.frames[frame]
         for i, scorer in enumerate(scorers):
-            result = scorer.score(frame, truth, fixated, settings.protocol)
+            result = scorer.score(frame, truth, fixated, protocol)
             if result is None:
                 missing[i].append(frame)
             else:
@@ -119,6 +121,7 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
                 scores[i].append(result)
             advance(min(settings.stride, num_frames - frame))
     for i, (scored, scorer) in enumerate(zip(task.scored, scorers, strict=True)):
+        num_beyond, notes = scorer.finish(num_frames)
         video = VideoScores(
             method=scored.method,
             database=task.database,
@@ -131,8 +134,9 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
                 zip(METRICS, np.array(scores[i], dtype=np.float64).reshape(-1, len(METRICS)).T, strict=True)
             ),
             missing=tuple(missing[i]),
-            num_beyond=scorer.finish(),
+            num_beyond=num_beyond,
             source=str(scored.source.path) if scored.source is not None else scored.method,
+            notes=notes,
         )
         write_scores(task.scores_path(scored), video, identities[i])
 
@@ -140,7 +144,7 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
 def _make_scorer(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> _MapScorer | _ObserverScorer:
     video = task.entry.video
     if scored.source is not None:
-        return _MapScorer(scored.source.open(task.entry.num_frames))
+        return _MapScorer(scored.source.open())
     if scored.method == "center":
         return _MapScorer(FixedMap(center_map(truth.fixations.size)))
     if scored.method == "uniform":

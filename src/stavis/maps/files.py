@@ -34,15 +34,15 @@ def read_map(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_prediction(path: Path) -> Array:
-    """Reads a predicted map: as `read_map`, and 16-bit gray PNGs too.
+    """Reads a predicted map with all its channels: an 8-bit JPEG or PNG, or a 16-bit gray PNG.
 
     Returns:
-        (H, W) uint8 or uint16. Scores are invariant to the scale.
+        (H, W) or in color (H, W, channels); uint8 or uint16.
 
     Raises:
         StavisError: The file is missing, unreadable, truncated or not a JPEG or PNG.
     """
-    return _read(Path(path), color_allowed=True, deep_allowed=True)
+    return _read(Path(path), color_allowed=True, prediction=True)
 
 
 def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
@@ -57,7 +57,7 @@ def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
     return _read(Path(path), color_allowed=False)
 
 
-def _read(path: Path, *, color_allowed: bool, deep_allowed: bool = False) -> Array:
+def _read(path: Path, *, color_allowed: bool, prediction: bool = False) -> Array:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as file:
             file.load()
@@ -77,7 +77,7 @@ def _read(path: Path, *, color_allowed: bool, deep_allowed: bool = False) -> Arr
         image = image.convert("RGB")
     if image.mode == "L":
         return np.asarray(image)
-    if deep_allowed and image.mode.startswith(
+    if prediction and image.mode.startswith(
         "I"
     ):  # Pillow 10 opens 16-bit PNGs as "I", later versions as "I;16"
         return np.asarray(image).astype(np.uint16)
@@ -87,7 +87,7 @@ def _read(path: Path, *, color_allowed: bool, deep_allowed: bool = False) -> Arr
         raise StavisError(
             f"{path}: has {len(image.getbands())} channels ({image.mode}); ground truth must be gray"
         )
-    return np.asarray(image.getchannel(0))
+    return np.asarray(image if prediction else image.getchannel(0))
 
 
 def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> None:

@@ -3,6 +3,7 @@
 from stavis.media.audio import AudioReader
 from stavis.media.frames import Frame, read_frames
 from stavis.media.probe import AudioInfo, VideoInfo, probe
+from stavis.media.samples import read_samples
 from stavis.media.waves import read_wave, write_wave
 from stavis.media.writer import VideoWriter
 
@@ -14,6 +15,7 @@ __all__ = [
     "VideoWriter",
     "probe",
     "read_frames",
+    "read_samples",
     "read_wave",
     "write_wave",
 ]

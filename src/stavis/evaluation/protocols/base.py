@@ -1,0 +1,237 @@
+"""Common part of the protocols of other data: what each defines, its plan, and the scoring of a video."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from stavis.datasets.layout import FoldEntry
+from stavis.errors import StavisError, some
+from stavis.evaluation.baselines import FixedMap, NoiseMaps, center_map
+from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask
+from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
+from stavis.evaluation.results import PREDICTIONS, VideoScores, write_scores
+from stavis.maps import Array
+from stavis.metrics import Float64, Indices
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a frame.
+
+    Attributes:
+        density: (H, W) as the protocol compares it.
+        fixated: (n,) flat indices of the fixations, with repeats; empty if there are none.
+        num_positives: What AUC-Judd subtracts from the number of pixels.
+    """
+
+    density: Float64
+    fixated: Indices
+    num_positives: int
+
+
+class FieldData(ABC):
+    """A data folder in the layout of a protocol, and the protocol's way of scoring.
+
+    Attributes:
+        metrics: Keys of its scores.
+        baselines: Baselines that it can score.
+        is_strict: Whether a prediction must have exactly as many maps as the ground truth.
+    """
+
+    metrics: ClassVar[tuple[str, ...]]
+    baselines: ClassVar[tuple[str, ...]] = ("center", "uniform", "shuffled")
+    is_strict: ClassVar[bool] = False
+    methods: ClassVar[tuple[str, ...]] = (PREDICTIONS,)
+
+    def __init__(self, root: Path, settings: EvaluationSettings) -> None:
+        self.root = root
+        self.settings = settings
+
+    @abstractmethod
+    def subsets(self) -> dict[str, list[str]]:
+        """Subset -> its videos. Raises StavisError if the folder has another layout."""
+
+    @abstractmethod
+    def entry(self, subset: str, video: str) -> FoldEntry:
+        """Name, number of frames and frame rate of a video."""
+
+    def frame_rate(self, subset: str, video: str) -> float:
+        """Frames per second, read when the video is scored."""
+        return self.entry(subset, video).frame_rate
+
+    @abstractmethod
+    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+        """The ground truth of every frame in order, None for frames that are not scored. Adds remarks to `notes`."""
+
+    @abstractmethod
+    def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
+        """The scores, in the order of `metrics`, of a map (h, w) or (h, w, channels), in whatever samples it has."""
+
+    def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+        """Work that needs all videos, before they are scored one by one."""
+        return list(tasks)
+
+
+def make_field_plan(
+    data: FieldData,
+    predictions: Path | None,
+    output: Path,
+    *,
+    databases: Sequence[str] | None,
+    baselines: Sequence[str],
+    allow_missing: bool,
+) -> Plan:
+    """Finds the videos of the subsets and their predictions. Arguments as of `evaluate`; databases are subsets."""
+    subsets = data.subsets()
+    for name in set(databases or ()) - subsets.keys():
+        raise StavisError(f"{data.root}: no subset {name!r} there; allowed: {', '.join(subsets)}")
+    if refused := set(baselines) - set(data.baselines):
+        raise ValueError(
+            f"baseline {min(refused)!r} is not available under protocol {data.settings.protocol!r}; allowed: "
+            f"{', '.join(data.baselines)}"
+        )
+    found: dict[tuple[str, str], MapSource] = {}
+    for subset, names in subsets.items():
+        if predictions is not None:
+            sources = {n: source_in(predictions / subset, n) or source_in(predictions, n) for n in names}
+            found.update({(subset, name): source for name, source in sources.items() if source is not None})
+    if databases is not None:
+        chosen = list(databases)
+    else:
+        chosen = [
+            subset for subset in subsets if predictions is None or any(key[0] == subset for key in found)
+        ]
+    if predictions is not None and not any(key[0] in chosen for key in found):
+        raise StavisError(
+            f"{predictions}: no maps of any of the videos of {', '.join(subsets)} in {data.root}; "
+            f"{describe_content(predictions)}"
+        )
+    listed = [(subset, name) for subset in chosen for name in subsets[subset]]
+    lacking = [key for key in listed if predictions is not None and key not in found]
+    if lacking and not allow_missing:
+        raise StavisError(
+            f"{predictions}: no maps of {len(lacking)} of {len(listed)} videos: {some(name for _, name in lacking)}; "
+            "allow_missing=True scores the others"
+        )
+    videos, scored, tasks = [], {}, []
+    for subset, name in listed:
+        if (subset, name) in lacking:
+            continue
+        entry = data.entry(subset, name)
+        video = ListedVideo(subset, None, entry)
+        videos.append(video)
+        of_video = []
+        if predictions is not None:
+            of_video += [ScoredMaps(method, None, found[subset, name]) for method in data.methods]
+        of_video += [ScoredMaps(baseline, None, None) for baseline in baselines]
+        scored.update({(video, maps.method): maps for maps in of_video})
+        tasks.append(VideoTask(data.root, output, subset, entry, tuple(of_video), data.settings, {}, ()))
+    tasks = [
+        replace(
+            task,
+            others=tuple(o.entry for o in tasks if o is not task and o.database == task.database),
+        )
+        for task in tasks
+    ]
+    alone = next((task for task in tasks if not task.others), None)
+    if "shuffled" in baselines and alone is not None:
+        raise StavisError(
+            f"{data.root}: the baseline 'shuffled' needs two videos; {alone.database} has only {alone.entry.video}"
+        )
+    missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
+    return Plan(videos, scored, tasks, missing, [], (), frozenset())
+
+
+def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int], None]) -> None:
+    """Scores every method's maps of a video and stores the scores. Memory does not grow with the video's length."""
+    identities = [task.identity(scored) for scored in task.scored]
+    subset, entry, settings = task.database, task.entry, task.settings
+    notes: list[str] = []
+    readers: list[MapReader] = []
+    frames: list[list[int]] = [[] for _ in task.scored]
+    rows: list[list[Sequence[float]]] = [[] for _ in task.scored]
+    missing: list[list[int]] = [[] for _ in task.scored]
+    num_frames = 0
+    for frame, truth in enumerate(data.truths(subset, entry.video, notes)):
+        num_frames = frame + 1
+        if truth is None:
+            continue
+        if not readers:
+            size = (truth.density.shape[0], truth.density.shape[1])
+            readers = [_open_reader(data, task, scored, size) for scored in task.scored]
+        if frame >= settings.first_frame and (frame - settings.first_frame) % settings.stride == 0:
+            for i, (reader, scored) in enumerate(zip(readers, task.scored, strict=True)):
+                saliency = reader.read(frame)
+                if saliency is None:
+                    missing[i].append(frame)
+                    continue
+                frames[i].append(frame)
+                rows[i].append(data.score(saliency, truth, task, scored.method))
+        advance(len(task.scored))
+    for i, (scored, reader) in enumerate(zip(task.scored, readers, strict=True)):
+        num_beyond = reader.count_beyond(num_frames)
+        if data.is_strict and scored.source is not None and (missing[i] or num_beyond):
+            raise StavisError(
+                f"{scored.source.path}: {num_frames - len(missing[i]) + num_beyond} frames, the ground truth has "
+                f"{num_frames}; one map per frame is needed"
+            )
+        table = np.array(rows[i], dtype=np.float64).reshape(-1, len(data.metrics))
+        video = VideoScores(
+            method=scored.method,
+            database=subset,
+            video=entry.video,
+            split=None,
+            num_frames=num_frames,
+            frame_rate=data.frame_rate(subset, entry.video),
+            frames=np.array(frames[i], dtype=np.int64),
+            scores=dict(zip(data.metrics, table.T, strict=True)),
+            missing=tuple(missing[i]),
+            num_beyond=num_beyond,
+            source=str(scored.source.path) if scored.source is not None else scored.method,
+            notes=(*notes, *reader.notes),
+        )
+        reader.close()
+        write_scores(task.scores_path(scored), video, identities[i])
+
+
+def _open_reader(data: FieldData, task: VideoTask, scored: ScoredMaps, size: tuple[int, int]) -> MapReader:
+    video = task.entry.video
+    if scored.source is not None:
+        return scored.source.open(own_depth=True)
+    if scored.method == "center":
+        return FixedMap(center_map(size))
+    if scored.method == "uniform":
+        return NoiseMaps(task.database, video)
+    return _OtherTruth(data, task)
+
+
+class _OtherTruth:
+    """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, data: FieldData, task: VideoTask) -> None:
+        # The next one in alphabetical order, so that every video serves once.
+        names = sorted([task.entry.video, *(entry.video for entry in task.others)])
+        other = names[(names.index(task.entry.video) + 1) % len(names)]
+        self._open = partial(data.truths, task.database, other, [])
+        self._truths = self._open()
+
+    def read(self, frame: int) -> Array | None:
+        for _ in range(2):
+            for truth in self._truths:
+                if truth is not None:
+                    return truth.density
+            self._truths = self._open()
+        return None
+
+    def count_beyond(self, num_frames: int) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,198 @@
+"""Data and scores of the video saliency challenges AIM 2024, NTIRE 2026 and CrowdSAL."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stavis import media
+from stavis.datasets.layout import FoldEntry
+from stavis.errors import StavisError, some
+from stavis.evaluation.plan import VideoTask
+from stavis.evaluation.predictions import VIDEO_SUFFIXES
+from stavis.evaluation.protocols.base import FieldData, Truth
+from stavis.maps import Array
+from stavis.maps.bilinear import resize_bilinear
+from stavis.media.samples import count_pictures, read_samples
+from stavis.metrics import Float64, Indices
+from stavis.metrics.challenge import (
+    expected_auc,
+    min_max,
+    nss_score,
+    similarity_scores,
+    stepwise_auc,
+)
+
+SPLIT_FILE = "TrainTestSplit.json"
+FIXATIONS_FILE = "fixations.json"
+NOMINAL_FRAME_RATE = 30.0  # frames per second
+_LAST_NUMBER = 999  # the script's names have three digits, and are sorted as text
+
+
+class ChallengeData(FieldData):
+    """A folder with `TrainTestSplit.json`, `Saliency*/.../<video>.mp4` and `.../<video>/fixations.json`.
+
+    Quirks "reference" scores as the published script does; "fixed" differs as docs/protocols.md lists.
+    """
+
+    metrics = ("cc", "sim", "nss", "auc_judd")
+    is_strict = True
+
+    def subsets(self) -> dict[str, list[str]]:
+        path = self.root / SPLIT_FILE
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found = {str(subset): sorted(map(str, names)) for subset, names in record.items()}
+        except FileNotFoundError:
+            raise StavisError(
+                f"{self.root}: no {SPLIT_FILE} in it; protocol 'challenge' needs the folder that contains it"
+            ) from None
+        except (ValueError, AttributeError, TypeError):
+            raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+        # Training videos are evaluated only where their ground truth is there.
+        return {
+            subset: names
+            for subset, names in found.items()
+            if subset != "train" or all(n in self._videos and n in self._fixations for n in names)
+        }
+
+    @cached_property
+    def _videos(self) -> dict[str, Path]:
+        paths = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+        inside = [
+            p
+            for p in paths
+            if any("saliency" in part.lower() for part in p.relative_to(self.root).parts[:-1])
+        ]
+        return {p.stem: p for p in inside}
+
+    @cached_property
+    def _fixations(self) -> dict[str, Path]:
+        return {path.parent.name: path for path in sorted(self.root.rglob(FIXATIONS_FILE))}
+
+    def entry(self, subset: str, video: str) -> FoldEntry:
+        for what, found in (("ground-truth video", self._videos), (FIXATIONS_FILE, self._fixations)):
+            if video not in found:
+                raise StavisError(
+                    f"{self.root}: no {what} of {video!r} ({subset}); there are those of {some(found) or 'no video'}"
+                )
+        # Nothing is decoded here: worker processes, which decode, are copies of this one.
+        return FoldEntry(video, len(self._read_lists(video)), NOMINAL_FRAME_RATE)
+
+    def frame_rate(self, subset: str, video: str) -> float:
+        return float(media.probe(self._videos[video]).frame_rate)
+
+    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+        lists = self._read_lists(video)
+        order: Sequence[int] = range(len(lists))
+        if self.settings.quirks == "reference" and len(lists) > _LAST_NUMBER:
+            order = _text_order(count_pictures(self._videos[video]))
+            notes.append(
+                f"fixations of frame {_LAST_NUMBER + 1} and above paired as by the script, in order of text"
+            )
+        num_lost = num_frames = 0
+        for frame, samples in enumerate(read_samples(self._videos[video])):
+            num_frames += 1
+            position = order[frame] if frame < len(order) else len(lists)
+            if position >= len(lists):
+                if self.settings.quirks == "reference":
+                    yield None  # the script ends with the shorter of both
+                    continue
+                points: list[Any] = []
+            else:
+                points = lists[position]
+            density = min_max(samples)
+            size = (density.shape[0], density.shape[1])
+            fixated, num_positives, lost = self._locate(
+                points, size, f"{self._fixations[video]}, frame {frame + 1}"
+            )
+            num_lost += lost
+            yield Truth(density, fixated, num_positives)
+        if len(lists) != num_frames:
+            notes.append(f"{len(lists)} lists of fixations for {num_frames} frames")
+        if num_lost:
+            notes.append(f"{num_lost} fixations outside the frame ignored")
+
+    def _read_lists(self, video: str) -> list[list[Any]]:
+        path = self._fixations[video]
+        try:
+            lists = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StavisError(f"{path}: not JSON ({error})") from None
+        if not isinstance(lists, list) or not all(isinstance(points, list) for points in lists):
+            raise StavisError(f"{path}: not a list with a list of [row, column] per frame")
+        return lists
+
+    def _locate(self, points: list[Any], size: tuple[int, int], where: str) -> tuple[Indices, int, int]:
+        """Flat indices, the number that AUC-Judd subtracts, and the number of ignored fixations."""
+        reference = self.settings.quirks == "reference"
+        height, width = size
+        if not points:
+            if reference:
+                raise StavisError(
+                    f"{where}: no fixation; the published script stops there (quirks='fixed' goes on)"
+                )
+            return np.empty(0, dtype=np.intp), 0, 0
+        try:
+            array = np.array(points, dtype=np.float64).reshape(len(points), -1)
+            if array.size and (array.shape[1] < 2 or not np.isfinite(array).all()):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise StavisError(f"{where}: not a list of [row, column]") from None
+        rows, columns = np.floor(array[:, 0]).astype(np.intp), np.floor(array[:, 1]).astype(np.intp)
+        if reference:
+            if not all(isinstance(value, int) for point in points for value in point):
+                raise StavisError(f"{where}: a position is not an integer; the published script stops there")
+            if (
+                (rows >= height).any()
+                or (columns >= width).any()
+                or (rows < -height).any()
+                or (columns < -width).any()
+            ):
+                raise StavisError(
+                    f"{where}: a fixation lies outside the frame; the published script stops there"
+                )
+            # Negative numbers count from the far border. Distinct are counted columns, not fixations: 2 at most times.
+            return rows % height * width + columns % width, len({tuple(c) for c in array.T.tolist()}), 0
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        flat = rows[inside] * width + columns[inside]
+        return flat, np.unique(flat).size, int((~inside).sum())
+
+    def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
+        prediction = resize_bilinear(min_max(saliency), truth.density.shape)
+        cc, sim = similarity_scores(prediction, truth.density)
+        nss = auc = math.nan
+        if truth.fixated.size:
+            nss = nss_score(prediction, truth.fixated)
+            if self.settings.quirks == "reference":
+                auc = stepwise_auc(prediction, truth.fixated, truth.num_positives)
+            else:
+                auc = expected_auc(prediction, truth.fixated)
+        if self.settings.quirks == "fixed":
+            cc, sim, auc = _of_constant_maps(prediction, truth, cc, sim, auc)
+        return cc, sim, nss, auc
+
+
+def _of_constant_maps(
+    prediction: Float64, truth: Truth, cc: float, sim: float, auc: float
+) -> tuple[float, float, float]:
+    """CC, SIM and AUC where a map is constant: a constant prediction is at chance, constant truth has no scores."""
+    if not truth.density.any():
+        return math.nan, math.nan, auc
+    if not prediction.any():
+        _, sim = similarity_scores(np.ones_like(prediction), truth.density)
+        return 0.0, sim, 0.5 if truth.fixated.size else math.nan
+    return cc, sim, auc
+
+
+def _text_order(num_frames: int) -> list[int]:
+    """For each frame its position among the names %03d sorted as text."""
+    order = sorted(range(num_frames), key=lambda frame: f"{frame + 1:03d}")
+    positions = [0] * num_frames
+    for position, frame in enumerate(order):
+        positions[frame] = position
+    return positions
