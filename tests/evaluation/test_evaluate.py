@@ -681,7 +681,7 @@ def test_shares_merge_to_the_same(data: Path, published: Path, tmp_path: Path) -
 
 def test_baselines(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    names = "center,uniform,train-mean"
+    names = "center,uniform,train-mean,shuffled"
     evaluate(
         "--data", data, "--databases", "DIEM", "--baseline", names, "-o", out, "-j", 1, "-q", "--no-report"
     )
@@ -691,6 +691,14 @@ def test_baselines(data: Path, tmp_path: Path) -> None:
     assert list(scores) == names.split(",")
     for metric, chance in (("cc", 0), ("nss", 0), ("auc_shuffled", 0.5)):
         assert abs(scores["uniform"][metric] - chance) < 0.15
+
+    # Each video predicted by the density maps of the other.
+    layout, (one, other) = Layout(data), videos_of(data)
+    shuffled = frame_scores(out, "shuffled")["DIEM", 1, one.video]
+    saliency = maps.read_density_map(layout.density_map("DIEM", other.video, 12 % other.num_frames))
+    density = maps.read_density_map(layout.density_map("DIEM", one.video, 12))
+    saliency = maps.resize(maps.postprocess(saliency), density.shape)
+    assert shuffled["cc"][12 - 8] == pytest.approx(metrics.cc(saliency, density), abs=1e-12)
 
     # The center prior by its formula, for a picture that is wider than high.
     half = (np.arange(112) + 0.5) / 56 - 1

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import stavis
+from stavis import maps, metrics
 from stavis.errors import StavisError
 from stavis.evaluation.summary import Evaluation
 from stavis.maps.bilinear import resize_bilinear
@@ -201,3 +203,154 @@ def test_bilinear_resizing_is_torchs() -> None:
             torch.from_numpy(values)[None, None], size, mode="bilinear"
         )[0, 0]
         np.testing.assert_allclose(resize_bilinear(values, size), expected, atol=1e-12)
+
+
+# --- MSU benchmark ----------------------------------------------------------------------------------------------------
+
+MSU_TOLERANCES = {"adapted": {"nss": 5e-3, "auc_judd": 1e-3}, "plain": {"auc_judd": 3e-4}}
+
+
+@pytest.mark.parametrize("model", ["smooth", "inverted", "levels"])
+def test_msu_equals_the_script(model: str, goldens: Path, tmp_path: Path) -> None:
+    from stavis.evaluation.protocols.msu import read_adaptation
+
+    folder = goldens / "challenge" / "vspb"
+    recorded = json.loads((folder / "expected.json").read_text())["models"][model]
+    evaluation = stavis.evaluate(
+        folder / "inputs" / "models" / model,
+        folder / "inputs",
+        tmp_path,
+        protocol="msu",
+        quirks="reference",
+        report=False,
+        jobs=1,
+    )
+    adaptation = read_adaptation(next((tmp_path / "adaptation").iterdir()))
+    counts = np.array(recorded["bin_counts"])
+    assert adaptation.beta == pytest.approx(recorded["beta"], abs=1e-5)
+    assert np.abs(adaptation.counts - counts).sum() <= 1e-3 * counts.sum()
+    squares = counts * (adaptation.curve - np.array(recorded["map"])) ** 2
+    assert math.sqrt(squares.sum() / counts.sum()) <= 5e-4
+    for method, kind in (("predictions", "adapted"), ("unadapted", "plain")):
+        for video, values in recorded[kind].items():
+            scores = frames_of(evaluation, video, method)
+            for metric, frames in values["per_frame"].items():
+                default = 1e-4 if kind == "adapted" else 1e-9
+                tolerance = MSU_TOLERANCES[kind].get(metric, default)
+                if kind == "plain" and metric == "auc_judd" and model == "levels":
+                    tolerance = 2e-2
+                difference = np.abs(scores[metric] - np.array(frames))
+                if kind == "plain" and model == "smooth" and metric in ("cc", "nss", "auc_judd"):
+                    difference = np.delete(
+                        difference, 3
+                    )  # a constant frame: the script's scores are rounding noise
+                assert difference.max() <= tolerance, (kind, video, metric)
+        for metric, value in recorded[f"{kind}_final"].items():
+            loose = {"auc_judd": 2e-2, "nss": 1e-3}.get(metric, 1e-4)
+            if not (kind == "plain" and model == "smooth"):
+                assert evaluation.means(method)["MSU"][metric] == pytest.approx(value, abs=loose)
+
+
+def test_adaptation_recovers_a_known_curve() -> None:
+    from stavis.metrics.adaptation import Fit
+
+    rng = np.random.default_rng(3)
+    prior, curve = rng.random((40, 50)), np.sqrt(np.arange(256) / 255) * 0.7 - 0.1
+    fit = Fit()
+    for _ in range(3):
+        level = rng.integers(0, 256, (40, 50))
+        fit.add(level / 255, prior, curve[level] + 0.25 * prior)
+    adaptation = fit.solve()
+    assert adaptation.beta == pytest.approx(0.25, abs=1e-6)
+    np.testing.assert_allclose(adaptation.curve, curve, atol=1e-6)
+
+
+# --- DHF1K ------------------------------------------------------------------------------------------------------------
+
+
+def test_python_variants_equal_the_recorded_scores(goldens: Path) -> None:
+    from stavis.metrics.variants import unisal_scores, vinet_scores
+
+    folder = goldens / "challenge" / "dhf1k_style"
+    recorded = json.loads((folder / "expected.json").read_text())
+    tolerances = {"auc_judd": 1e-9, "auc_shuffled": 1e-9, "nss": 5e-6}
+    names = {"kldiv": "kld", "auc_shuffled": "shuffled_auc"}
+    with np.load(folder / "inputs" / "frames.npz") as frames:
+        for i in range(5):
+            truth = (frames["gt"][i], frames["fix"][i])
+            rng = np.random.RandomState(1000 + i)
+            unisal = unisal_scores(frames["pred_used"][i], *truth, frames["other"][i], rng=rng)
+            vinet = vinet_scores(frames["pred"][i], *truth)
+            for scores, expected, aliases in (
+                (unisal, recorded["unisal"], names),
+                (vinet, recorded["vinet"], {"sim": "similarity"}),
+            ):
+                for metric, score in scores.items():
+                    value = expected[aliases.get(metric, metric)][i]
+                    if isinstance(value, float):
+                        assert score == pytest.approx(value, abs=tolerances.get(metric, 3e-6)), (i, metric)
+                    else:
+                        assert math.isnan(score)
+
+
+@pytest.fixture
+def dhf1k(tmp_path: Path) -> Path:
+    """Two validation videos in DHF1K's folders, with predictions of half the size."""
+    rng = np.random.default_rng(4)
+    for video in ("0601", "0602"):
+        for frame in range(1, 5):
+            density = maps.to_8bit(maps.blur(rng.random((36, 64)), 5) - 0.45)
+            fixated = (rng.random((36, 64)) < 0.01).astype(np.uint8) * 255
+            for kind, values in (("maps", density), ("fixation", fixated)):
+                path = tmp_path / "data" / "annotation" / video / kind / f"{frame:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(path)
+            path = tmp_path / "maps" / video / f"{frame:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (18, 32)).astype(np.uint8)).save(path)
+    return tmp_path
+
+
+def test_dhf1k_scores_by_the_matlab_formulas(dhf1k: Path) -> None:
+    evaluation = stavis.evaluate(
+        dhf1k / "maps", dhf1k / "data", protocol="dhf1k", baselines=["center", "shuffled"], jobs=1
+    )
+    assert list(evaluation.scores) == ["validation"]
+    scores = frames_of(evaluation, "0601")
+    folder = dhf1k / "data" / "annotation"
+    read = [
+        maps.read_map(folder / v / "fixation" / f"{f:04d}.png") > 0
+        for v in ("0601", "0602")
+        for f in range(1, 5)
+    ]
+    others = np.any(read[4:], axis=0)
+    for frame in range(4):
+        saliency = maps.resize(maps.read_map(dhf1k / "maps" / "0601" / f"{frame + 1:04d}.png"), (36, 64))
+        density = maps.read_map(folder / "0601" / "maps" / f"{frame + 1:04d}.png")
+        assert scores["cc"][frame] == pytest.approx(metrics.cc(saliency, density), abs=1e-12)
+        assert scores["sim"][frame] == pytest.approx(metrics.sim(saliency, density), abs=1e-12)
+        assert scores["nss"][frame] == pytest.approx(metrics.nss(saliency, read[frame]), abs=1e-12)
+        assert scores["auc_shuffled"][frame] == pytest.approx(
+            metrics.auc_shuffled(saliency, read[frame], others), abs=1e-12
+        )
+    # The baseline "shuffled" compares with the other video's density maps.
+    other = maps.read_map(folder / "0602" / "maps" / "0001.png")
+    density = maps.read_map(folder / "0601" / "maps" / "0001.png")
+    shuffled = frames_of(evaluation, "0601", "shuffled")["cc"][0]
+    assert shuffled == pytest.approx(metrics.cc(other, density), abs=1e-12)
+
+
+def test_dhf1k_as_unisal_differs_in_sim(dhf1k: Path) -> None:
+    arguments = {"protocol": "dhf1k", "jobs": 1}
+    fixed = stavis.evaluate(dhf1k / "maps", dhf1k / "data", **arguments)
+    reference = stavis.evaluate(dhf1k / "maps", dhf1k / "data", quirks="reference", **arguments)
+    assert reference.scores["validation"]["cc"] == pytest.approx(fixed.scores["validation"]["cc"], abs=1e-2)
+    assert abs(reference.scores["validation"]["sim"] - fixed.scores["validation"]["sim"]) > 1e-3
+
+
+def test_color_predictions_are_reported(dhf1k: Path) -> None:
+    for path in (dhf1k / "maps" / "0601").iterdir():
+        gray = maps.read_map(path)
+        Image.fromarray(np.stack([gray, 255 - gray, gray // 2], axis=-1)).save(path)
+    evaluation = stavis.evaluate(dhf1k / "maps", dhf1k / "data", protocol="dhf1k", jobs=1)
+    assert "0601: 4 maps are in color" in " ".join(evaluation.databases["predictions"]["validation"].notes)

@@ -91,6 +91,7 @@ class VideoTask:
         settings: Settings that determine the scores.
         train_means: Split -> the map of the baseline "train-mean".
         others: The database's other videos, for the protocols that take negatives from them.
+        partner: The video whose density maps are the baseline "shuffled".
         adaptation: File of the domain adaptation of the predictions (protocol "msu").
     """
 
@@ -102,6 +103,7 @@ class VideoTask:
     settings: EvaluationSettings
     train_means: dict[int, maps.Float64Map]
     others: tuple[FoldEntry, ...]
+    partner: FoldEntry | None = None
     adaptation: Path | None = None
 
     def scores_path(self, scored: ScoredMaps) -> Path:
@@ -113,10 +115,16 @@ class VideoTask:
         return {
             **adapted,
             "settings": asdict(self.settings),
-            "maps": scored.source.fingerprint() if scored.source is not None else f"baseline {scored.method}",
+            "maps": self._describe(scored),
             "num_frames": self.entry.num_frames,
             "others": sorted(entry.video for entry in self.others),
         }
+
+    def _describe(self, scored: ScoredMaps) -> str:
+        if scored.source is not None:
+            return scored.source.fingerprint()
+        partner = f" {self.partner.video}" if scored.method == "shuffled" and self.partner else ""
+        return f"baseline {scored.method}{partner}"
 
 
 @dataclass(frozen=True)
@@ -277,5 +285,16 @@ def _group(
                     f"protocol {settings.protocol!r} takes negatives from other videos, but {database} has only "
                     f"{entry.video} in its test lists"
                 )
-        tasks.append(VideoTask(data, output, database, entry, tuple(those), settings, {}, others))
+        partner = next_video(entry, list(entries[database]))
+        if partner is None and any(scored.method == "shuffled" for scored in those):
+            raise StavisError(
+                f"{data}: the baseline 'shuffled' needs two videos; {database} has only {entry.video}"
+            )
+        tasks.append(VideoTask(data, output, database, entry, tuple(those), settings, {}, others, partner))
     return tasks
+
+
+def next_video(entry: FoldEntry, entries: Sequence[FoldEntry]) -> FoldEntry | None:
+    """The next of `entries` in circular alphabetical order, so that each follows one; None if there is no other."""
+    ordered = sorted({entry, *entries}, key=lambda e: e.video)
+    return ordered[(ordered.index(entry) + 1) % len(ordered)] if len(ordered) > 1 else None

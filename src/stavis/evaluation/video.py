@@ -98,6 +98,26 @@ class _Truth:
         return self._negatives[1]
 
 
+class _OtherDensity:
+    """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, task: VideoTask) -> None:
+        assert task.partner is not None
+        self._task, self._partner = task, task.partner
+
+    def read(self, frame: int) -> maps.Array | None:
+        layout, number = Layout(self._task.data), frame % self._partner.num_frames
+        return maps.read_density_map(layout.density_map(self._task.database, self._partner.video, number))
+
+    def count_beyond(self, num_frames: int) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
 def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     """Scores every method's maps of a video and stores the scores."""
     # Before the work: if maps change meanwhile, the scores are not taken for theirs.
@@ -152,4 +172,6 @@ def _make_scorer(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> _MapScor
     if scored.method == "train-mean":
         assert scored.split is not None
         return _MapScorer(FixedMap(task.train_means[scored.split]))
+    if scored.method == "shuffled":
+        return _MapScorer(_OtherDensity(task))
     return _ObserverScorer(read_video_gaze(Layout(task.data), task.database, video), truth)

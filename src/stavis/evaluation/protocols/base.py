@@ -12,7 +12,7 @@ import numpy as np
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
 from stavis.evaluation.baselines import FixedMap, NoiseMaps, center_map
-from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask
+from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, next_video
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
 from stavis.evaluation.results import PREDICTIONS, VideoScores, write_scores
 from stavis.maps import Array
@@ -131,18 +131,15 @@ def make_field_plan(
         of_video += [ScoredMaps(baseline, None, None) for baseline in baselines]
         scored.update({(video, maps.method): maps for maps in of_video})
         tasks.append(VideoTask(data.root, output, subset, entry, tuple(of_video), data.settings, {}, ()))
-    tasks = [
-        replace(
-            task,
-            others=tuple(o.entry for o in tasks if o is not task and o.database == task.database),
-        )
-        for task in tasks
-    ]
-    alone = next((task for task in tasks if not task.others), None)
-    if "shuffled" in baselines and alone is not None:
-        raise StavisError(
-            f"{data.root}: the baseline 'shuffled' needs two videos; {alone.database} has only {alone.entry.video}"
-        )
+    of_subset = {subset: [t.entry for t in tasks if t.database == subset] for subset in chosen}
+    for i, task in enumerate(tasks):
+        entries = of_subset[task.database]
+        partner = next_video(task.entry, entries)
+        if partner is None and "shuffled" in baselines:
+            raise StavisError(
+                f"{data.root}: the baseline 'shuffled' needs two videos; {task.database} has only {task.entry.video}"
+            )
+        tasks[i] = replace(task, others=tuple(e for e in entries if e != task.entry), partner=partner)
     missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
     return Plan(videos, scored, tasks, missing, [], (), frozenset())
 
@@ -216,10 +213,8 @@ class _OtherTruth:
     notes: tuple[str, ...] = ()
 
     def __init__(self, data: FieldData, task: VideoTask) -> None:
-        # The next one in alphabetical order, so that every video serves once.
-        names = sorted([task.entry.video, *(entry.video for entry in task.others)])
-        other = names[(names.index(task.entry.video) + 1) % len(names)]
-        self._open = partial(data.truths, task.database, other, [])
+        assert task.partner is not None
+        self._open = partial(data.truths, task.database, task.partner.video, [])
         self._truths = self._open()
 
     def read(self, frame: int) -> Array | None:

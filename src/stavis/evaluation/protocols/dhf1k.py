@@ -1,0 +1,189 @@
+"""Data of DHF1K (also Hollywood-2 and UCF sports in its layout), scored by the MATLAB formulas or as UNISAL does."""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stavis import maps, metrics
+from stavis.datasets.layout import FoldEntry
+from stavis.errors import StavisError
+from stavis.evaluation.plan import VideoTask
+from stavis.evaluation.predictions import numbered_maps
+from stavis.evaluation.protocols.base import FieldData, Truth
+from stavis.maps import Array
+from stavis.metrics import Indices
+from stavis.metrics.checks import stretched
+from stavis.metrics.negatives import Pixels, merge_scaled, pixels_of
+from stavis.metrics.variants import unisal_scores
+from stavis.runtime.files import atomic_path
+from stavis.runtime.workers import run_parallel
+
+FRAME_RATE = 30.0  # frames per second of DHF1K
+NUM_SAMPLES = 10  # frames per video whose fixations are negatives of other videos
+SUBSETS = {"train": range(1, 601), "validation": range(601, 701), "test": range(701, 1001)}
+_FIXATION_FOLDERS = ("fixation", "fixations")
+
+
+class Dhf1kData(FieldData):
+    """A folder with `annotation/<video>/maps/0001.png` and `annotation/<video>/fixation/0001.png`.
+
+    `annotation/` may be left out. Videos that are all named by numbers are divided as in DHF1K: 1 to 600 training, to
+    700 validation, to 1000 test.
+    """
+
+    metrics = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        for root in (self.root / "annotation", self.root):
+            found = {path.parent.name: path.parent for path in sorted(root.glob("*/maps")) if path.is_dir()}
+            if found:
+                return found
+        raise StavisError(f"{self.root}: no <video>/maps in it; protocol 'dhf1k' needs such folders")
+
+    def subsets(self) -> dict[str, list[str]]:
+        names = list(self._folders)
+        if not all(name.isdecimal() for name in names):
+            return {"DHF1K": names}
+        divided = {s: [name for name in names if int(name) in numbers] for s, numbers in SUBSETS.items()}
+        return {subset: names for subset, names in divided.items() if names}
+
+    def entry(self, subset: str, video: str) -> FoldEntry:
+        return FoldEntry(video, len(numbered_maps(self._folders[video] / "maps")), FRAME_RATE)
+
+    def _fixation_maps(self, video: str) -> dict[int, Path]:
+        for name in _FIXATION_FOLDERS:
+            if (self._folders[video] / name).is_dir():
+                return numbered_maps(self._folders[video] / name)
+        raise StavisError(f"{self._folders[video]}: no folder 'fixation' of fixation maps in it")
+
+    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+        fixations = self._fixation_maps(video)
+        for frame, path in numbered_maps(self._folders[video] / "maps").items():
+            if frame not in fixations:
+                raise StavisError(f"{path}: there is no fixation map of that frame")
+            density, fixated = maps.read_map(path), maps.read_map(fixations[frame])
+            if density.shape != fixated.shape:
+                raise StavisError(
+                    f"{path}: {density.shape[1]}x{density.shape[0]} pixels, its fixation map has "
+                    f"{fixated.shape[1]}x{fixated.shape[0]}"
+                )
+            flat = np.flatnonzero(fixated)
+            yield Truth(density.astype(np.float64), flat, flat.size)
+
+    def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+        """Stores the fixations of some frames of every video, which are the negatives of the others."""
+        path = _samples_path(tasks[0])
+        if not path.exists():
+            name, total = "fixations of other videos", NUM_SAMPLES * len(tasks)
+            parts = run_parallel(
+                self._sample, tasks, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet
+            )
+            arrays = {}
+            for task, (size, samples) in zip(tasks, parts, strict=True):
+                ends = np.cumsum([len(sample) for sample in samples])
+                flat = np.concatenate(samples) if samples else np.empty(0, np.intp)
+                arrays[task.entry.video] = np.concatenate([[*size, len(samples)], ends, flat]).astype(
+                    np.int64
+                )
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+        return list(tasks)
+
+    def _sample(
+        self, task: VideoTask, advance: Callable[[int], None]
+    ) -> tuple[tuple[int, int], list[Indices]]:
+        paths = list(self._fixation_maps(task.entry.video).values())
+        chosen = np.unique(np.linspace(0, len(paths) - 1, NUM_SAMPLES).round().astype(int))
+        samples, size = [], (1, 1)
+        for index in chosen.tolist():
+            fixated = maps.read_map(paths[index])
+            size = (fixated.shape[0], fixated.shape[1])
+            samples.append(np.flatnonzero(fixated))
+            advance(1)
+        return size, samples
+
+    def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
+        gray = saliency if saliency.ndim == 2 else saliency[..., :3].mean(axis=2)
+        size = (truth.density.shape[0], truth.density.shape[1])
+        resized = maps.resize(gray, size)
+        fixated = np.zeros(size, dtype=np.bool_)
+        fixated.reshape(-1)[truth.fixated] = True
+        if self.settings.quirks == "reference":
+            return self._score_as_unisal(resized, truth, fixated, task)
+        others = np.zeros(size, dtype=np.bool_)
+        others.reshape(-1)[_negatives(_samples_path(task), task.entry.video, size).positions] = True
+        return (
+            metrics.cc(resized, truth.density),
+            metrics.nss(resized, fixated),
+            metrics.auc_judd(stretched(resized), fixated),
+            metrics.auc_shuffled(resized, fixated, others),
+            metrics.sim(resized, truth.density),
+        )
+
+    def _score_as_unisal(
+        self, resized: Array, truth: Truth, fixated: Array, task: VideoTask
+    ) -> Sequence[float]:
+        p, g = np.maximum(resized, 0.0).astype(np.float32), truth.density.astype(np.float32)
+        if not (p.max() > p.min() and g.max() > g.min()):
+            return [math.nan] * len(self.metrics)
+        # Ten random frames of ten random videos, other ones in every frame.
+        seed = hashlib.sha256(p.tobytes()).digest()[:4]
+        rng = np.random.RandomState(int.from_bytes(seed, "big"))
+        others = np.zeros(p.shape, dtype=np.bool_)
+        drawn = _negatives(_samples_path(task), task.entry.video, (p.shape[0], p.shape[1]), rng)
+        others.reshape(-1)[drawn.positions] = True
+        with np.errstate(divide="ignore"):
+            scores = unisal_scores(
+                p / p.sum(), g / g.sum(), fixated, others if others.any() else None, rng=rng
+            )
+        return [scores[metric] for metric in self.metrics]
+
+
+def _samples_path(task: VideoTask) -> Path:
+    videos = sorted([task.entry.video, *(entry.video for entry in task.others)])
+    digest = hashlib.sha256("\n".join([str(task.data), *videos]).encode()).hexdigest()
+    return task.output / "fixations" / f"dhf1k_{digest[:16]}.npz"
+
+
+@functools.lru_cache(maxsize=2)
+def _read_samples(path: Path) -> dict[str, tuple[tuple[int, int], list[Indices]]]:
+    """Video -> size and the fixated positions of its sampled frames."""
+    found = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for video in arrays.files:
+            height, width, num, *_ = arrays[video].tolist()
+            ends, flat = arrays[video][3 : 3 + num], arrays[video][3 + num :]
+            found[video] = ((height, width), np.split(flat, ends[:-1]) if num else [])
+    return found
+
+
+def _negatives(
+    path: Path, video: str, size: tuple[int, int], rng: np.random.RandomState | None = None
+) -> Pixels:
+    """Fixations of the other videos' sampled frames; with `rng` of one frame each of ten of them."""
+    if rng is None:
+        return _all_negatives(path, video, size)
+    others = [samples for name, samples in _read_samples(path).items() if name != video and samples[1]]
+    drawn = [others[i] for i in rng.permutation(len(others))[:NUM_SAMPLES]]
+    return _merge([(shape, [frames[rng.randint(len(frames))]]) for shape, frames in drawn], size)
+
+
+@functools.lru_cache(maxsize=2)
+def _all_negatives(path: Path, video: str, size: tuple[int, int]) -> Pixels:
+    return _merge([samples for name, samples in _read_samples(path).items() if name != video], size)
+
+
+def _merge(samples: Sequence[tuple[tuple[int, int], list[Indices]]], size: tuple[int, int]) -> Pixels:
+    pixels = []
+    for (height, width), frames in samples:
+        counts = np.zeros((height, width))
+        for positions in frames:
+            np.add.at(counts.reshape(-1), positions, 1)
+        pixels.append(((height, width), pixels_of(counts)))
+    return merge_scaled(pixels, size)
