@@ -39,8 +39,8 @@ class Fit:
     """Least-squares fit of an adaptation to frames that are added one by one.
 
     Minimizes the sum over all pixels of (curve[level] + beta * prior - truth)^2. For a fixed beta the best curve is a
-    weighted isotonic regression of the levels' means, clipped to its bounds; what remains is a search for beta, of which
-    the loss is a convex function.
+    weighted isotonic regression of the levels' means, clipped to its bounds. What remains is a search for beta,
+    of which the loss is a convex function.
     """
 
     def __init__(self) -> None:
