@@ -257,12 +257,12 @@ def test_command_makes_a_database_with_other_shares(tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(app, ["synth", str(tmp_path), *arguments])
     assert result.exit_code == 0, result.output
-    assert "4 videos made, 0 were there, in ETMD_av, own" in result.output
+    assert "4 videos made, 0 existed, in ETMD_av, own" in result.output
     truth = read_truth(truth_path(tmp_path, "own", "synth_0001"))
     assert truth.drives["source"] == 0.25
     assert sum(truth.drives.values()) == pytest.approx(1)
     assert {shot["route"] for shot in truth.shots} <= {"sight", "none"}
-    assert "4 were there" in CliRunner().invoke(app, ["synth", str(tmp_path), *arguments]).output
+    assert "4 existed" in CliRunner().invoke(app, ["synth", str(tmp_path), *arguments]).output
 
 
 # --- What is designed ---------------------------------------------------------------------------------------------

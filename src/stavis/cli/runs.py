@@ -1,4 +1,4 @@
-"""`stavis runs`: what training runs came to."""
+"""`stavis runs`: results of training runs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +12,15 @@ def runs(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Where the curves of loss, CC and NSS go. By default curves.png, of one run in its own folder.",
+            help="File for the curves of loss, CC and NSS. Default: curves.png, for a single run in its folder.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Print a table of training runs, and plot their curves.
 
-    Scores are means over clips at the network's size: good for comparing runs, not those of the paper's table
-    (stavis evaluate).
+    Scores are means over clips at the network's resolution. Use them to compare runs; for scores comparable with the
+    paper's table, use stavis evaluate.
     """
     from rich.console import Console
     from rich.table import Table
@@ -54,7 +54,7 @@ def runs(
             *_format_scores(last.get("training")),
             *_format_scores(measured),
         )
-    # A table cut to a narrow terminal or pipe would lose digits.
+    # A narrow terminal or pipe would cut off digits.
     Console(width=max(Console().width, 140)).print(table)
     if any_epochs:
         path = plot or (folders[0] / "curves.png" if len(folders) == 1 else Path("curves.png"))

@@ -1,4 +1,4 @@
-"""`stavis synth`: a generated audiovisual benchmark whose truth is known."""
+"""`stavis synth`: a generated audiovisual benchmark with known ground truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,38 +11,42 @@ _VIDEOS = "The videos"
 
 def synth(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder, in the published layout.")],
-    videos: Annotated[int, typer.Option(help="Videos of each database.", rich_help_panel=_VIDEOS)] = 20,
-    seconds: Annotated[float, typer.Option(help="Length of a video.", rich_help_panel=_VIDEOS)] = 8.0,
+    videos: Annotated[int, typer.Option(help="Videos per database.", rich_help_panel=_VIDEOS)] = 20,
+    seconds: Annotated[
+        float, typer.Option(help="Duration of a video in seconds.", rich_help_panel=_VIDEOS)
+    ] = 8.0,
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Pictures' size in pixels.", rich_help_panel=_VIDEOS)
+        str, typer.Option(metavar="WxH", help="Frame size in pixels.", rich_help_panel=_VIDEOS)
     ] = "320x240",
     frame_rate: Annotated[float, typer.Option(help="Frames per second.", rich_help_panel=_VIDEOS)] = 25.0,
     seed: Annotated[
-        int, typer.Option(help="The same seed gives the same bytes.", rich_help_panel=_VIDEOS)
+        int, typer.Option(help="Random seed. Equal seeds give equal bytes.", rich_help_panel=_VIDEOS)
     ] = 0,
     database: Annotated[
         str,
         typer.Option(
-            help="Name of the database to make, several separated by commas, or 'all' for the published six.",
+            help="Names of the databases to make, separated by commas, or 'all' for the published six.",
             rich_help_panel=_VIDEOS,
         ),
     ] = "DIEM",
     test_share: Annotated[
         float,
-        typer.Option(help="Share of the videos in each split's test list, to 1/3.", rich_help_panel=_VIDEOS),
+        typer.Option(
+            help="Share of the videos in the test list of each split, up to 1/3.", rich_help_panel=_VIDEOS
+        ),
     ] = 0.2,
     preset: Annotated[
         str,
         typer.Option(
-            help="How much sound tells: mixed, sound-decides, sight-decides or unrelated.",
+            help="How much sound reveals: mixed, sound-decides, sight-decides or unrelated.",
             rich_help_panel=_WORLD,
         ),
     ] = "mixed",
     sound_share: Annotated[
         float | None,
         typer.Option(
-            help="Share of the fixations that go to the sounding object because it sounds, 0 to 1; the preset's by "
-            "default.",
+            help="Share of the fixations that go to the sounding object because it sounds, 0 to 1. Default: as in the "
+            "preset.",
             rich_help_panel=_WORLD,
         ),
     ] = None,
@@ -50,23 +54,21 @@ def synth(
         str | None,
         typer.Option(
             metavar="ROUTE=WEIGHT,...",
-            help="How the sounding object can be found, shot by shot: semantic (the sound's kind), synchrony (its "
-            "timing), sight (it alone is at work), none (the sound is unrelated); the preset's by default.",
+            help="How the sounding object can be found, per shot: semantic (kind of sound), synchrony (its timing), "
+            "sight (only this object is active), none (the sound is unrelated). Default: as in the preset.",
             rich_help_panel=_WORLD,
         ),
     ] = None,
     observers: Annotated[
-        int, typer.Option(help="Simulated observers of each video.", rich_help_panel=_WORLD)
+        int, typer.Option(help="Simulated observers per video.", rich_help_panel=_WORLD)
     ] = 20,
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes; by default as many as there are processors.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Number of processes. Default: one per processor.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Generate videos with sound and simulated observers, in the published layout.
 
-    Who sounds when and where everything is gets saved in DIR/truth. Run again, it makes what is missing. See
-    docs/synthetic.md.
+    The ground truth (what sounds when, where everything is) goes to DIR/truth. A repeated run makes what is missing.
+    See docs/synthetic.md.
     """
     from stavis.datasets.layout import DATABASES
     from stavis.runtime.workers import default_jobs
@@ -93,7 +95,7 @@ def synth(
         quiet=quiet,
     )
     typer.echo(
-        f"{directory}: {made} videos made, {videos * len(set(names)) - made} were there, in {', '.join(names)}"
+        f"{directory}: {made} videos made, {videos * len(set(names)) - made} existed, in {', '.join(names)}"
     )
 
 

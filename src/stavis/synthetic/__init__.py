@@ -1,4 +1,4 @@
-"""A generated world whose truth is known: videos with sound, and observers who follow shares that are set.
+"""Generated world with known ground truth: videos with sound, and observers who follow given shares.
 
 docs/synthetic.md describes it.
 """

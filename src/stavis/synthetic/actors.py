@@ -1,7 +1,7 @@
-"""What moves in a shot: people, strikers, players, machines, silent movers. Each is sprites posed per frame.
+"""Actors of a shot: people, strikers, players, machines and silent movers, made of sprites posed per frame.
 
-A body's own units: about 1 is half its size; y goes down. Poses for all frames come at once as an array; the parts
-of one frame follow from one row of it.
+Body units: 1 is about half the size of a body; y points down. Poses of all frames are computed at once as an array; one
+row of it places the parts of one frame.
 """
 
 from collections.abc import Iterable
@@ -29,12 +29,12 @@ class Part(NamedTuple):
 
 
 class Body(Protocol):
-    """The look of an object.
+    """Appearance of an object.
 
     Attributes:
-        box: Left, top, right, bottom in the body's units: what counts as the object.
-        focus: (x, y) where gaze lands: a face, the place of the blow.
-        focus_radius: Standard deviation of where it lands.
+        box: Left, top, right, bottom of the object in body units.
+        focus: (x, y) where gaze lands, such as a face or the point of impact.
+        focus_radius: Standard deviation of where gaze lands.
     """
 
     box: tuple[float, float, float, float]
@@ -42,17 +42,17 @@ class Body(Protocol):
     focus_radius: float
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """(T, P): the pose at each of `times`, seconds. Without a performance the object is idle."""
+        """Returns the poses (T, P) at `times` in seconds. Without a performance the object is idle."""
         ...
 
     def parts(self, pose: Array) -> Iterable[Part]:
-        """What to draw, from back to front."""
+        """Returns the parts to draw, from back to front."""
         ...
 
 
 @dataclass(frozen=True)
 class Path:
-    """Where a body is: a start, a drift and a sway in each axis. Units of the picture's height."""
+    """Path of a body: start, drift and sway in each axis, in picture heights."""
 
     x: float
     y: float
@@ -61,7 +61,7 @@ class Path:
     sway: tuple[tuple[float, float, float, float], ...] = ()  # (amplitude x, amplitude y, Hz, phase)
 
     def positions(self, times: Array) -> Array:
-        """(T, 2) for (T,) seconds since the shot began."""
+        """Returns positions (T, 2) for times (T,) in seconds from the start of the shot."""
         x = self.x + self.velocity_x * times
         y = self.y + self.velocity_y * times
         for amplitude_x, amplitude_y, rate, phase in self.sway:
@@ -72,17 +72,17 @@ class Path:
 
 @dataclass
 class Actor:
-    """A body on its way.
+    """A body that moves along a path.
 
     Attributes:
         kind: "person", "striker", "player", "machine" or "mover".
-        body: Its look.
-        path: Its way, from the shot's beginning.
+        body: Its appearance.
+        path: Its path from the start of the shot.
         scale: Size of one body unit, in picture heights.
-        depth: Actors of larger depth are drawn later, in front.
-        performance: What it does, seen whether or not it is heard; None while idle. Times count from the video's
-            beginning.
-        appeal: How much it is looked at for its own sake.
+        depth: Actors with larger depth are drawn later, in front.
+        performance: What it does, visible whether or not it is heard; None if idle. Times count from the start of the
+            video.
+        appeal: How strongly it attracts gaze by itself.
     """
 
     kind: str
@@ -94,12 +94,12 @@ class Actor:
     appeal: float
 
     def prepare(self, times: Array, start: float) -> None:
-        """Computes poses and positions at `times` (seconds from the video's beginning) of a shot begun at `start`."""
+        """Computes poses and positions at `times` (seconds of the video) in a shot that starts at `start`."""
         self.pose_rows = self.body.poses(times, self.performance)
         self.position_rows = self.path.positions(times - start)
 
     def placement(self, row: int) -> Affine:
-        """Body units -> picture heights, in the prepared row."""
+        """Returns the map from body units to picture heights in the prepared row."""
         x, y = self.position_rows[row]
         return place(float(x), float(y), scale_x=self.scale, scale_y=self.scale)
 
@@ -110,18 +110,18 @@ class Actor:
             draw_sprite(frame, part.sprite, base @ part.placement, part.opacity)
 
     def activity(self, times: Array) -> Array:
-        """How strongly it acts at `times`, 0..1; what is heard of it while it sounds."""
+        """Returns the strength of its action at `times`, in 0..1."""
         return np.zeros(len(times)) if self.performance is None else self.performance.envelope(times)
 
 
 def noise_walk(times: Array, phases: Array, rates: tuple[float, ...] = (0.31, 0.53, 0.87)) -> Array:
-    """A slow smooth movement of unit size: the idle sway of a body."""
+    """Returns a slow smooth motion of unit amplitude: the idle sway of a body."""
     waves = [np.sin(2 * np.pi * rate * times + phase) for rate, phase in zip(rates, phases, strict=True)]
     return np.asarray(np.sum(waves, axis=0) / len(rates))
 
 
 def smooth(performance: Performance | None, times: Array, delay: float) -> Array:
-    """The envelope, slowed down: what a nod or a gesture makes of it."""
+    """Smooths an envelope, for nods and gestures."""
     if performance is None:
         return np.zeros(len(times))
     taps = np.linspace(0, delay, 5)

@@ -1,4 +1,4 @@
-"""Generated videos as databases in the published layout, with their truth beside them."""
+"""Generated databases in the published layout, with their ground truth."""
 
 import json
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ FORMAT = 1  # of the generator: rises whenever the same settings give other vide
 
 @dataclass(frozen=True)
 class Settings:
-    """What a generated database's videos follow from, each by its number: more videos leave the first ones as they are.
+    """Settings of a generated database. A video depends on them and its number only, so more videos keep the first.
 
     Attributes:
         preset: A name of `PRESETS`.
-        sound_share: The preset's if None, else in 0..1.
-        routes: The preset's if None, else route -> weight.
-        seconds: Length of a video.
+        sound_share: In 0..1; None for that of the preset.
+        routes: Route -> weight; None for those of the preset.
+        seconds: Duration of a video.
         size: (width, height) in pixels.
         frame_rate: Frames per second.
-        num_observers: How many watch each video.
-        seed: >= 0.
+        num_observers: Simulated observers per video.
+        seed: Random seed, at least 0.
     """
 
     preset: str = "mixed"
@@ -51,21 +51,21 @@ class Settings:
     seed: int = 0
 
     def shares(self) -> Preset:
-        """The preset with the changed shares.
+        """Returns the preset with the changed shares.
 
         Raises:
-            StavisError: An unknown name or a share outside its range.
+            StavisError: The name is unknown or a share is outside its range.
         """
         return make_preset(self.preset, sound_share=self.sound_share, routes=self.routes)
 
 
 def truth_path(root: Path, database: str, video: str) -> Path:
-    """Where a video's truth lies below the data folder, without the suffixes .json and .npz."""
+    """Returns the path of a video's ground truth in the data folder, without the suffixes .json and .npz."""
     return root / "truth" / database / video
 
 
 def video_name(index: int) -> str:
-    """The folder name of a generated video, from its number (from 0)."""
+    """Returns the folder name of a generated video, by its number from 0."""
     return f"synth_{index:04d}"
 
 
@@ -79,23 +79,23 @@ def write_databases(
     jobs: int = 1,
     quiet: bool = False,
 ) -> int:
-    """Writes generated videos into a data folder in the published layout. Videos that are there already stay.
+    """Writes generated videos to a data folder in the published layout. Existing videos are kept.
 
     Args:
-        root: The data folder; others' databases in it are left alone.
-        databases: Their names; of the six or others.
-        settings: What the videos follow from.
-        num_videos: Of each database.
-        test_share: Share of the videos in a split's test list, above 0, to 1/3; the three splits' test lists do not
-            overlap if there are enough videos.
-        jobs: Processes.
+        root: Data folder; other databases in it are not touched.
+        databases: Names of the databases, of the six or others.
+        settings: Settings of the videos.
+        num_videos: Videos per database.
+        test_share: Share of the videos in the test list of a split, above 0, up to 1/3. The test lists of the three
+            splits do not overlap if there are enough videos.
+        jobs: Number of processes.
         quiet: Show no progress.
 
     Returns:
-        How many videos were made now.
+        The number of videos made now.
 
     Raises:
-        StavisError: A setting outside its range, or another database lies there: a real one, or of other settings.
+        StavisError: A setting is outside its range, or a real database or one with other settings exists there.
     """
     num_frames = check_settings(
         settings.seconds, settings.size, settings.frame_rate, settings.seed, settings.num_observers
@@ -133,7 +133,7 @@ def write_databases(
 
 
 def _claim(root: Path, database: str, settings: Settings) -> None:
-    """Notes a database's settings, or makes sure that those noted are the same."""
+    """Records the settings of a database, or checks that the recorded ones are equal."""
     path = root / "truth" / database / "settings.json"
     wanted = {"format": FORMAT, **json.loads(json.dumps(asdict(settings)))}
     if path.exists():
@@ -188,7 +188,7 @@ def _write_video(task: tuple[str, str, int, int, Settings], advance: Advance) ->
 
 
 def _write_annotations(layout: Layout, database: str, video: str, truth: Truth, num_observers: int) -> None:
-    """Writes the observers' samples, as `stavis prepare` does, and the maps made of them."""
+    """Writes the observers' samples, as `stavis prepare` does, and the maps made from them."""
     gaze = truth.gaze
     write_arrays(
         layout.annotations_folder(database, video) / OBSERVERS_NAME,

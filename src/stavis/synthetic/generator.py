@@ -1,4 +1,4 @@
-"""From a seed to one video: its frames, its sound, its truth."""
+"""Generator of one video from a seed: frames, audio and ground truth."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,24 +22,24 @@ from stavis.synthetic.truth import SILENT, Truth
 Frame = npt.NDArray[np.uint8]
 Key = tuple[int | str, ...]
 
-_GRID_ROWS = 30  # of the drive "contrast"
-_CONTRAST_SECONDS = 0.3  # time constant of the same
-_IDLE_APPEAL = 0.35  # of an object at rest, against one at work
+_GRID_ROWS = 30  # rows of the grid of the drive "contrast"
+_CONTRAST_SECONDS = 0.3  # its time constant
+_IDLE_APPEAL = 0.35  # of an idle object relative to an active one
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """All that a video follows from.
+    """Everything that determines a video.
 
     Attributes:
-        seed: The user's seed.
-        key: Which of the seed's videos it is.
-        preset_name: What the truth calls the preset.
-        preset: The shares.
+        seed: Random seed.
+        key: Identifies the video among those of the seed.
+        preset_name: Name of the preset in the ground truth.
+        preset: Shares and ranges.
         size: (width, height) in pixels.
-        num_frames: Length.
+        num_frames: Number of frames.
         frame_rate: Frames per second.
-        num_observers: How many watch it.
+        num_observers: Number of simulated observers.
     """
 
     seed: int
@@ -53,12 +53,12 @@ class ClipSettings:
 
 
 class ClipMaker:
-    """Makes one video: its sound at once, its frames one by one, its truth when the last frame has been made.
+    """Maker of one video: audio at once, frames one by one, ground truth after the last frame.
 
     Attributes:
-        settings: What it follows from.
-        script: What happens in it.
-        samples: (S,) its sound, in -1..1 at `SAMPLE_RATE`.
+        settings: What determines the video.
+        script: Its script.
+        samples: Audio (S,) in -1..1 at `SAMPLE_RATE`.
     """
 
     def __init__(self, settings: ClipSettings) -> None:
@@ -77,7 +77,7 @@ class ClipMaker:
         )
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order, each (H, W, 3) RGB."""
+        """Yields the frames in order, as RGB (H, W, 3)."""
         clip = self.settings
         for index, shot in enumerate(self.script.shots):
             roles = [role for role in self.script.roles if role.shot == index]
@@ -95,7 +95,7 @@ class ClipMaker:
                 image = stage.render(row)
                 small = _shrink(image, (2 * self._contrast.shape[1], 2 * self._contrast.shape[2]))
                 energy = contrast_and_motion(small, before[0] if before else None)
-                # What flickers for a frame draws no eye: the drive follows with a time constant.
+                # A flicker of one frame attracts no gaze, so the drive follows with a time constant.
                 attention = energy if row == 0 else attention + follow * (energy - attention)
                 self._contrast[frame] = attention * (255 / attention.max())
                 before = [*before[-1:], small]
@@ -110,7 +110,7 @@ class ClipMaker:
                 yield image
 
     def truth(self) -> Truth:
-        """The ground truth with the observers' gaze, once all frames have been made."""
+        """Returns the ground truth with gaze, once all frames are made."""
         clip, script = self.settings, self.script
         heard = [script.sounding(frame) for frame in range(clip.num_frames)]
         sounding = np.array([SILENT if who is None else who for who in heard], dtype=np.int16)
@@ -171,7 +171,7 @@ class ClipMaker:
 
 
 def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(h, w, 3) in 0..1."""
+    """Shrinks a picture to (h, w, 3) in 0..1."""
     small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BOX)
     return np.asarray(np.asarray(small) / np.float32(255), dtype=np.float32)
 
@@ -179,14 +179,14 @@ def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
 def contrast_and_motion(
     small: npt.NDArray[np.float32], before: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float32]:
-    """The drive "contrast": how much each part of a picture differs from around it and from the picture before.
+    """Computes the drive "contrast": local contrast, and difference from an earlier picture.
 
     Args:
-        small: (2h, 2w, 3) the picture, shrunk, in 0..1.
-        before: The same one or two frames before, None at a cut.
+        small: Shrunk picture (2h, 2w, 3) in 0..1.
+        before: The same of one or two frames earlier; None after a cut.
 
     Returns:
-        (h, w), above 0, of mean 1.
+        (h, w), positive, with mean 1.
     """
     center = ndimage.uniform_filter(small, (3, 3, 0))
     around = ndimage.uniform_filter(small, (15, 15, 0))
@@ -194,7 +194,7 @@ def contrast_and_motion(
     energy = contrast / (contrast.mean() + 0.02)
     if before is not None:
         change = ndimage.uniform_filter(np.abs(small - before).sum(axis=2), 3)
-        change = np.maximum(change - np.median(change), 0)  # what the camera does is everywhere
+        change = np.maximum(change - np.median(change), 0)  # camera motion is everywhere
         energy = energy + 1.5 * change / (change.mean() + 0.01)
     pooled = energy.reshape(small.shape[0] // 2, 2, small.shape[1] // 2, 2).mean(axis=(1, 3)) ** 2 + 1e-6
     return np.asarray(pooled / pooled.mean(), dtype=np.float32)
@@ -216,7 +216,7 @@ def _loudness(
 def check_settings(
     seconds: float, size: tuple[int, int], frame_rate: float, seed: int, num_observers: int
 ) -> int:
-    """The number of frames, if the settings are possible."""
+    """Checks the settings and returns the number of frames."""
     width, height = size
     if not (32 <= width <= 4096 and 32 <= height <= 4096):
         raise StavisError(f"size {width}x{height}; allowed: 32 to 4096 pixels a side")
@@ -241,22 +241,22 @@ def render_clip(
     frame_rate: float = 25.0,
     num_observers: int = 20,
 ) -> Truth:
-    """Generates one clip as a video file with sound. No database of `write_databases` holds it, whatever its seed.
+    """Generates one clip as a video file with sound. It is in no database of `write_databases`, whatever the seed.
 
     Args:
-        path: The video file; its suffix gives the container.
-        seed: >= 0.
-        preset: A name of `PRESETS`, or one of your own.
-        seconds: Length.
+        path: Video file; its suffix selects the container.
+        seed: Random seed, at least 0.
+        preset: A name in `PRESETS`, or your own preset.
+        seconds: Duration.
         size: (width, height) in pixels.
         frame_rate: Frames per second.
-        num_observers: How many watch it.
+        num_observers: Number of simulated observers.
 
     Returns:
-        Its ground truth, gaze included.
+        Its ground truth, including gaze.
 
     Raises:
-        StavisError: A setting outside its range, or the file cannot be written.
+        StavisError: A setting is outside its range, or the file cannot be written.
     """
     from stavis.media import VideoWriter, write_wave
 

@@ -1,4 +1,4 @@
-"""A machine that hums."""
+"""Machines that hum."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from stavis.synthetic.textures import draw_color, surface
 
 
 class Machine:
-    """A box with a wheel that turns, shakes and puffs while it makes its noise."""
+    """A box with a wheel that turns, shakes and puffs while it hums."""
 
     box = (-1.1, -1.2, 1.1, 1.0)
     focus = (0.0, -0.1)
@@ -61,7 +61,7 @@ class Machine:
         self.puffs_per_row = 5
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Columns: shake x, shake y, wheel angle, then age (0..1, -1 for none) of each puff."""
+        """Columns: shake x, shake y, wheel angle, then the age (0..1, -1 for none) of each puff."""
         rows = np.zeros((len(times), 3 + self.puffs_per_row))
         rows[:, 3:] = -1
         if performance is None or not len(performance.onsets):

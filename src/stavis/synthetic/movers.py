@@ -1,4 +1,4 @@
-"""Silent objects that move or hide others."""
+"""Silent objects that move or occlude others."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from stavis.synthetic.textures import draw_color, surface
 
 
 class Mover:
-    """A shape that turns, or flaps, on its way; it never makes a sound."""
+    """A silent shape that rotates or flaps along its path."""
 
     box = (-0.95, -0.95, 0.95, 0.95)
     focus = (0.0, 0.0)
@@ -31,7 +31,7 @@ class Mover:
         self.pulse = rng.uniform(0, 0.12)
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Columns: angle, size, wing's lift -1..1."""
+        """Columns: angle, size, wing lift -1..1."""
         angle = self.spin * times + 0.1 * np.sin(2.1 * times)
         size = 1 + self.pulse * np.sin(2 * np.pi * 0.9 * times)
         return np.stack([angle, size, np.sin(2 * np.pi * self.flap_rate * times)], axis=1)
@@ -49,7 +49,7 @@ class Mover:
 
 
 class Occluder:
-    """A dark, blurred thing in front of everything: a pole, a leaf, a shoulder."""
+    """A dark blurred occluder in front of everything: a pole, a leaf, a shoulder."""
 
     box = (-1.0, -1.0, 1.0, 1.0)
     focus = (0.0, 0.0)
@@ -67,7 +67,7 @@ class Occluder:
         self.thing = canvas.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """No columns."""
+        """Returns an array without columns."""
         return np.zeros((len(times), 0))
 
     def parts(self, pose: Array) -> Iterable[Part]:

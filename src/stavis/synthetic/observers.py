@@ -1,4 +1,4 @@
-"""Simulated observers: a mixture of reasons to look somewhere, carried out by eyes that need time."""
+"""Simulated observers: a mixture of drives, executed by eyes with realistic timing."""
 
 import math
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Eyes:
-    """How gaze carries out what the drives ask for.
+    """Parameters of eye movements.
 
     Attributes:
-        latency_seconds: Mean and standard deviation of the time from seeing to the eye's start.
-        latency_limits: Shortest and longest, in seconds.
-        fixation_seconds: Median of a fixation's duration, and standard deviation of its logarithm.
-        fixation_limits: Shortest and longest, in seconds, of one that nothing interrupts.
-        degrees_across: Visual angle that the picture's width spans.
+        latency_seconds: Mean and standard deviation of the time from a stimulus to the start of a saccade.
+        latency_limits: Minimum and maximum, in seconds.
+        fixation_seconds: Median duration of a fixation, and standard deviation of its logarithm.
+        fixation_limits: Minimum and maximum of an uninterrupted fixation, in seconds.
+        degrees_across: Visual angle of the width of the picture.
         cut_capture: Probability that a cut ends a fixation early, one latency after it.
-        turn_capture: The same for a new source of sound.
-        center_sigma: Spread of the drive "center", in widths and heights.
-        inhibition_strength: How much a place just left is avoided: 0 not at all, 1 wholly.
+        turn_capture: The same for a new sound source.
+        center_sigma: Standard deviation of the drive "center", in widths and heights.
+        inhibition_strength: How strongly a location just left is avoided, 0 to 1.
         inhibition_seconds: Time to 1/e.
-        inhibition_sigma: Its reach, in widths.
-        concentration: Of the Dirichlet distribution of the observers' own shares: higher, and they are more alike.
-        calibration_sigma: Spread of the observers' constant errors, in widths.
+        inhibition_sigma: Its spatial extent, in widths.
+        concentration: Concentration of the Dirichlet distribution of individual shares; higher is more similar.
+        calibration_sigma: Standard deviation of each observer's constant error, in widths.
         jitter_sigma: Error of each sample, in widths.
-        blinks_per_second: How often.
-        blink_seconds: Shortest and longest.
+        blinks_per_second: Blink rate.
+        blink_seconds: Minimum and maximum duration.
     """
 
     latency_seconds: tuple[float, float] = (0.2, 0.03)
@@ -58,7 +58,7 @@ EYES = Eyes()
 
 
 class Sight:
-    """What the observers of one video can see and hear, frame by frame; the part of its truth that gaze depends on."""
+    """The part of a video's ground truth that gaze depends on, per frame."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Sight:
     def propose(
         self, rng: np.random.Generator, drive: str, frame: int, eyes: Eyes
     ) -> tuple[float, float, int]:
-        """A place that a drive leads to at a frame: x, y in pixels, and the actor looked at or -1."""
+        """Draws a target of a drive at a frame: x, y in pixels, and the actor looked at or -1."""
         if drive == "center":
             x = rng.normal(self.width / 2, eyes.center_sigma[0] * self.width)
             y = rng.normal(self.height / 2, eyes.center_sigma[1] * self.height)
@@ -118,20 +118,20 @@ class Sight:
 def simulate_observers(
     rng: np.random.Generator, sight: Sight, num_observers: int, eyes: Eyes = EYES
 ) -> SimulatedGaze:
-    """Lets observers watch a video.
+    """Simulates the gaze of observers who watch a video.
 
-    An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, leads: to what
-    was there one latency before. Cuts and new sources of sound end fixations early. Places looked at a moment ago
-    attract less. Objects are followed while they are looked at.
+    An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, led one latency
+    earlier. Cuts and new sound sources end fixations early. Recently fixated locations attract less. Objects are
+    pursued while they are looked at.
 
     Args:
-        rng: Draws everything.
+        rng: Source of randomness.
         sight: The video.
-        num_observers: How many; each is independent of the others.
-        eyes: How they move.
+        num_observers: Number of independent observers.
+        eyes: Parameters of eye movements.
 
     Returns:
-        Their samples, by observer, then frame.
+        Samples, ordered by observer, then frame.
     """
     parts = [_watch(rng, sight, eyes, observer) for observer in range(num_observers)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
@@ -161,7 +161,7 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
     gaze_y = np.full(num_frames, np.nan)
     drive_of = np.full(num_frames, -1)
     fixation_of = np.full(num_frames, -1)
-    # A trial begins with a fixation cross in the middle.
+    # A trial starts with a fixation cross in the center.
     x, y, actor, drive = width / 2, height / 2, -1, -1
     onset, seen_frame, number = 0.0, 0, 0
     visited: list[tuple[float, float, float]] = []  # x, y, time of leaving
@@ -178,13 +178,15 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
             drive_of[first:last], fixation_of[first:last] = drive, number
             x, y = float(xs[-1]), float(ys[-1])
         visited = [*visited[-3:], (x, y, end)]
-        # The eye's next place was chosen one latency before it starts.
+        # The next target was chosen one latency before the saccade starts.
         seen_frame = int(_clipped((end - latency) * rate + 0.5, 0, num_frames - 1))
         cumulated = shares[bool(sight.sounding[seen_frame] >= 0)]
         drive = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
         new_x, new_y, actor = _choose(rng, sight, eyes, DRIVES[drive], seen_frame, visited, end)
         degrees = math.hypot(new_x - x, new_y - y) * eyes.degrees_across / width
-        onset = end + 0.021 + 0.0022 * degrees  # the main sequence: a saccade's duration grows with its size
+        onset = (
+            end + 0.021 + 0.0022 * degrees
+        )  # main sequence: the duration of a saccade grows with its amplitude
         x, y = new_x, new_y
         number += 1
     for begin in np.cumsum(rng.exponential(1 / eyes.blinks_per_second, 4 + int(total))):
@@ -205,7 +207,7 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
 
 
 def _own_shares(rng: np.random.Generator, drives: dict[str, float], sounding: bool, eyes: Eyes) -> Array:
-    """An observer's own shares, whose mean over observers is the designed one."""
+    """Draws an observer's own shares, whose mean over observers is the designed one."""
     shares = share_of_drives(drives, sounding=sounding)
     own = np.zeros(len(shares))
     own[shares > 0] = rng.dirichlet(shares[shares > 0] * eyes.concentration)
@@ -220,9 +222,9 @@ def _interrupted(
     latency: float,
     shortest: float,
 ) -> float:
-    """When a fixation ends that a cut or a new sound may end early."""
+    """Draws when a fixation ends, which a cut or a new sound may end early."""
     for time, capture in events:
-        # An event shortly before the fixation's onset can still end it: the eye was on its way then.
+        # An event shortly before the onset can still end the fixation: the eye was moving then.
         if time + latency > onset + shortest and time + latency < end and rng.random() < capture:
             return time + latency
     return end
@@ -237,7 +239,7 @@ def _choose(
     visited: list[tuple[float, float, float]],
     now: float,
 ) -> tuple[float, float, int]:
-    """Draws a place, again where a moment ago was looked at (inhibition of return) or which is off the picture."""
+    """Draws a target, and redraws it if it was just fixated (inhibition of return) or lies outside the picture."""
     scale = 2 * (eyes.inhibition_sigma * sight.width) ** 2
     for _ in range(8):
         x, y, actor = sight.propose(rng, drive, frame, eyes)
@@ -259,13 +261,13 @@ def _clipped(value: float, lowest: float, highest: float) -> float:
 def _follow(
     sight: Sight, x: float, y: float, actor: int, seen_frame: int, first: int, last: int
 ) -> tuple[Array, Array]:
-    """Gaze in frames `first` to `last`: at rest, or with the actor that it was aimed at while that is in the shot."""
+    """Returns gaze in frames `first` to `last`: static, or following the target actor while it is in the shot."""
     xs, ys = np.full(last - first, x), np.full(last - first, y)
     if actor < 0:
         return xs, ys
     moved = sight.targets[first:last, actor, :2] - sight.targets[seen_frame, actor, :2]
     gone = np.isnan(moved[:, 0])
-    if gone.any():  # the shot is over: the eye stays where it was
+    if gone.any():  # the shot is over, so the eye stays
         begin = int(np.argmax(gone))
         moved[begin:] = moved[begin - 1] if begin else 0.0
     return xs + moved[:, 0], ys + moved[:, 1]

@@ -1,4 +1,4 @@
-"""What an observer who knew the world would predict, with the sound and without it: bounds for any model."""
+"""Oracle predictions from the ground truth, with and without sound: upper bounds for any model."""
 
 import math
 
@@ -17,14 +17,14 @@ SETTLED_SECONDS = 1.2
 
 
 def drive_densities(truth: Truth, frame: int) -> Array:
-    """Where each drive leads to at a frame, the observers' errors included.
+    """Returns where each drive leads at a frame, including the observers' errors.
 
     Args:
-        truth: Of a video.
-        frame: From 0.
+        truth: Ground truth of a video.
+        frame: Index from 0.
 
     Returns:
-        (5, H, W) in the order of `DRIVES`, each of sum 1; "source" is zero while no object on the screen sounds.
+        (5, H, W) in the order of `DRIVES`, each with sum 1; "source" is zero while no object on screen sounds.
     """
     width, height = truth.width, truth.height
     densities = np.zeros((len(DRIVES), height, width))
@@ -48,16 +48,16 @@ def drive_densities(truth: Truth, frame: int) -> Array:
 
 
 def oracle_density(truth: Truth, frame: int, *, hears: bool) -> Array:
-    """The density of the observers' choices at a frame, as one would predict it who knows all shares and places.
+    """Returns the expected density of the observers' choices at a frame, given all shares and locations.
 
     Args:
-        truth: Of a video.
-        frame: From 0.
-        hears: With the sound: which object is heard is known. Without it: in shots whose routes are "semantic" or
-            "synchrony", sight leaves all candidates alike; where the route is "sight" it tells as much as the sound.
+        truth: Ground truth of a video.
+        frame: Index from 0.
+        hears: True: the sounding object is known. False: in shots with the routes "semantic" or "synchrony", all
+            candidates are equally likely; with the route "sight", vision reveals as much as sound.
 
     Returns:
-        (H, W) of sum 1.
+        (H, W) with sum 1.
     """
     densities = drive_densities(truth, frame)
     if not hears and truth.sounding[frame] >= 0 and truth.route(frame) != "sight":
@@ -67,7 +67,7 @@ def oracle_density(truth: Truth, frame: int, *, hears: bool) -> Array:
 
 
 def settled_frames(truth: Truth) -> list[int]:
-    """The frames whose source, an object on the screen, has sounded for `SETTLED_SECONDS` without change."""
+    """Returns the frames whose visible source has sounded for `SETTLED_SECONDS` without change."""
     wait = math.ceil(SETTLED_SECONDS * truth.frame_rate)
     return [
         frame
@@ -78,13 +78,13 @@ def settled_frames(truth: Truth) -> list[int]:
 
 
 def fresh_observers(truth: Truth, num_observers: int, seed: int = 0, eyes: Eyes = EYES) -> SimulatedGaze:
-    """Lets other observers watch the same video, of the same shares: as many as a ceiling needs.
+    """Simulates further observers of the same video with the same shares, to estimate a ceiling.
 
     Args:
-        truth: Of the video.
-        num_observers: How many.
-        seed: Other observers for each.
-        eyes: How they move.
+        truth: Ground truth of the video.
+        num_observers: Their number.
+        seed: Random seed of the observers.
+        eyes: Parameters of eye movements.
     """
     sight = Sight(
         size=(truth.width, truth.height),
@@ -106,12 +106,12 @@ def _around_actor(truth: Truth, frame: int, actor: int) -> Array:
 
 
 def _gaussian(truth: Truth, x: float, y: float, sigma_x: float, sigma_y: float) -> Array:
-    """A Gaussian widened by the observers' errors, cut to the picture, of sum 1."""
+    """Returns a Gaussian widened by the observers' errors, cropped to the picture, with sum 1."""
     error = math.hypot(EYES.calibration_sigma, EYES.jitter_sigma) * truth.width
     across = np.exp(-0.5 * ((np.arange(truth.width) + 0.5 - x) / math.hypot(sigma_x, error)) ** 2)
     down = np.exp(-0.5 * ((np.arange(truth.height) + 0.5 - y) / math.hypot(sigma_y, error)) ** 2)
     density = down[:, None] * across[None, :]
     total = density.sum()
-    if total < 1e-12:  # far outside the picture: nobody can look there
+    if total < 1e-12:  # far outside the picture, where nobody can look
         return np.full(density.shape, 1 / density.size)
     return np.asarray(density / total)

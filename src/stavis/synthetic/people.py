@@ -1,4 +1,4 @@
-"""People who talk."""
+"""Talking people."""
 
 import math
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ from stavis.synthetic.textures import Color, draw_color, fractal_noise, surface
 
 
 class Person:
-    """Head with eyes, brows, nose, hair and a mouth that opens with the voice; shoulders, arms, a gesturing hand.
+    """Head with eyes, brows, nose, hair and a mouth that opens with the voice; shoulders, arms and a gesturing hand.
 
-    One unit is half the head's height; the head is centered on (0, 0).
+    One unit is half the height of the head; the head is centered on (0, 0).
     """
 
     box = (-0.85, -1.1, 0.85, 1.1)

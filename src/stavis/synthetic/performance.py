@@ -1,4 +1,4 @@
-"""What a source does over time. Sound and motion are both made from this, so they share onsets and envelopes."""
+"""Performance of a source over time. Sound and motion derive from it, so they share onsets and envelopes."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ _MIDI_SCALE = np.array([0, 2, 4, 7, 9])  # pentatonic: any sequence of it sounds
 
 @dataclass(frozen=True)
 class Performance:
-    """The syllables, blows, notes or bursts of one source.
+    """Syllables, blows, notes or bursts of one source.
 
     Attributes:
         sound: One of `SOUNDS`.
@@ -37,7 +37,7 @@ class Performance:
         durations: (N,) seconds, > 0.
         strengths: (N,) in 0..1.
         pitches: (N,) Hz.
-        tail: Seconds in which a blow or note dies away to 1/e.
+        tail: Seconds in which a blow or note decays to 1/e.
     """
 
     sound: str
@@ -48,7 +48,7 @@ class Performance:
     tail: float
 
     def envelope(self, times: Array) -> Array:
-        """How strongly the source acts at `times` in seconds, 0..1: a mouth's opening as well as a voice's loudness.
+        """Returns the strength at `times`, in 0..1: the opening of a mouth as well as the loudness of a voice.
 
         Args:
             times: (T,) seconds.
@@ -64,7 +64,7 @@ class Performance:
         return np.asarray((shapes * self.strengths).max(axis=1))
 
     def within(self, start: float, stop: float) -> "Performance":
-        """The events that begin and end between `start` and `stop` seconds: what is heard of a turn."""
+        """Returns the events that lie between `start` and `stop` seconds: what is heard in a turn."""
         keep = (self.onsets >= start) & (self.onsets + self.durations <= stop)
         return Performance(
             self.sound,
@@ -77,16 +77,16 @@ class Performance:
 
 
 def event_shape(sound: str, since: Array, durations: Array, tail: float) -> Array:
-    """The envelope of one event.
+    """Computes the envelope of one event.
 
     Args:
         sound: One of `SOUNDS`.
         since: Seconds since the onset, any shape.
-        durations: Seconds, of a shape that broadcasts to it.
+        durations: Seconds, broadcastable to the same shape.
         tail: Seconds to 1/e for blows and notes.
 
     Returns:
-        0..1, zero before the onset and after the end.
+        Values in 0..1, zero before the onset and after the end.
     """
     phase = since / durations
     inside = (phase >= 0) & (phase < 1)
@@ -107,7 +107,7 @@ def event_shape(sound: str, since: Array, durations: Array, tail: float) -> Arra
 
 
 def draw_performance(rng: np.random.Generator, sound: str, start: float, stop: float) -> Performance:
-    """Draws a performance that fills `start` to `stop` seconds with phrases and pauses, in a rhythm of its own."""
+    """Draws a performance that fills `start` to `stop` seconds with phrases and pauses in its own rhythm."""
     rate = rng.uniform(*_RATE_RANGE[sound])
     irregularity = rng.uniform(0.05, 0.3)
     onsets, durations, strengths = [], [], []

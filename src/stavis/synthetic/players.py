@@ -1,4 +1,4 @@
-"""Instruments that are played: a fiddle, bellows."""
+"""Musical instruments: a fiddle and bellows."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from stavis.synthetic.textures import draw_color
 
 
 def _stroke(times: Array, performance: Performance | None) -> Array:
-    """A bow's way, -1..1: with each note it goes to the other end, fast first, and waits there for the next."""
+    """Returns the position of a bow, -1..1: with each note it moves to the other end and waits there for the next."""
     if performance is None or not len(performance.onsets):
         return np.zeros(len(times))
     last = np.searchsorted(performance.onsets, times, side="right") - 1
@@ -68,7 +68,7 @@ class Fiddle:
         self.lean = rng.uniform(-0.35, 0.35)
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Columns: the bow's place -1..1, loudness 0..1."""
+        """Columns: position of the bow -1..1, loudness 0..1."""
         level = np.zeros(len(times)) if performance is None else performance.envelope(times)
         return np.stack([_stroke(times, performance), level], axis=1)
 
@@ -80,7 +80,7 @@ class Fiddle:
 
 
 class Bellows:
-    """A box with folds that is drawn out and pressed with each note."""
+    """A box with folds that is pulled and pressed with each note."""
 
     box = (-1.25, -0.9, 1.25, 0.9)
     focus = (0.0, 0.0)
@@ -102,7 +102,7 @@ class Bellows:
         self.side = side.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Columns: how far it is drawn out -1..1, loudness 0..1."""
+        """Columns: extension -1..1, loudness 0..1."""
         level = np.zeros(len(times)) if performance is None else performance.envelope(times)
         return np.stack([_stroke(times, performance), level], axis=1)
 

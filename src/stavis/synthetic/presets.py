@@ -1,4 +1,4 @@
-"""How much sound tells in a generated world: every share that is set, in one place."""
+"""Presets of the generated world: how much sound reveals."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ DRIVES = ("center", "contrast", "objects", "source", "uniform")
 
 @dataclass(frozen=True)
 class Preset:
-    """The shares that a world is made with.
+    """Shares and ranges from which a world is generated.
 
     Attributes:
-        routes: Route -> share of the shots. They sum to 1.
-        drives: Drive -> share of the fixations while an object on the screen sounds. They sum to 1.
-        shot_seconds: Shortest and longest shot.
-        turn_seconds: Shortest and longest time for which one object sounds without change.
-        num_candidates: Fewest and most objects at work in a shot.
-        num_movers: Fewest and most silent distractors that move through a shot.
-        camera_motion: 0 for a camera at rest, 1 for pans, zooms and shake as strong as they come.
-        person_share: How often the first object drawn for a shot is a person.
-        bed_share: Share of the videos with a bed of music or ambience under everything.
+        routes: Route -> share of the shots; they sum to 1.
+        drives: Drive -> share of the fixations while an object on screen sounds; they sum to 1.
+        shot_seconds: Minimum and maximum duration of a shot.
+        turn_seconds: Minimum and maximum time that one object sounds before the next takes over.
+        num_candidates: Minimum and maximum number of active objects per shot.
+        num_movers: Minimum and maximum number of silent distractors that move through a shot.
+        camera_motion: 0 for a static camera, 1 for the strongest pans, zooms and shake.
+        person_share: Probability that the first object of a shot is a person.
+        bed_share: Share of the videos with background music or ambience.
     """
 
     routes: Mapping[str, float]
@@ -60,7 +60,7 @@ class Preset:
 
 
 def _drives(source: float) -> dict[str, float]:
-    """The shares of all drives where `source` is that of the sounding object."""
+    """Returns the shares of all drives if `source` is that of the sounding object."""
     others = {"center": 0.26, "contrast": 0.28, "objects": 0.38, "uniform": 0.08}
     return {name: source if name == "source" else (1 - source) * others[name] for name in DRIVES}
 
@@ -87,15 +87,15 @@ PRESETS: Mapping[str, Preset] = {
 def make_preset(
     name: str, *, sound_share: float | None = None, routes: Mapping[str, float] | None = None
 ) -> Preset:
-    """A ready-made preset, with other shares if wanted.
+    """Returns a preset, optionally with other shares.
 
     Args:
         name: A key of `PRESETS`.
-        sound_share: In 0..1: the share of the fixations that go to the sounding object because it sounds.
-        routes: Route -> weight, 0 for those left out; they are divided by their sum.
+        sound_share: Share of the fixations that go to the sounding object because it sounds, in 0..1.
+        routes: Route -> weight, 0 if left out; normalized to sum 1.
 
     Raises:
-        StavisError: An unknown name or a share outside its range.
+        StavisError: The name is unknown or a share is outside its range.
     """
     if name not in PRESETS:
         raise StavisError(f"preset {name!r} is unknown; allowed: {', '.join(PRESETS)}")

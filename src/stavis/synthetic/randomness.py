@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, never on the order in which they are asked for."""
+"""Random streams that depend on their purpose, never on the order of use."""
 
 import zlib
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def generator(seed: int, *purpose: int | str) -> np.random.Generator:
-    """A Philox stream of its own for every (seed, purpose).
+    """Returns a separate Philox stream for every (seed, purpose).
 
     Args:
-        seed: The user's seed, >= 0.
-        purpose: What the numbers are for: a database's name, a video's index, "observers".
+        seed: Random seed, at least 0.
+        purpose: What the numbers are for, such as the name of a database, the index of a video, "observers".
     """
     words = [zlib.crc32(word.encode()) if isinstance(word, str) else word for word in purpose]
     # SeedSequence takes [a] and [a, 0] for the same, so the number of words goes first.

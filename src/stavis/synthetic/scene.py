@@ -1,4 +1,4 @@
-"""A shot in pictures: the stage is painted once, then actors and camera move over it."""
+"""Rendering of a shot: a painted backdrop with moving actors and a moving camera."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ _HALF_WIDTH = {"person": 1.75, "striker": 1.35, "player": 1.3, "machine": 1.2}
 
 
 class Camera:
-    """Pans, zooms and shakes by smooth functions of time."""
+    """Camera that pans, zooms and shakes smoothly over time."""
 
     def __init__(self, rng: np.random.Generator, aspect: float, height: int, strength: float) -> None:
         self.aspect, self.height = aspect, height
@@ -48,7 +48,7 @@ class Camera:
         self.phases = rng.uniform(0, 2 * np.pi, 6)
 
     def view(self, time: float, parallax: float = 1.0) -> Affine:
-        """Picture heights -> frame pixels, `time` seconds into the shot. What is far away moves less (parallax < 1)."""
+        """Returns the map from picture heights to pixels at `time` seconds; parallax < 1 for distant layers."""
         phases = self.phases
         jitter_x = math.sin(2 * math.pi * 4.1 * time + phases[0]) + 0.6 * math.sin(
             2 * math.pi * 7.3 * time + phases[1]
@@ -73,11 +73,11 @@ class Camera:
 
 
 class Stage:
-    """One shot, painted.
+    """Renderer of one shot.
 
     Attributes:
-        actors: The shot's objects, in the order of its roles.
-        times: (T,) seconds of its frames, from the video's beginning.
+        actors: Objects of the shot, in the order of its roles.
+        times: (T,) times of its frames in seconds, from the beginning of the video.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class Stage:
         size: tuple[int, int],
         frame_rate: float,
     ) -> None:
-        """Paints the shot.
+        """Prepares the shot.
 
         Args:
-            seed: The user's seed.
-            key: Which video and shot it is.
-            preset: Gives the camera's strength.
-            shot: The frames to come.
-            roles: The shot's objects.
-            size: Of the picture, (width, height) in pixels.
+            seed: Random seed.
+            key: Identifies video and shot.
+            preset: Gives the strength of the camera motion.
+            shot: Its frames.
+            roles: Its objects.
+            size: (width, height) in pixels.
             frame_rate: Frames per second.
         """
         width, height = size
@@ -134,7 +134,7 @@ class Stage:
             canvas.shade(np.clip(1.15 - 0.6 * (canvas.y - top), 0.5, 1.2))
             self.table = canvas.sprite()
         self.drift: Image.Image | None = None
-        if rng.random() < 0.3:  # clouds, leaves or their shadows drift over everything
+        if rng.random() < 0.3:  # clouds, leaves or their shadows drift across the picture
             noise = fractal_noise(rng, canvas_size[1], canvas_size[0], rng.uniform(1.0, 1.8))
             cover = np.clip(noise * 60 + rng.uniform(-30, 20), 0, 110)
             self.drift = Image.fromarray(cover.astype(np.uint8))
@@ -144,7 +144,7 @@ class Stage:
     def _place_actors(self, rng: np.random.Generator, roles: list[Role], longest: float) -> None:
         num = sum(role.candidate for role in roles)
         order = rng.permutation(num)
-        border = 0.06 * self.aspect  # the camera's pans must not lose them
+        border = 0.06 * self.aspect  # they must stay visible when the camera pans
         slot_width = (self.aspect - 2 * border) / max(num, 1)
         shot_scale = rng.uniform(0.07, 0.24)
         self.actors: list[Actor] = []
@@ -172,13 +172,13 @@ class Stage:
         density = scale * self.size[1] * 1.1
         half = scale * _HALF_WIDTH[role.kind]
         spare = max(0.0, slot_width - 2 * half)
-        x = left + half + rng.beta(2.5, 2.5) * spare  # who films puts things into the middle
+        x = left + half + rng.beta(2.5, 2.5) * spare  # camera operators center their subjects
         body: Body
         if role.kind == "person":
             y = rng.uniform(0.25, 0.5)
-            standing = y + 7.0 * scale < 1.05  # else the picture ends above the knees
+            standing = y + 7.0 * scale < 1.05  # otherwise the frame ends above the knees
             body = Person(rng, density, self.light, standing)
-            if standing and 12.4 * scale < 0.75:  # the feet are in the picture: on the ground
+            if standing and 12.4 * scale < 0.75:  # the feet are visible, so they stand on the ground
                 y = max(0.12, min(0.55, self.horizon + rng.uniform(0.05, 0.25) - 12.4 * scale))
             scale_depth = 0.0
         else:
@@ -197,7 +197,7 @@ class Stage:
     def _mover(self, rng: np.random.Generator, role: Role, longest: float) -> Actor:
         scale = rng.uniform(0.03, 0.11)
         direction = float(rng.choice([-1, 1]))
-        crossing = rng.uniform(0.6, 1.3) * longest  # seconds from one side to the other
+        crossing = rng.uniform(0.6, 1.3) * longest  # seconds to cross the frame
         velocity = direction * (self.aspect + 2 * scale) / crossing
         start = -scale if direction > 0 else self.aspect + scale
         x = start + velocity * rng.uniform(0, 0.4) * crossing
@@ -207,7 +207,7 @@ class Stage:
         return Actor(role.kind, body, path, scale, rng.uniform(-0.5, 3.0), None, _APPEAL["mover"])
 
     def _grade(self, rng: np.random.Generator) -> None:
-        """Exposure, contrast and tint of the shot as one table; grain; vignette."""
+        """Draws exposure, contrast and tint (as one lookup table), grain and vignette of the shot."""
         level = np.arange(256) / 255
         gamma, contrast, lift = rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.15), rng.uniform(-0.04, 0.06)
         table = np.concatenate(
@@ -226,7 +226,7 @@ class Stage:
             )
 
     def render(self, row: int) -> npt.NDArray[np.uint8]:
-        """Frame `row` of the shot: (H, W, 3) RGB."""
+        """Renders frame `row` of the shot as RGB (H, W, 3)."""
         time = float(self.times[row] - self.start)
         frame = self._view_backdrop(time)
         camera = self.camera.view(time)
@@ -254,10 +254,10 @@ class Stage:
     def _view_backdrop(self, time: float) -> Image.Image:
         matrix = (self.camera.view(time, parallax=0.7) @ self.backdrop_to_world).inverse()
         if self._backdrop_view is not None and matrix == self._backdrop_view[0]:
-            return self._backdrop_view[1].copy()  # the camera is at rest
+            return self._backdrop_view[1].copy()  # static camera
         bilinear = Image.Resampling.BILINEAR
         if self.camera.roll == 0:
-            # The same sampling as the affine one, in less than half the time.
+            # Equal to the affine resampling, in less than half the time.
             right, bottom = matrix.apply(*self.size)
             box = (
                 max(0, matrix.c),
@@ -272,7 +272,7 @@ class Stage:
         return view.copy()
 
     def targets(self, row: int) -> Array:
-        """Where gaze lands on each actor: (A, 3): x, y and standard deviation, in pixels."""
+        """Returns where gaze lands on each actor: (A, 3), x, y and standard deviation in pixels."""
         camera = self.camera.view(float(self.times[row] - self.start))
         result = np.zeros((len(self.actors), 3))
         for index, actor in enumerate(self.actors):
@@ -284,7 +284,7 @@ class Stage:
         return result
 
     def boxes(self, row: int) -> Array:
-        """Each actor's left, top, right, bottom in pixels, (A, 4); of people the head. Not cut at the edges."""
+        """Returns left, top, right, bottom of each actor in pixels, (A, 4), not clipped; of people, the head."""
         camera = self.camera.view(float(self.times[row] - self.start))
         result = np.zeros((len(self.actors), 4))
         for index, actor in enumerate(self.actors):

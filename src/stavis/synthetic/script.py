@@ -1,4 +1,4 @@
-"""What happens in a video, before anything is painted or heard: shots, who is in them, what sounds when."""
+"""Script of a generated video: its shots, their objects, and what sounds when."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from stavis.synthetic.randomness import generator
 OFF_SCREEN = -1
 """Stands for the actor of a sound whose source is not in the picture."""
 
-_SHORTEST_TURN = 1.2  # seconds: a shorter rest of a shot goes to the turn before
+_SHORTEST_TURN = 1.2  # seconds; a shorter remainder of a shot extends the turn before it
 _SOUNDTRACKS = ("silence", "music", "ambience", "off-screen")
 
 
@@ -20,10 +20,10 @@ class Role:
     """One object of a shot.
 
     Attributes:
-        actor: Its number, counted through the whole video.
-        shot: The shot that it is in.
+        actor: Its number, unique within the video.
+        shot: Index of its shot.
         kind: "person", "striker", "player", "machine" or "mover".
-        performance: What it is seen to do; None for one that is idle throughout or cannot sound.
+        performance: What it visibly does; None if it is idle or cannot make sound.
         candidate: Whether it could be the source of a sound.
     """
 
@@ -36,11 +36,11 @@ class Role:
 
 @dataclass(frozen=True)
 class Shot:
-    """The frames from one cut to the next.
+    """Frames from one cut to the next.
 
     Attributes:
-        start_frame: Its first frame.
-        stop_frame: Behind its last one.
+        start_frame: First frame.
+        stop_frame: One past the last frame.
         route: How the sounding object can be found, one of `ROUTES`.
     """
 
@@ -51,15 +51,15 @@ class Shot:
 
 @dataclass(frozen=True)
 class Turn:
-    """A stretch of sound of one source.
+    """Interval in which one source sounds.
 
     Attributes:
-        start_seconds: From the video's beginning.
-        stop_seconds: Its end.
-        actor: Who is heard; `OFF_SCREEN` for a source that is not in the picture.
+        start_seconds: Start, from the beginning of the video.
+        stop_seconds: End.
+        actor: The sounding object; `OFF_SCREEN` for a source outside the frame.
         sound: "speech", "blows", "notes", "noise", "music" or "ambience".
         level: Peak amplitude of its strongest event, 0..1.
-        performance: What is heard; None for music and ambience.
+        performance: The performance that is heard; None for music and ambience.
     """
 
     start_seconds: float
@@ -72,15 +72,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class Script:
-    """A video's shots, roles and sounds.
+    """Shots, roles and sounds of a video.
 
     Attributes:
-        num_frames: Of the video.
+        num_frames: Number of frames.
         frame_rate: Frames per second.
-        shots: In order, without gaps.
-        roles: All shots' objects; `roles[i].actor == i`.
-        turns: In order of their beginnings.
-        bed: "music" or "ambience" under everything, or "none".
+        shots: Consecutive, without gaps.
+        roles: Objects of all shots; `roles[i].actor == i`.
+        turns: Ordered by start.
+        bed: "music" or "ambience" in the background, or "none".
         bed_level: Its amplitude, 0..1.
     """
 
@@ -97,7 +97,7 @@ class Script:
         return self.num_frames / self.frame_rate
 
     def sounding(self, frame: int) -> int | None:
-        """The actor whose turn it is at a frame's time, `OFF_SCREEN` for a source out of sight, None for no sound."""
+        """Returns the actor that sounds at a frame, `OFF_SCREEN` for a source outside it, None for silence."""
         time = frame / self.frame_rate
         for turn in self.turns:
             if turn.start_seconds <= time < turn.stop_seconds:
@@ -108,12 +108,12 @@ class Script:
 def write_script(
     seed: int, key: tuple[int | str, ...], preset: Preset, num_frames: int, frame_rate: float
 ) -> Script:
-    """Draws a video's script.
+    """Draws the script of a video.
 
     Args:
-        seed: The user's seed.
-        key: Which video it is.
-        preset: The shares.
+        seed: Random seed.
+        key: Identifies the video.
+        preset: Shares and ranges.
         num_frames: Length of the video.
         frame_rate: Frames per second.
     """
@@ -138,7 +138,7 @@ def write_script(
 def _cut(
     rng: np.random.Generator, preset: Preset, num_frames: int, frame_rate: float
 ) -> list[tuple[int, int]]:
-    """Frame ranges of the shots; one shorter than the shortest allowed is joined to the one before it."""
+    """Draws the frame ranges of the shots. A shot that is too short is merged with the one before it."""
     shortest = preset.shot_seconds[0] * frame_rate
     cuts = [0]
     while num_frames - cuts[-1] > shortest:
@@ -159,7 +159,7 @@ def _draw_kinds(rng: np.random.Generator, preset: Preset, route: str, num: int) 
         kinds = [first] * num
     else:
         kinds = [first, *(str(rng.choice([first, *others])) for _ in range(num - 1))]
-    rng.shuffle(kinds)  # places and numbers must not tell which was drawn first
+    rng.shuffle(kinds)  # positions and numbers must not reveal which was drawn first
     return kinds
 
 
@@ -169,7 +169,7 @@ def _fill_shot(
     start, stop = shot.start_frame / frame_rate, shot.stop_frame / frame_rate
     fewest, most = preset.num_candidates
     kinds = _draw_kinds(rng, preset, shot.route, int(rng.integers(fewest, most, endpoint=True)))
-    # Everybody performs through the whole shot; the sound then picks one after the other. So how an object moves says
+    # All objects perform throughout the shot and the sound picks one after another, so an object's motion says
     # nothing about whether it is heard, except where sight is meant to tell.
     performances: list[Performance] = [
         draw_performance(rng, SOUND_OF_KIND[kind], start, stop) for kind in kinds
@@ -219,7 +219,7 @@ def _turn_times(
 def _unrelated_turns(
     rng: np.random.Generator, kinds: list[str], start: float, stop: float, level: float
 ) -> list[Turn]:
-    """Silence, music, ambience, or a source out of sight of a kind that is not in the picture."""
+    """Draws silence, music, ambience, or an off-screen source of a kind that is not in the frame."""
     soundtrack = str(rng.choice(_SOUNDTRACKS, p=[0.15, 0.3, 0.15, 0.4]))
     absent = [kind for kind in KINDS if kind not in kinds]
     if soundtrack == "silence":

@@ -1,4 +1,4 @@
-"""Sounds from nothing: voices, blows, notes, noise, music and ambience. 16-bit mono waves are made of these."""
+"""Sound synthesis: voices, blows, notes, noise, music and ambience."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -36,16 +36,16 @@ _FORMANT_BANDWIDTHS = (70.0, 100.0, 140.0, 220.0)  # Hz
 def render_performance(
     rng: np.random.Generator, performance: Performance, num_samples: int, sample_rate: int = SAMPLE_RATE
 ) -> Array:
-    """The sound of a performance.
+    """Synthesizes the sound of a performance.
 
     Args:
-        rng: Draws the source's timbre and what differs from event to event.
+        rng: Draws the timbre of the source and the variation between events.
         performance: Its events; time 0 is the first sample.
-        num_samples: Length of the result.
-        sample_rate: In Hz.
+        num_samples: Number of samples.
+        sample_rate: Sample rate in Hz.
 
     Returns:
-        (num_samples,), scaled so that an event of full strength has about unit peak.
+        (num_samples,), scaled to a peak of about 1 for an event of full strength.
     """
     voice = _TIMBRES[performance.sound](rng, sample_rate)
     samples = np.zeros(num_samples)
@@ -64,12 +64,12 @@ def render_performance(
 
 
 class _Timbre(Protocol):
-    """What one source sounds like."""
+    """Timbre of one source."""
 
     def __init__(self, rng: np.random.Generator, sample_rate: int) -> None: ...
 
     def carrier(self, num: int, pitch: float) -> Array:
-        """(num,) samples of one event, before its envelope, with peaks of about 1."""
+        """Synthesizes one event (num,) without its envelope, with peaks of about 1."""
         ...
 
 
@@ -159,7 +159,7 @@ class _Instrument:
 
 
 class _Engine:
-    """Noise in a band, with the beat of a motor on it or without."""
+    """Band-limited noise, with or without the beat of a motor."""
 
     def __init__(self, rng: np.random.Generator, sample_rate: int) -> None:
         self.rng, self.sample_rate = rng, sample_rate
@@ -188,10 +188,10 @@ _TIMBRES: Mapping[str, type[_Timbre]] = {
 
 
 def render_music(rng: np.random.Generator, num_samples: int, sample_rate: int = SAMPLE_RATE) -> Array:
-    """Background music: chords, a tune above them and often a beat, in a tempo that nothing on the screen follows.
+    """Synthesizes background music: chords, a melody and often a beat, unrelated to anything on screen.
 
     Returns:
-        (num_samples,), peak 1.
+        (num_samples,) with peak 1.
     """
     beat = 60 / rng.uniform(70, 150)  # seconds
     root = int(rng.integers(40, 53))
@@ -237,10 +237,10 @@ def render_music(rng: np.random.Generator, num_samples: int, sample_rate: int = 
 
 
 def render_ambience(rng: np.random.Generator, num_samples: int, sample_rate: int = SAMPLE_RATE) -> Array:
-    """Room, wind or street: noise that falls with frequency and swells slowly.
+    """Synthesizes room, wind or street noise, which falls with frequency and swells slowly.
 
     Returns:
-        (num_samples,), root mean square 1/4.
+        (num_samples,) with root mean square 1/4.
     """
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / sample_rate)
@@ -253,15 +253,15 @@ def render_ambience(rng: np.random.Generator, num_samples: int, sample_rate: int
 
 
 def render_soundtrack(script: Script, seed: int, key: tuple[int | str, ...]) -> npt.NDArray[np.float32]:
-    """All that is heard in a video.
+    """Renders the audio of a video.
 
     Args:
-        script: What sounds when.
-        seed: The user's seed.
-        key: Which video it is.
+        script: Its script.
+        seed: Random seed.
+        key: Identifies the video.
 
     Returns:
-        (S,) in -1..1 at `SAMPLE_RATE`, S the video's length.
+        (S,) in -1..1 at `SAMPLE_RATE`, as long as the video.
     """
     num_samples = round(script.seconds * SAMPLE_RATE)
     mix = np.zeros(num_samples)

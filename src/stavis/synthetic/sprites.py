@@ -1,4 +1,4 @@
-"""The parts that objects are built of: painted once, with soft edges, then placed by an affine map per frame."""
+"""Sprites that objects are built from: painted once with soft edges, then placed by an affine map per frame."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ class Affine(NamedTuple):
     f: float
 
     def __matmul__(self, other: "Affine") -> "Affine":
-        """First `other`, then this."""
+        """Returns the composition: first `other`, then this."""
         return Affine(
             self.a * other.a + self.b * other.d,
             self.a * other.b + self.b * other.e,
@@ -45,19 +45,19 @@ class Affine(NamedTuple):
 
 
 def place(x: float, y: float, *, angle: float = 0.0, scale_x: float = 1.0, scale_y: float = 1.0) -> Affine:
-    """Scales, then turns by `angle` radians (clockwise on the screen), then moves to (x, y)."""
+    """Returns the map that scales, rotates by `angle` radians (clockwise on screen), then moves to (x, y)."""
     cos, sin = math.cos(angle), math.sin(angle)
     return Affine(cos * scale_x, -sin * scale_y, x, sin * scale_x, cos * scale_y, y)
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A painted part.
+    """A painted part of an object.
 
     Attributes:
-        colors: RGB picture; the colors go on behind the soft edge, so that no fringe shows.
-        cover: Gray picture of the same size: 255 where the part covers what is behind.
-        to_local: Sprite pixels -> the object's own units.
+        colors: RGB picture; colors extend beyond the soft edge, so that no fringe shows.
+        cover: Grayscale picture of the same size: 255 where the part is opaque.
+        to_local: Sprite pixels -> units of the object.
     """
 
     colors: Image.Image
@@ -65,7 +65,7 @@ class Sprite:
     to_local: Affine
 
     def corners(self) -> list[tuple[float, float]]:
-        """The four corners in the object's own units."""
+        """Returns the four corners in units of the object."""
         width, height = self.colors.size
         return [self.to_local.apply(x, y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
 
@@ -81,8 +81,8 @@ def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: f
     Args:
         frame: RGB picture.
         sprite: What to draw.
-        to_frame: The object's own units -> frame pixels.
-        opacity: 0..1.
+        to_frame: Units of the object -> frame pixels.
+        opacity: In 0..1.
     """
     matrix = to_frame @ sprite.to_local
     if abs(matrix.a * matrix.e - matrix.b * matrix.d) < 1e-9:
@@ -110,7 +110,7 @@ def _float32(values: npt.NDArray[Any]) -> Array:
 
 
 class Canvas:
-    """Paints one sprite in the object's own units."""
+    """Painter of one sprite, in units of the object."""
 
     def __init__(self, left: float, top: float, right: float, bottom: float, pixels_per_unit: float) -> None:
         self.density = pixels_per_unit
@@ -127,7 +127,7 @@ class Canvas:
     def ellipse(
         self, x: float, y: float, radius_x: float, radius_y: float, angle: float = 0.0, soft: float = 0.0
     ) -> Array:
-        """How much of each pixel an ellipse covers, 0..1; `soft` widens the edge, as a share of the radius."""
+        """Returns the coverage of each pixel by an ellipse, 0..1; `soft` widens the edge, as a share of the radius."""
         cos, sin = math.cos(angle), math.sin(angle)
         u = ((self.x - x) * cos + (self.y - y) * sin) / radius_x
         v = (-(self.x - x) * sin + (self.y - y) * cos) / radius_y
@@ -135,7 +135,7 @@ class Canvas:
         return _float32(np.clip((1 - np.hypot(u, v)) / edge + 0.5, 0, 1))
 
     def capsule(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> Array:
-        """How much of each pixel a line with round ends covers."""
+        """Returns the coverage of each pixel by a line with round ends."""
         dx, dy = x1 - x0, y1 - y0
         length = max(dx * dx + dy * dy, 1e-12)
         along = np.clip(((self.x - x0) * dx + (self.y - y0) * dy) / length, 0, 1)
@@ -143,14 +143,14 @@ class Canvas:
         return _float32(np.clip((radius - distance) * self.density + 0.5, 0, 1))
 
     def box(self, left: float, top: float, right: float, bottom: float, radius: float = 0.0) -> Array:
-        """How much of each pixel a rectangle with rounded corners covers."""
+        """Returns the coverage of each pixel by a rectangle with rounded corners."""
         dx = np.abs(self.x - (left + right) / 2) - (right - left) / 2 + radius
         dy = np.abs(self.y - (top + bottom) / 2) - (bottom - top) / 2 + radius
         outside = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - radius
         return _float32(np.clip(0.5 - outside * self.density, 0, 1))
 
     def polygon(self, points: list[tuple[float, float]]) -> Array:
-        """How much of each pixel a polygon covers."""
+        """Returns the coverage of each pixel by a polygon."""
         fine = 3
         mask = Image.new("L", (self.width * fine, self.height * fine))
         scaled = [
@@ -160,18 +160,18 @@ class Canvas:
         return _float32(np.asarray(mask.reduce(fine)) / 255)
 
     def paint(self, cover: Array, color: Color | Array) -> None:
-        """Lays a color, (3,) or (height, width, 3), over the canvas where `cover` is."""
+        """Paints a color (3,) or (height, width, 3) where `cover` is."""
         if not self.cover.any():
             self.colors[:] = color
         self.colors += (color - self.colors) * cover[..., None]
         self.cover = np.maximum(self.cover, cover)
 
     def shade(self, factor: Array | float) -> None:
-        """Multiplies all colors, (height, width) or one factor."""
+        """Multiplies all colors by one factor or by (height, width) factors."""
         self.colors *= factor[..., None] if isinstance(factor, np.ndarray) else factor
 
     def sprite(self) -> Sprite:
-        """The painting as it stands."""
+        """Returns the painted sprite."""
         scale = 1 / self.density
         return Sprite(
             Image.fromarray(np.clip(self.colors, 0, 255).astype(np.uint8)),
@@ -181,7 +181,7 @@ class Canvas:
 
 
 def ball_shading(canvas: Canvas, x: float, y: float, radius_x: float, radius_y: float, light: float) -> Array:
-    """Light on a round body: (height, width) factors around 1. `light` is the direction it comes from, radians."""
+    """Returns the shading of a round body: factors (height, width) around 1, for light from `light` radians."""
     u, v = (canvas.x - x) / radius_x, (canvas.y - y) / radius_y
     depth = np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
     lambert = 0.55 * (u * math.cos(light) + v * math.sin(light)) + 0.8 * depth
@@ -189,14 +189,14 @@ def ball_shading(canvas: Canvas, x: float, y: float, radius_x: float, radius_y: 
 
 
 def shadow_sprite(pixels_per_unit: float) -> Sprite:
-    """A soft dark ellipse of half-axes 1 and 0.25."""
+    """Paints a soft dark ellipse with half-axes 1 and 0.25."""
     canvas = Canvas(-1, -0.25, 1, 0.25, pixels_per_unit)
     canvas.paint(canvas.ellipse(0, 0, 0.8, 0.18, soft=0.8) * 0.55, np.zeros(3, dtype=np.float32))
     return canvas.sprite()
 
 
 def blob_points(rng: np.random.Generator) -> list[tuple[float, float]]:
-    """The outline of a random shape of about unit radius: a blob, star, flower, polygon or leaf."""
+    """Draws the outline of a random shape of about unit radius: a blob, star, flower, polygon or leaf."""
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     choice = rng.random()
     if choice < 0.35:  # blob
@@ -219,7 +219,7 @@ def blob_points(rng: np.random.Generator) -> list[tuple[float, float]]:
 
 
 def shape_sprite(rng: np.random.Generator, pixels_per_unit: float, light: float) -> Sprite:
-    """A shaded, textured random shape of about unit radius."""
+    """Paints a shaded, textured random shape of about unit radius."""
     canvas = Canvas(-1.3, -1.3, 1.3, 1.3, pixels_per_unit)
     outline = canvas.polygon(blob_points(rng))
     base = draw_color(rng, (0.2, 1.0), (0.25, 1.0))

@@ -1,4 +1,4 @@
-"""Objects that make a sound when they strike: a drummer, a bouncing ball."""
+"""Objects that sound on impact: a drummer and a bouncing ball."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from stavis.synthetic.textures import draw_color, surface
 
 
 def _raised(times: Array, performance: Performance | None) -> Array:
-    """How far a stick or hammer is raised: 0 at each blow, up to 1 between them, in (T,)."""
+    """Returns the height of a stick or hammer (T,): 0 at each blow, up to 1 in between."""
     if performance is None or not len(performance.onsets):
         return np.full(len(times), 0.55)
     hits = np.concatenate([[-1e3], performance.onsets, [1e3]])
@@ -33,7 +33,7 @@ def _raised(times: Array, performance: Performance | None) -> Array:
 
 
 class Drummer:
-    """A stick or a hammer that comes down on a drum or a block."""
+    """A stick or hammer that hits a drum or a block."""
 
     box = (-1.1, -1.3, 1.3, 1.1)
     focus = (-0.1, -0.05)
@@ -74,7 +74,7 @@ class Drummer:
         self.stick = stick.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Columns: how far the stick is raised 0..1, how long ago it hit as brightness 0..1."""
+        """Columns: height of the stick 0..1, brightness 0..1 that fades after each hit."""
         glow = np.zeros(len(times)) if performance is None else performance.envelope(times)
         return np.stack([_raised(times, performance), glow], axis=1)
 

@@ -1,4 +1,4 @@
-"""Pictures from nothing: noise, surfaces, backdrops. Painted once a shot, then only moved."""
+"""Textures and backdrops, painted once per shot."""
 
 import colorsys
 
@@ -14,10 +14,10 @@ BACKDROPS = ("room", "street", "nature", "abstract", "defocused")
 
 
 def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: float = 1.0) -> Array:
-    """Noise whose amplitude falls with spatial frequency to the power `slope`, as that of natural pictures does (1).
+    """Generates noise whose amplitude falls with spatial frequency to the power `slope` (1 in natural images).
 
     Returns:
-        (height, width), mean 0, standard deviation 1.
+        (height, width) with mean 0 and standard deviation 1.
     """
     white = rng.standard_normal((height, width), dtype=np.float32)
     spectrum = fft.rfft2(white)
@@ -35,16 +35,16 @@ def draw_color(
     value: tuple[float, float] = (0.15, 1.0),
     hue: tuple[float, float] = (0.0, 1.0),
 ) -> Color:
-    """A color of uniform hue, saturation and value within the ranges given."""
+    """Draws a color with uniform hue, saturation and value within the given ranges."""
     rgb = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1.0, rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb, dtype=np.float32) * 255
 
 
 def surface(rng: np.random.Generator, height: int, width: int, base: Color, strength: float = 1.0) -> Array:
-    """A textured surface: noise, stripes, checks, dots or a plain one, around a base color.
+    """Paints a surface: noise, stripes, checks, dots or plain, around a base color.
 
     Returns:
-        (height, width, 3), about 0..255, not clipped.
+        (height, width, 3) in about 0..255, not clipped.
     """
     second = base * rng.uniform(0.45, 0.9) if rng.random() < 0.5 else draw_color(rng)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -71,14 +71,14 @@ def surface(rng: np.random.Generator, height: int, width: int, base: Color, stre
 def paint_backdrop(
     rng: np.random.Generator, kind: str, height: int, width: int, horizon: float
 ) -> Image.Image:
-    """What stands behind everything in a shot.
+    """Paints the backdrop of a shot.
 
     Args:
-        rng: Draws the details.
+        rng: Source of randomness.
         kind: One of `BACKDROPS`.
-        height: Of the picture, in pixels.
-        width: In pixels.
-        horizon: Where the ground begins, in 0..1 from the top.
+        height: Height in pixels.
+        width: Width in pixels.
+        horizon: Where the ground starts, in 0..1 from the top.
 
     Returns:
         An RGB picture.
@@ -115,7 +115,7 @@ def _vertical_gradient(top: Color, bottom: Color, height: int, width: int) -> Ar
 
 
 def _light(rng: np.random.Generator, pixels: Array) -> Array:
-    """One lamp or window: brighter to one side, and large soft differences."""
+    """Returns uneven lighting: brighter to one side, with large soft variations."""
     height, width = pixels.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)

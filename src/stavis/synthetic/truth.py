@@ -1,4 +1,4 @@
-"""What is known about a generated video: who sounds when, where everything is, who looks where and why."""
+"""Ground truth of a generated video: what sounds when, where everything is, who looks where and why."""
 
 import dataclasses
 import io
@@ -27,14 +27,14 @@ SIGMA_SHARE = 1 / 36
 
 @dataclass(frozen=True)
 class SimulatedGaze:
-    """Where simulated observers looked: one row a sample, a sample a frame and observer, none in saccades and blinks.
+    """Gaze of simulated observers: one sample per frame and observer, none during saccades and blinks.
 
     Attributes:
         observer: (N,) numbers from 0.
         frame: (N,) from 0.
-        x: (N,) pixels, 0 at the picture's left edge: the pixel is `floor(x)`.
-        y: (N,) pixels, 0 at its top edge.
-        drive: (N,) index into `DRIVES`: why the observer looks there; -1 before the first choice.
+        x: (N,) pixels from the left edge; the pixel is `floor(x)`.
+        y: (N,) pixels from the top edge.
+        drive: (N,) index into `DRIVES`, the reason to look there; -1 before the first choice.
         fixation: (N,) number of the fixation, counted per observer.
     """
 
@@ -46,7 +46,7 @@ class SimulatedGaze:
     fixation: npt.NDArray[np.int32]
 
     def fixation_maps(self, num_frames: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """(T, H, W): fixated where at least one observer looks."""
+        """Returns fixation maps (T, H, W): pixels at which at least one observer looks."""
         width, height = size
         maps = np.zeros((num_frames, height, width), dtype=np.bool_)
         columns = np.clip(np.floor(self.x), 0, width - 1).astype(int)
@@ -55,7 +55,7 @@ class SimulatedGaze:
         return maps
 
     def density_map(self, frame: int, size: tuple[int, int], sigma_pixels: float) -> Array:
-        """(H, W): where the observers look at a frame, each sample blurred by a Gaussian."""
+        """Returns the density map (H, W) of a frame: each sample blurred with a Gaussian."""
         width, height = size
         now = self.frame == frame
         columns = np.clip(np.floor(self.x[now]), 0, width - 1).astype(int)
@@ -67,31 +67,31 @@ class SimulatedGaze:
 
 @dataclass(frozen=True)
 class Truth:
-    """A generated video's ground truth. Pixels count from the picture's top left corner: a pixel is `floor(x)`.
+    """Ground truth of a generated video. Coordinates are in pixels from the top left corner; a pixel is `floor(x)`.
 
     Attributes:
-        seed: The user's seed.
-        preset: The preset's name.
+        seed: Random seed.
+        preset: Name of the preset.
         width: In pixels.
         height: In pixels.
         frame_rate: Frames per second.
-        num_frames: Of the video.
-        sample_rate: Of its sound, in Hz.
-        drives: Drive -> share of the fixations while an object on the screen sounds.
-        shots: One dictionary a shot: start_frame, stop_frame, route.
-        actors: One dictionary an object: actor (its number), shot, kind, candidate, onsets (seconds).
-        turns: One dictionary a stretch of sound: start_seconds, stop_seconds, actor (-1: out of sight), sound, level.
-        bed: "music", "ambience" or "none" under everything.
-        shot_index: (T,) which shot each frame is of.
-        sounding: (T,) which actor is heard: a number, -1 (out of sight), -2 (`SILENT`).
-        targets: (T, A, 3) x, y and standard deviation, in pixels, of where gaze lands on each actor; nan where it is
-            not in the shot.
-        boxes: (T, A, 4) left, top, right, bottom in pixels (of people the head); nan likewise.
-        activity: (T, A) how strongly each acts, 0..1, heard or not.
-        appeal: (T, A) weight of each in the drive "objects"; 0 where it is out of the picture.
+        num_frames: Number of frames.
+        sample_rate: Sample rate of the audio in Hz.
+        drives: Drive -> share of the fixations while an object on screen sounds.
+        shots: One dictionary per shot: start_frame, stop_frame, route.
+        actors: One dictionary per object: actor (its number), shot, kind, candidate, onsets (seconds).
+        turns: One dictionary per turn: start_seconds, stop_seconds, actor (-1: off screen), sound, level.
+        bed: "music", "ambience" or "none" in the background.
+        shot_index: (T,) index of the shot of each frame.
+        sounding: (T,) actor that is heard: its number, -1 (off screen) or -2 (`SILENT`).
+        targets: (T, A, 3) x, y and standard deviation in pixels of where gaze lands on each actor; nan if it is not in
+            the shot.
+        boxes: (T, A, 4) left, top, right, bottom in pixels (of people, the head); nan likewise.
+        activity: (T, A) strength of each action in 0..1, whether heard or not.
+        appeal: (T, A) weight of each actor in the drive "objects"; 0 outside the frame.
         contrast_map: (T, h, w) the drive "contrast" in 0..255, on a coarse grid.
-        loudness: (T,) root mean square of the sound of each frame's time, half a frame to either side.
-        gaze: The observers' samples.
+        loudness: (T,) root mean square of the audio within half a frame of each frame's time.
+        gaze: Samples of the observers.
     """
 
     seed: int
@@ -118,33 +118,33 @@ class Truth:
 
     @property
     def sigma_pixels(self) -> float:
-        """Standard deviation of the density maps' Gaussian."""
+        """Standard deviation of the Gaussian of the density maps."""
         return self.width * SIGMA_SHARE
 
     def route(self, frame: int) -> str:
-        """How the sounding object of a frame can be found: "semantic", "synchrony", "sight" or "none"."""
+        """Returns how the sounding object of a frame can be found: "semantic", "synchrony", "sight" or "none"."""
         return str(self.shots[self.shot_index[frame]]["route"])
 
     def candidates(self, frame: int) -> list[int]:
-        """The actors in a frame's shot that could be the source of a sound."""
+        """Returns the actors in the shot of a frame that could be the source of a sound."""
         shot = self.shot_index[frame]
         return [actor["actor"] for actor in self.actors if actor["candidate"] and actor["shot"] == shot]
 
     def drive_shares(self, frame: int) -> Array:
-        """(5,): the share of each of `DRIVES` in the choices made at a frame."""
+        """Returns the share (5,) of each of `DRIVES` in the choices made at a frame."""
         return share_of_drives(self.drives, sounding=int(self.sounding[frame]) >= 0)
 
     def only_sound_share(self, frame: int) -> float:
-        """The share of the choices made at a frame whose aim no observer without the sound could tell.
+        """Returns the share of choices at a frame whose target cannot be predicted without the sound.
 
-        Sight leaves n objects that could be the source, so of the fixations that the sound draws it can place 1/n.
+        Vision leaves n candidates, so it can predict 1/n of the fixations that sound attracts.
         """
         if self.sounding[frame] < 0 or self.route(frame) not in ("semantic", "synchrony"):
             return 0.0
         return self.drives["source"] * (1 - 1 / len(self.candidates(frame)))
 
     def save(self, path: Path) -> None:
-        """Writes `<path>.npz` (arrays) and `<path>.json` (the rest); same truth, same bytes."""
+        """Writes `<path>.npz` (arrays) and `<path>.json` (the rest). Equal truths give equal bytes."""
         arrays, plain = {}, {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -162,23 +162,23 @@ class Truth:
 
 
 def share_of_drives(drives: dict[str, float], *, sounding: bool) -> Array:
-    """(5,): the shares in the order of `DRIVES`; without a sounding object its share goes to the others."""
+    """Returns the shares (5,) in the order of `DRIVES`; without a sounding object its share goes to the others."""
     shares = np.array([drives[name] for name in DRIVES])
     if not sounding:
         shares[DRIVES.index("source")] = 0.0
-        if not shares.any():  # all went to the sound; what is left is anywhere
+        if not shares.any():  # all went to the sound; the rest is uniform
             shares[DRIVES.index("uniform")] = 1.0
     return np.asarray(shares / shares.sum())
 
 
 def read_truth(path: Path) -> Truth:
-    """Reads what `Truth.save` wrote.
+    """Reads files written by `Truth.save`.
 
     Args:
-        path: `<video>.json` or `<video>.npz`, or without a suffix.
+        path: `<video>.json`, `<video>.npz`, or without suffix.
 
     Raises:
-        StavisError: A file is missing or not of that form.
+        StavisError: A file is missing or malformed.
     """
     try:
         plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def read_truth(path: Path) -> Truth:
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Writes a compressed `.npz` whose bytes depend on the arrays alone, whole or not at all."""
+    """Writes a compressed `.npz` atomically; its bytes depend on the arrays only."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())

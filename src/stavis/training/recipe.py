@@ -133,9 +133,8 @@ class Recipe:
         seed: Of the initial weights, the order of the clips, crops, flips and augmentation.
         epochs: Passes over the training list.
         initial_weights: Files or folders that the network starts from, one after the other, as far as they
-            fit: published initializers and checkpoints, weights folders. None is from scratch. `{split}` and
-                `{data}`
-            stand for `data.split` and `data.root`.
+            fit: published initializers and checkpoints, weights folders, names of weights. None is from scratch.
+            `{split}` and `{data}` stand for `data.split` and `data.root`.
         model: Which network.
         data: What is trained on.
         batch: How many clips make a step.
