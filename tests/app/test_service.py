@@ -236,6 +236,25 @@ def test_openapi_document_lists_every_path(client: Client) -> None:
     assert client.get("/v1/nothing").status == 404
 
 
+def test_everything_comes_as_one_zip(tmp_path: Path) -> None:
+    results = tmp_path / "abc" / "results"
+    for name in ("maps/map_000000.png", "without-sound/frames.csv", "page/video.mp4", "frames.csv"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text(name)
+    record = {"id": "abc", "name": "Talk.mp4", "status": "finished", "results": ["all.zip", "maps.zip"]}
+    (tmp_path / "abc" / RECORD).write_text(json.dumps(record | {"finished": time.time()}))
+    expected = {
+        "all.zip": {"Talk/maps/map_000000.png", "Talk/without-sound/frames.csv", "Talk/frames.csv"},
+        "maps.zip": {"Talk/maps/map_000000.png"},
+    }
+    with serving(AppSettings(folder=tmp_path)) as client:
+        for name, members in expected.items():
+            answer = client.get(f"/v1/jobs/abc/results/{name}")
+            assert "Talk.zip" in answer.headers["content-disposition"]
+            with zipfile.ZipFile(BytesIO(answer.body)) as archive:
+                assert set(archive.namelist()) == members
+
+
 def test_zip_is_made_while_it_is_sent(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(os.urandom(1_000_000))
     (tmp_path / "b.txt").write_text("text")

@@ -28,6 +28,7 @@ from stavis.runtime.files import write_text
 Status = Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
 RECORD = "job.json"
 LOG = "log.txt"
+EVERYTHING = "all.zip"
 PROBE_SECONDS = 30.0
 PROBES = 2  # at the same time
 TIDY_SECONDS = 60.0
@@ -200,7 +201,7 @@ class Jobs:
             HTTPException: 404, there is no such result.
         """
         if name in job.results or (job.has_page and name in PAGE_FILES and job.status == "finished"):
-            path = self.folder / job.id / RESULTS / name.removesuffix(".zip")
+            path = self.folder / job.id / RESULTS / ("" if name == EVERYTHING else name.removesuffix(".zip"))
             if path.exists():
                 return path
         raise HTTPException(404, "no such result")
@@ -346,7 +347,7 @@ PAGE_FILES = ("page/page.json", "page/video.mp4", "page/maps.u8", "page/without-
 
 def _result_names(results: Path) -> Iterator[str]:
     """Names of results as clients see them: files, folders of pictures as `NAME.zip`, and everything as `all.zip`."""
-    yield "all.zip"
+    yield EVERYTHING
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results).as_posix()
         if path.is_file() and not name.startswith(("page/", "maps/", "pred_sal/")):

@@ -3,7 +3,7 @@
 import importlib.util
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import torch
 
 from stavis.clips import Window, repeat_window
 from stavis.clips.preprocess import audio_excerpt, resize_frame
-from stavis.engine import Engine, EngineFactory, Example, Precision
+from stavis.engine import Engine, EngineFactory, EngineName, Example, Precision
 from stavis.errors import StavisError
 from stavis.media.live import LiveEvent, LivePicture, LiveSound
 from stavis.model import STAViS
@@ -71,6 +71,7 @@ class LivePredictor:
     Args:
         model: Network in eval mode.
         look_ahead: Pictures behind the target that a map waits for, 0 to 7. With 7, maps are those of `stavis predict`.
+        engine: See `EngineFactory`.
         precision: See `EngineFactory`; None: `fast_precision`.
         keep_images: Give pictures with their maps.
 
@@ -83,6 +84,7 @@ class LivePredictor:
         model: STAViS,
         *,
         look_ahead: int = DEFAULT_LOOK_AHEAD,
+        engine: EngineName = "auto",
         precision: Precision | None = None,
         keep_images: bool = False,
     ) -> None:
@@ -93,8 +95,8 @@ class LivePredictor:
         self._preprocessing = model.config.preprocessing
         self._audiovisual = model.config.modality == "audiovisual"
         self._keep_images = keep_images
-        precision = precision or fast_precision(model)
-        self._make_engine = EngineFactory(model, "auto", precision)
+        precision = precision or fast_precision(model, engine)
+        self._make_engine = EngineFactory(model, engine, precision)
         self._engine: Engine | None = None
         if precision != "int8":  # which waits for examples
             self._start_engine(lambda: [])
@@ -119,7 +121,10 @@ class LivePredictor:
         audio = np.zeros((1, p.num_audio_samples), np.float32) if self._audiovisual else None
         engine.predict([Window((-1,) * p.clip_length, -1)], audio)
         engine.drop_frames_before(0)
-        if importlib.util.find_spec("openvino") is not None:
+        if (
+            self._make_engine.name in ("auto", "openvino")
+            and importlib.util.find_spec("openvino") is not None
+        ):
             # OpenVINO has its own threads by now. What is left to PyTorch is small: where other programs (a browser,
             # say) compete for the cores, its threads would wait for one another far longer than they compute.
             torch.set_num_threads(1)
@@ -264,17 +269,17 @@ class LivePredictor:
         return max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB
 
 
-def fast_precision(model: STAViS) -> Precision:
+def fast_precision(model: STAViS, engine: EngineName = "auto") -> Precision:
     """bf16 where the processor computes in it, fp16 on other GPUs, else float32."""
     choices: tuple[Precision, ...] = ("bf16", "fp16")
     for precision in choices:
         with suppress(StavisError):
-            EngineFactory(model, "auto", precision)
+            EngineFactory(model, engine, precision)
             return precision
     return "float32"
 
 
-def predict_live(events: Iterable[LiveEvent], predictor: LivePredictor) -> Iterator[LiveMap]:
+def predict_live(events: Iterable[LiveEvent], predictor: LivePredictor) -> Generator[LiveMap, None, None]:
     """Yields the maps of a live source until it ends; reads it in a thread.
 
     Raises:

@@ -20,13 +20,13 @@ from starlette.routing import Route, WebSocketRoute
 
 from stavis.app.archive import stream_zip
 from stavis.app.guard import Guard
-from stavis.app.jobs import Job, Jobs
+from stavis.app.jobs import EVERYTHING, Job, Jobs
 from stavis.app.live import LiveSessions
 from stavis.app.openapi import describe_service
 from stavis.app.options import parse_form
 from stavis.app.settings import AppSettings
 from stavis.app.upload import receive_upload
-from stavis.app.worker import VIDEO
+from stavis.app.worker import PAGE, VIDEO
 from stavis.errors import StavisError
 from stavis.maps.overlay import COLOR_MAP, MOST_OPAQUE
 from stavis.version import __version__
@@ -84,11 +84,11 @@ def make_app(settings: AppSettings) -> Starlette:
         path = jobs.result(job, name)
         stem = job.name.rpartition(".")[0] or job.name
         if name.endswith(".zip"):
-            folder = path.parent if name == "all.zip" else path
+            base = path if name == EVERYTHING else path.parent
             files = [
-                (file, f"{stem}/{file.relative_to(path.parent).as_posix()}")
-                for file in sorted(folder.rglob("*"))
-                if file.is_file() and file.relative_to(path.parent).parts[0] != "page"
+                (file, f"{stem}/{file.relative_to(base).as_posix()}")
+                for file in sorted(path.rglob("*"))
+                if file.is_file() and file.relative_to(base).parts[0] != PAGE
             ]
             return StreamingResponse(
                 stream_zip(files),

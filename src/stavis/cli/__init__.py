@@ -51,6 +51,10 @@ from stavis.cli.encode import encode, roi  # noqa: E402
 app.command()(encode)
 app.command()(roi)
 
+from stavis.cli.live import live  # noqa: E402
+
+app.command()(live)
+
 from stavis.cli.demo import demo  # noqa: E402
 
 app.command()(demo)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import DEFAULT, WEIGHTS_HELP, ModalityName
+from stavis.cli.options import DEFAULT, DeviceOption, ModalityOption, QuietOption, WeightsOption
 
 
 def serve(
@@ -13,11 +13,9 @@ def serve(
         str, typer.Option(help="Address to listen on. With another than this machine, a token is required.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any.")] = 8090,
-    weights: Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)] = DEFAULT,
-    modality: Annotated[
-        ModalityName | None, typer.Option(help="Which network to take from a published .pth.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    weights: WeightsOption = DEFAULT,
+    modality: ModalityOption = None,
+    device: DeviceOption = "auto",
     token: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +72,7 @@ def serve(
         int,
         typer.Option(min=500, help="Memory that a job may allocate.", metavar="MB", rich_help_panel="Limits"),
     ] = 6000,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Serve a page to drop videos on, live camera and microphone, and an HTTP service.
 
@@ -89,14 +87,14 @@ def serve(
     from stavis.app.server import new_token, serve_app
     from stavis.weights.names import load_network
 
-    load_network(weights, modality=modality.value if modality else None, device=device)  # errors show at once
+    load_network(weights, modality=modality, device=device)  # errors show at once
     if token is None and not is_loopback(host):
         token = new_token()
     settings = AppSettings(
         host=host,
         port=port,
         weights=weights,
-        modality=modality.value if modality else None,
+        modality=modality,
         device=device,
         folder=folder,
         token=token,

@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.errors import StavisError
-from stavis.media.container import MAX_PIXELS, reason
+from stavis.media.container import _TEXT_FORMATS, MAX_PIXELS, reason
 from stavis.media.display import find_display
 from stavis.media.sound_track import make_frame, mix_to_mono
 
@@ -31,11 +31,10 @@ LATE_SECONDS = 0.5  # decoding is this far behind: pictures are decoded only, no
 BUFFER_BYTES = 4096  # read at a time: what has arrived must not wait for more
 NETWORK_TIMEOUT_SECONDS = 10
 
-# Probing must not hold pictures back.
+# Probing must not hold pictures back. ("nobuffer" would lose those that it looks at, the first key frame among them.)
 _OPTIONS = {
     "probesize": "200000",
     "analyzeduration": "500000",
-    "fflags": "nobuffer",
     "flags": "low_delay",
     "max_pixels": str(MAX_PIXELS),
 }
@@ -154,11 +153,15 @@ def _open(
     name: str, target: str | Readable, container_format: str | None, options: dict[str, str]
 ) -> InputContainer:
     try:
-        return av.open(
+        container = av.open(
             target, "r", format=container_format, options=_OPTIONS | options, buffer_size=BUFFER_BYTES
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise StavisError(f"{name} cannot be opened: {reason(error)}") from error
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise StavisError(f"{name} is text, not a video")
+    return container
 
 
 def _decode(
