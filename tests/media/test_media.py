@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import wave
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.io.wavfile
-from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,114 +32,7 @@ from stavis.media import (
     read_wave,
     write_wave,
 )
-
-RATE = 25
-
-
-# Generated media
-
-
-def numbered_picture(number: int, width: int = 64, height: int = 48) -> npt.NDArray[np.uint8]:
-    """A picture that tells its number, 0..63, in gray blocks that survive any encoder."""
-    image = np.zeros((height, width, 3), np.uint8)
-    block = width // 6
-    for bit in range(6):
-        image[:, bit * block : (bit + 1) * block] = 255 * (number >> bit & 1)
-    return image
-
-
-def number_of(image: npt.NDArray[np.uint8]) -> int:
-    block = image.shape[1] // 6
-    rows = slice(image.shape[0] // 3, 2 * image.shape[0] // 3)
-    bits = [
-        image[rows, bit * block + block // 3 : (bit + 1) * block - block // 3].mean() > 127
-        for bit in range(6)
-    ]
-    return sum(int(bit) << place for place, bit in enumerate(bits))
-
-
-def make_video(
-    path: Path,
-    pictures: Iterable[npt.NDArray[np.uint8]] | int = 20,
-    *,
-    codec: str = "libx264",
-    pixel_format: str = "yuv420p",
-    rate: Fraction | int = RATE,
-    times: Sequence[float] | None = None,
-    options: dict[str, str] | None = None,
-    container_options: dict[str, str] | None = None,
-    prepare: Callable[[Any], None] = lambda stream: None,
-    alter: Callable[[int, Any], None] = lambda place, packet: None,
-    sounds: Sequence[tuple[str, npt.NDArray[np.float32], int, float]] = (),
-) -> Path:
-    """Writes a video with PyAV alone.
-
-    Args:
-        times: Of the pictures in seconds, where they are not at the rate.
-        prepare: Is given the stream before its encoder opens.
-        alter: Is given each video packet's place in the order of decoding, and the packet.
-        sounds: Codec, (channels, samples), sample rate and the time of the first sample in seconds.
-    """
-    if isinstance(pictures, int):
-        pictures = [numbered_picture(i) for i in range(pictures)]
-    pictures = list(pictures)
-    with av.open(str(path), "w", container_options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = pixel_format
-        time_base = Fraction(1, 12800)
-        stream.codec_context.time_base = time_base if codec != "gif" else Fraction(1, 100)
-        prepare(stream)
-        tracks = []
-        for sound_codec, samples, sample_rate, _ in sounds:
-            # Noise that is made up by the decoder is another at every decoding.
-            no_noise = {"aac_pns": "0", "b": "192000"} if sound_codec == "aac" else {}
-            track = container.add_stream(sound_codec, rate=sample_rate, options=no_noise)
-            track.codec_context.layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
-            track.codec_context.time_base = Fraction(1, sample_rate)
-            tracks.append(track)
-        for track, (_, samples, sample_rate, begin) in zip(tracks, sounds, strict=True):
-            layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
-            for place in range(0, samples.shape[1], 1024):
-                frame = AudioFrame.from_ndarray(
-                    np.ascontiguousarray(samples[:, place : place + 1024]), "fltp", layout
-                )
-                frame.sample_rate = sample_rate
-                frame.pts = place + round(begin * sample_rate)
-                frame.time_base = Fraction(1, sample_rate)
-                container.mux(track.encode(frame))
-            container.mux(track.encode(None))
-        place = 0
-        for i, picture in enumerate([*pictures, None]):
-            frame = None
-            if picture is not None:
-                frame = VideoFrame.from_ndarray(picture, "rgb24" if picture.ndim == 3 else "gray")
-                time = times[i] if times is not None else i / rate
-                frame.pts, frame.time_base = (
-                    round(time / stream.codec_context.time_base),
-                    stream.codec_context.time_base,
-                )
-            for packet in stream.encode(frame):
-                alter(place, packet)
-                container.mux(packet)
-                place += 1
-    return path
-
-
-def tone(
-    seconds: float, sample_rate: int, frequency: float = 440.0, num_channels: int = 1
-) -> npt.NDArray[np.float32]:
-    samples = 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * sample_rate)) / sample_rate)
-    return np.tile(samples.astype(np.float32), (num_channels, 1))
-
-
-def numbers(path: Path, **arguments: Any) -> list[int]:
-    return [number_of(frame.image) for frame in read_frames(path, **arguments)]
-
-
-def times(path: Path, **arguments: Any) -> list[float]:
-    return [frame.time_seconds for frame in read_frames(path, **arguments)]
-
+from support.videos import RATE, make_video, number_of, numbered_picture, numbers, times, tone
 
 # Pictures
 
@@ -648,9 +540,9 @@ def test_windows_must_move_on(tmp_path: Path) -> None:
     write_wave(tmp_path / "wave.wav", np.zeros(100, np.float32), 8000)
     with AudioReader(tmp_path / "wave.wav") as reader:
         reader.read(50, 60)
-        with pytest.raises(ValueError, match="from 49 on are asked for after those from 50 on"):
+        with pytest.raises(ValueError, match="from 49 on are requested after those from 50 on"):
             reader.read(49, 60)
-        with pytest.raises(ValueError, match="the end must not lie before the start"):
+        with pytest.raises(ValueError, match="the end must not be before the start"):
             reader.read(60, 59)
 
 
@@ -686,7 +578,7 @@ def test_damaged_sound_is_silent_and_keeps_its_place(
     path.write_bytes(data)
     with AudioReader(path, sample_rate=None) as reader:
         samples = reader.read(0, 88200)
-    assert "of the sound 8 damaged packets were skipped, they are silent" in caplog.text
+    assert "in the audio 8 damaged packets were skipped and replaced by silence" in caplog.text
     np.testing.assert_allclose(samples[2000:18000], tone(2, 44100)[0][2000:18000], atol=0.02)
     np.testing.assert_allclose(samples[32000:86000], tone(2, 44100)[0][32000:86000], atol=0.02)
 
@@ -760,7 +652,7 @@ def test_written_waves_are_clipped(tmp_path: Path) -> None:
 
 def test_read_wave_wants_sound(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mp4", 3)
-    with pytest.raises(StavisError, match="has no sound that can be decoded"):
+    with pytest.raises(StavisError, match="has no audio that can be decoded"):
         read_wave(path)
 
 
@@ -829,7 +721,7 @@ def test_excerpts_of_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["inside", "beside"])
-def test_a_folders_wave_is_its_sound(tmp_path: Path, place: str) -> None:
+def test_the_wav_file_of_a_folder_is_its_audio(tmp_path: Path, place: str) -> None:
     folder = make_folder(tmp_path / "folder", range(3))
     path = folder / "any.wav" if place == "inside" else tmp_path / "folder.wav"
     write_wave(path, np.full(1000, 0.5, np.float32), 8000)
@@ -846,11 +738,11 @@ def test_folders_without_a_wave_are_silent(tmp_path: Path) -> None:
     with AudioReader(folder) as reader:
         assert not reader.has_sound
         assert not reader.read(0, 100).any()
-    with pytest.raises(StavisError, match="has no wave, so no audio stream 0"):
+    with pytest.raises(StavisError, match="has no WAV file, so no audio stream 0"):
         AudioReader(folder, stream=0)
     write_wave(folder / "a.wav", np.zeros(5, np.float32), 8000)
     write_wave(folder / "b.wav", np.zeros(5, np.float32), 8000)
-    with pytest.raises(StavisError, match=r"several waves: a\.wav, b\.wav; one is allowed"):
+    with pytest.raises(StavisError, match=r"several WAV files: a\.wav, b\.wav; one is allowed"):
         AudioReader(folder)
 
 
@@ -932,18 +824,18 @@ def test_bad_files_are_one_line_errors(tmp_path: Path) -> None:
     cases = {
         tmp_path / "missing.mp4": "missing.mp4 does not exist",
         file("empty.mp4", b""): r"is empty \(0 bytes\)",
-        file("random.mp4", random): "is not a video or sound file that FFmpeg can read|has no video stream",
-        file("text.txt", b"A line.\nAnother line.\n" * 50): "is text, not a video|not a video or sound file",
+        file("random.mp4", random): "is not a video or audio file that FFmpeg can read|has no video stream",
+        file("text.txt", b"A line.\nAnother line.\n" * 50): "is text, not a video|not a video or audio file",
         file(
             "text.mp4", b"A line.\nAnother line.\n" * 50
-        ): "is not a video or sound file that FFmpeg can read",
-        file("headless.mp4", whole[: len(whole) // 2]): "is not a video or sound file that FFmpeg can read",
+        ): "is not a video or audio file that FFmpeg can read",
+        file("headless.mp4", whole[: len(whole) // 2]): "is not a video or audio file that FFmpeg can read",
         file("frameless.avi", bytes(avi)): "no frame in it can be decoded",
         sound: r"has no video stream \(it has: audio\)",
         file(
             "absurd.y4m", b"YUV4MPEG2 W12336 H12336 F25:1 C420\nFRAME\n" + bytes(1000)
-        ): "announces pictures of 12336x12336",
-        absurd_gif(tmp_path / "absurd.gif"): r"announces pictures of 12336x12336; at most 67108864 pixels",
+        ): "announces frames of 12336x12336",
+        absurd_gif(tmp_path / "absurd.gif"): r"announces frames of 12336x12336; at most 67108864 pixels",
         Path(os.devnull): "is neither a file nor a folder",
     }
     for path, message in cases.items():
@@ -965,14 +857,14 @@ def test_unreadable_files_are_errors(tmp_path: Path) -> None:
 def test_absurd_images_are_refused_by_their_header(tmp_path: Path) -> None:
     (tmp_path / "img_1.ppm").write_bytes(b"P6 12336 12336 255\n")
     for call in (lambda: probe(tmp_path, frame_rate=25), lambda: list(read_frames(tmp_path, frame_rate=25))):
-        with pytest.raises(StavisError, match="announces pictures of 12336x12336"):
+        with pytest.raises(StavisError, match="announces frames of 12336x12336"):
             call()
 
 
 def test_absurd_pixel_shapes_are_refused(tmp_path: Path) -> None:
     pictures = [np.zeros((480, 640, 3), np.uint8)]
     path = make_video(tmp_path / "video.mkv", pictures, prepare=set_aspect_ratio(Fraction(255)))
-    with pytest.raises(StavisError, match=r"announces pictures of 163200x480"):
+    with pytest.raises(StavisError, match=r"announces frames of 163200x480"):
         probe(path)
 
 
@@ -1396,7 +1288,7 @@ def test_real_clips_oddities(shared: Path, caplog: pytest.LogCaptureFixture) -> 
     assert probe(media / "sar_2x1.mp4").width == 1280
     with AudioReader(media / "audio_undecodable.mp4") as reader:
         assert not reader.read(0, 1000).any()
-        assert "audio_undecodable.mp4: the sound (undecodable) is taken as silence" in caplog.text
+        assert "audio_undecodable.mp4: the audio (undecodable) is taken as silence" in caplog.text
     with AudioReader(media / "flower_digital_silence.mp4") as reader:
         assert reader.has_sound
         assert not reader.read(0, 5 * 22050).any()

@@ -111,6 +111,14 @@ def predict(
         float | None,
         typer.Option(help="Frames per second of a folder of images.", metavar="FPS", rich_help_panel=FRAMES),
     ] = None,
+    keep_gaps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-gaps",
+            help="Keep gaps of more than five minutes between frames instead of closing them up.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = False,
     audio: Annotated[
         Path | None, typer.Option(help="Use the audio of this file instead.", rich_help_panel=AUDIO)
     ] = None,
@@ -118,6 +126,12 @@ def predict(
         int | None,
         typer.Option(
             min=0, help="Audio stream, from 0. Default: the video's default one.", rich_help_panel=AUDIO
+        ),
+    ] = None,
+    audio_channel: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Use only this audio channel, from 0. Default: all, mixed.", rich_help_panel=AUDIO
         ),
     ] = None,
     silent: Annotated[
@@ -166,6 +180,8 @@ def predict(
         "frame_rate": frame_rate,
         "audio_path": audio,
         "audio_stream": audio_stream,
+        "audio_channel": audio_channel,
+        "keep_gaps": keep_gaps,
         "silent": silent,
         "start_seconds": start,
         "end_seconds": end,

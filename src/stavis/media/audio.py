@@ -1,4 +1,4 @@
-"""The sound of a video as one channel on the video's clock."""
+"""Mono audio of a video on the clock of its frames."""
 
 from collections.abc import Iterator
 from os import PathLike
@@ -9,34 +9,41 @@ from typing import Self
 import numpy as np
 
 from stavis.clips.preprocess import SAMPLE_RATE
-from stavis.media.sound_track import Samples, SoundTrack, mix_to_mono, open_sound
+from stavis.errors import StavisError
+from stavis.media.container import logger
+from stavis.media.sound_track import MonoMixer, Samples, SoundTrack, open_sound
+
+_LARGEST_PADDING_SECONDS = 0.15  # by which decoded audio and its header may differ
+_LONGEST_SEARCH_SECONDS = 30
 
 
 class AudioReader:
-    """The sound of a video, mixed to one channel, read in windows that move on.
+    """Reader for the audio of a video, mixed to one channel, in windows that move forward.
 
-    Sample k lies k / sample_rate seconds after the instant at which the video's first frame is shown, whenever its
-    sound begins. Where there is no sound, and in a video without any, samples are 0. Sound is decoded as the windows
-    move on and forgotten behind them.
+    Sample k lies k / sample_rate seconds after the first frame is shown, whenever the audio begins. Where there is no
+    audio, samples are 0. Audio is decoded as windows move forward and discarded behind them.
 
-    Two channels are mixed to their mean. Of surround sound the center counts 1, front left and right 0.71, the others
-    0.5 and the low-frequency channel 0, divided by their sum; several channels of unknown position give their mean.
+    Two channels are mixed to their mean. In surround sound the center has weight 1, front left and right 0.71, the
+    others 0.5 and the low-frequency channel 0, divided by their sum; channels of unknown position are mixed to their
+    mean. A warning is given when the reader is closed if the mix was nearly silent while a channel was not.
 
     Args:
-        path: Anything that FFmpeg reads, sound files included, or a folder of numbered images with a wave.
-        stream: Which of the audio streams, from 0; FFmpeg's default where it is not given.
-        sample_rate: In Hz. None: the sound's own, so that nothing is resampled.
-        start_seconds: Sample 0 lies this much later.
+        path: Any video or audio file that FFmpeg can read, or a folder of numbered images with a WAV file.
+        stream: Index of the audio stream, from 0; FFmpeg's default if None.
+        channel: Index of a channel to use alone, from 0; all are mixed if None.
+        sample_rate: In Hz; None keeps the rate of the audio, so that it is not resampled.
+        start_seconds: Time of sample 0.
+        keep_gaps: Keep gaps of more than five minutes instead of closing them up, see `stavis.media.gaps`.
 
     Attributes:
-        sample_rate: In Hz. Of a video without sound the rate that was asked for, or 22050.
-        has_sound: Whether there is a sound track that can be decoded. It may still hold nothing but silence.
-        num_samples: How many samples lie between sample 0 and the end of the sound: exactly for a wave, by the header's
-            duration for compressed sound, 0 without sound, None where the header does not tell.
+        sample_rate: In Hz. Without audio, the requested rate or 22050.
+        has_sound: Whether there is an audio stream that can be decoded. It may be silent throughout.
+        num_samples: Number of samples between sample 0 and the end of the audio as given in the header, which is exact
+            for WAV files. 0 without audio, None if the header does not give it. `find_end` gives the true end.
 
     Raises:
-        StavisError: The file cannot be read or has no such stream. Sound that cannot be decoded is not an error but a
-            warning of the logger "stavis".
+        StavisError: The file cannot be read or has no such stream or channel. Audio that cannot be decoded is not an
+            error but a warning of the logger "stavis".
     """
 
     def __init__(
@@ -44,8 +51,10 @@ class AudioReader:
         path: str | PathLike[str],
         *,
         stream: int | None = None,
+        channel: int | None = None,
         sample_rate: int | None = SAMPLE_RATE,
         start_seconds: float = 0.0,
+        keep_gaps: bool = False,
     ) -> None:
         if sample_rate is not None and sample_rate <= 0:
             raise ValueError(f"sample_rate is {sample_rate}; it must be above 0")
@@ -56,42 +65,94 @@ class AudioReader:
         self._blocks: Iterator[Samples] = iter(())
         self._buffer = np.zeros(0, np.float32)
         self._last_start: int | None = None
-        self._track = open_sound(Path(path), stream)
+        self._trusts_header = True
+        self._mixer = MonoMixer(channel)
+        self._is_finished = True
+        self._track = open_sound(Path(path), stream, keep_gaps=keep_gaps)
         if self._track is not None:
             self.has_sound = True
+            self._is_finished = False
+            num_channels = self._track.stream.codec_context.layout.nb_channels
+            if channel is not None and not 0 <= channel < num_channels:
+                self._track.close()
+                raise StavisError(
+                    f"{self._track.path} has no audio channel {channel}; its channels are 0 to {num_channels - 1}"
+                )
             self.sample_rate = sample_rate or self._track.sample_rate
-        # Sample 0 of an excerpt is a sample of the whole sound, so that both hold the same samples.
+        # Sample 0 of an excerpt is a sample of the whole audio, so that both have the same samples.
         self._shift = round(start_seconds * self.sample_rate)
         self._position = self._shift  # of the buffer's first sample
         if self._track is not None:
             self.num_samples = self._track.count_samples(self.sample_rate)
             if self.num_samples is not None:
                 self.num_samples = max(0, self.num_samples - self._shift)
-            self._position, blocks = self._track.blocks(self.sample_rate, self._shift, mix_to_mono)
+            self._position, blocks = self._track.blocks(self.sample_rate, self._shift, self._mixer)
             self._blocks = (block[0] for block in blocks)
 
     def read(self, start: int, stop: int) -> Samples:
-        """The samples from `start` on, `stop` excluded, in -1..1; zeros before, behind and without the sound.
+        """Reads samples `start` up to but excluding `stop`. They are 0 before and after the audio.
 
         Args:
             start: Not before the `start` of the last call.
             stop: Not before `start`.
 
         Returns:
-            (stop - start,) mono.
+            (stop - start,) float32 in -1..1.
         """
         if stop < start:
-            raise ValueError(
-                f"samples {start} to {stop} are asked for; the end must not lie before the start"
-            )
+            raise ValueError(f"samples {start} to {stop} are requested; the end must not be before the start")
         if self._last_start is not None and start < self._last_start:
-            raise ValueError(f"samples from {start} on are asked for after those from {self._last_start} on")
+            raise ValueError(f"samples from {start} on are requested after those from {self._last_start} on")
         self._last_start = start
-        begin, end = start + self._shift, stop + self._shift
+        begin = start + self._shift
+        self._fill(begin, stop + self._shift)
+        window = np.zeros(stop - start, np.float32)
+        offset = self._position - begin  # positive only before the audio
+        part = self._buffer[: max(0, len(window) - offset)]
+        if len(part):
+            window[offset : offset + len(part)] = part
+        return window
+
+    def find_end(self, start: int, stop: int) -> int:
+        """Finds the end of the audio, which the header can give wrong, by decoding.
+
+        Args:
+            start: First sample of the window that is read next. What lies before it is discarded.
+            stop: Where to stop looking.
+
+        Returns:
+            The end if it is before `stop`, else `stop`. An end given in the header is kept if it is right within
+            0.15 s, as codecs pad the last packet.
+        """
+        tolerance = round(_LARGEST_PADDING_SECONDS * self.sample_rate)
+        announced = self.num_samples if self._trusts_header else None
+        look = stop if announced is None or stop <= announced else max(stop, announced + tolerance + 1)
+        if (
+            stop - start > _LONGEST_SEARCH_SECONDS * self.sample_rate
+        ):  # a very slow video; too much to hold in memory
+            return stop if announced is None else min(stop, announced)
+        self._fill(start + self._shift, look + self._shift)
+        if self._is_finished:
+            end = max(0, self._position + len(self._buffer) - self._shift)
+            return min(stop, end if announced is None or abs(end - announced) > tolerance else announced)
+        if announced is not None and look > announced:
+            self._trusts_header = False
+            assert self._track is not None
+            logger.warning(
+                "%s: the audio is longer than its header says; all of it is used", self._track.path
+            )
+        return stop
+
+    def _fill(self, begin: int, end: int) -> None:
+        """Decodes up to `end` and discards what lies before `begin`."""
         self._forget(begin)
         parts = [self._buffer]
         buffered = self._position + len(self._buffer)
-        while buffered < end and (block := next(self._blocks, None)) is not None:
+        while buffered < end and not self._is_finished:
+            block = next(self._blocks, None)
+            if block is None:
+                self._is_finished = True
+                break
             buffered += len(block)
             if buffered <= begin:
                 parts = []
@@ -100,12 +161,6 @@ class AudioReader:
                 parts.append(block)
         self._buffer = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.float32)])
         self._forget(begin)
-        window = np.zeros(stop - start, np.float32)
-        offset = self._position - begin  # above 0 only before the sound
-        part = self._buffer[: max(0, len(window) - offset)]
-        if len(part):
-            window[offset : offset + len(part)] = part
-        return window
 
     def _forget(self, begin: int) -> None:
         num = min(max(0, begin - self._position), len(self._buffer))
@@ -113,7 +168,14 @@ class AudioReader:
         self._position += num
 
     def close(self) -> None:
-        """Frees the decoder. Afterwards there is nothing to read."""
+        """Frees the decoder. Nothing can be read afterwards."""
+        if self._mixer.cancels and self._track is not None:
+            logger.warning(
+                "%s: the mix of the audio channels is nearly silent although the channels are not: they cancel each "
+                "other; `audio_channel=0` uses the first one alone",
+                self._track.path,
+            )
+            self._mixer = MonoMixer()
         self._blocks = iter(())
         self._buffer = np.zeros(0, np.float32)
         if self._track is not None:

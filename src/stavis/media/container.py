@@ -1,4 +1,4 @@
-"""Opening what FFmpeg reads, choosing streams in it, and the limits that keep hostile files out of memory."""
+"""Media containers: opening, choice of streams, limits on size."""
 
 import logging
 import os
@@ -14,38 +14,48 @@ from stavis.errors import StavisError
 
 logger = logging.getLogger("stavis")
 
-MAX_PIXELS = 8192 * 8192  # a picture's; above it are no cameras but damaged or hostile headers
-MAX_DECODER_THREADS = 4  # each holds a picture or more
+MAX_PIXELS = 8192 * 8192  # of a frame; headers that announce more are damaged or hostile
+MAX_DECODER_THREADS = 4  # each holds at least one frame
 
-# FFmpeg takes any text file for terminal art and would make a video of it.
+# FFmpeg reads any text file as terminal art and would make a video of it.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
 
 
 def open_container(path: Path) -> InputContainer:
-    """Opens a media file, refusing with one clear line what is none.
+    """Opens a media file.
 
     Raises:
-        StavisError: `path` is missing, a folder, unreadable, empty or nothing that FFmpeg knows.
+        StavisError: `path` is missing, a folder, unreadable, empty or not a format FFmpeg knows.
     """
     check_file(path)
     try:
-        # The prefix keeps a name such as "concat:a.mp4" from being read as one of FFmpeg's protocols.
-        # `max_pixels` binds the decoders that FFmpeg runs while it looks for the streams' parameters.
+        # Without the prefix, a name such as "concat:a.mp4" would be a protocol of FFmpeg's.
+        # `max_pixels` applies to the decoders that FFmpeg runs to find stream parameters.
         container = av.open(
             f"file:{path}", mode="r", metadata_errors="replace", options={"max_pixels": str(MAX_PIXELS)}
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise StavisError(
-            f"{path} is not a video or sound file that FFmpeg can read ({reason(error)})"
-        ) from error
+        what = _recognize(path) or f"not a video or audio file that FFmpeg can read ({reason(error)})"
+        raise StavisError(f"{path} is {what}") from error
     if container.format.name in _TEXT_FORMATS:
         container.close()
-        raise StavisError(f"{path} is text, not a video or sound file")
+        raise StavisError(f"{path} is {_recognize(path) or 'text, not a video or audio file'}")
     return container
 
 
+def _recognize(path: Path) -> str | None:
+    """Recognizes files that often stand where a video should be."""
+    with path.open("rb") as file:
+        begin = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if begin.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; `git lfs pull` fetches it"
+    if begin.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page or XML, not a video or audio file"
+    return None
+
+
 def check_file(path: Path) -> None:
-    """Raises StavisError unless `path` is a readable file with something in it."""
+    """Raises StavisError unless `path` is a readable file that is not empty."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise StavisError(f"{path} is neither a file nor a folder")
@@ -61,7 +71,7 @@ def check_file(path: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What FFmpeg or the system said, without codes and names."""
+    """Returns the message of FFmpeg or the system without error codes and names."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return "damaged data" if text.startswith("Error number") else text
 
@@ -71,20 +81,21 @@ def count_damaged(num_packets: int) -> str:
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream that FFmpeg takes by default: marked as default, else of the highest bit rate; no cover art.
+    """Returns FFmpeg's default video stream: marked as default, else of the highest bit rate. Cover art does not count.
 
     Raises:
-        StavisError: There is none, its codec is unknown or its pictures are above MAX_PIXELS.
+        StavisError: There is none, its codec is unknown or its frames exceed MAX_PIXELS.
     """
     pictures = [stream for stream in container.streams.video if not is_cover_art(stream)]
     best = container.streams.best("video")
     stream = best if best in pictures else next(iter(pictures), None)
     if stream is None:
-        found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream at all"
+        kinds = {"cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        found = ", ".join(sorted(kinds)) or "no stream at all"
         raise StavisError(f"{path} has no video stream (it has: {found})")
     assert isinstance(stream, VideoStream)
     if stream.codec_context is None:
-        raise StavisError(f"{path} has a video stream whose codec FFmpeg does not know")
+        raise StavisError(f"{path} has a video stream with a codec that FFmpeg does not know")
     check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -94,22 +105,22 @@ def is_cover_art(stream: VideoStream) -> bool:
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Raises StavisError if a picture of this size is above MAX_PIXELS. Comes before memory is taken for it."""
+    """Raises StavisError if a frame of this size exceeds MAX_PIXELS. Called before memory is allocated."""
     if width * height > MAX_PIXELS:
         raise StavisError(
-            f"{path} announces pictures of {width}x{height}; at most {MAX_PIXELS} pixels (8192x8192) are allowed"
+            f"{path} announces frames of {width}x{height}; at most {MAX_PIXELS} pixels (8192x8192) are allowed"
         )
 
 
 def no_frame_between(path: Path, start: float, end: float, last_time: float) -> StavisError:
-    """The error of an excerpt without a frame, all times in seconds."""
+    """Returns the error for an excerpt without frames; all times are in seconds."""
     if last_time < start:
         return StavisError(f"{path} has no frame from {start:g} s on; its last is shown at {last_time:.3f} s")
     return StavisError(f"{path} has no frame from {start:g} s to {end:g} s")
 
 
 def prepare_decoder(stream: VideoStream) -> None:
-    """Sets the threads and the size limit of a stream's decoder, which must not be open yet."""
+    """Sets threads and size limit of the decoder of a stream, which must not be open yet."""
     context = stream.codec_context
     context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_type = "AUTO"
@@ -117,7 +128,7 @@ def prepare_decoder(stream: VideoStream) -> None:
 
 
 def find_audio_stream(container: InputContainer, path: Path, index: int | None) -> AudioStream | None:
-    """The `index`-th audio stream, or the one that FFmpeg takes by default; None if there is no sound at all.
+    """Returns audio stream `index`, or FFmpeg's default one; None if there is no audio.
 
     Raises:
         StavisError: There is no such stream.

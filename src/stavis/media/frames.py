@@ -1,4 +1,4 @@
-"""The pictures of a video, one after the other, with their times."""
+"""Frames of a video and their times."""
 
 import contextlib
 import itertools
@@ -31,21 +31,21 @@ from stavis.media.container import (
     reason,
 )
 from stavis.media.display import Converter, find_display
+from stavis.media.gaps import GapCloser, find_frame_rate
 
-DEFAULT_FRAME_RATE = Fraction(25)  # of a video whose header tells none
-
-_LARGEST_SHORTFALL_SECONDS = 0.1  # as headers round
-_LONGEST_REORDERING = 64  # packets; far above any codec's
+_LARGEST_SHORTFALL_SECONDS = 0.1  # headers round
+_MOST_REORDERED = 16  # frames that a codec can show before one that was decoded earlier
+_MOST_FED = 64  # packets in a decoder; more than any codec and number of threads needs
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video.
+    """A frame of a video.
 
     Attributes:
-        index: From 0, counted from the first frame that was asked for.
-        time_seconds: Since the video's first frame, whichever was the first that was asked for.
-        image: (height, width, 3) RGB as shown: upright, with square pixels.
+        index: From 0, counted from the first requested frame.
+        time_seconds: Time since the first frame of the video, even if that was not requested.
+        image: (height, width, 3) RGB as displayed: upright, with square pixels.
     """
 
     index: int
@@ -59,34 +59,35 @@ def read_frames(
     frame_rate: Fraction | float | None = None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    keep_gaps: bool = False,
 ) -> Iterator[Frame]:
-    """Decodes a video picture by picture, in the order of showing; memory does not grow with its length.
+    """Decodes a video frame by frame in display order. Memory does not grow with its length.
 
-    Damaged packets are skipped; what was lost is said in a warning of the logger "stavis" when the video ends. Errors
-    are raised when the first frame is asked for, not by the call.
+    Damaged packets are skipped; at the end of the video, a warning of the logger "stavis" says what was lost. Errors
+    are raised when the first frame is requested, not by the call.
 
     Args:
-        path: Anything that FFmpeg reads, or a folder of numbered images.
-        frame_rate: Of an image folder, in frames per second; 25 with a warning where it is not given. A video file
-            has its own.
-        start_seconds: The first frame is the first that is not shown before this time.
-        end_seconds: The last frame is the last that is shown before this time.
+        path: Any video that FFmpeg can read, or a folder of numbered images.
+        frame_rate: Frames per second of an image folder; 25 with a warning if None. Ignored for video files.
+        start_seconds: Time from which frames are given.
+        end_seconds: Time before which they end.
+        keep_gaps: Keep gaps of more than five minutes instead of closing them up, see `stavis.media.gaps`.
 
     Raises:
-        StavisError: There is nothing that could be decoded, or nothing between start and end.
+        StavisError: Nothing can be decoded, or nothing lies between start and end.
     """
     path = Path(path)
     start, end = check_excerpt(start_seconds, end_seconds)
     if path.is_dir():
-        pictures = image_folder.read_images(path, frame_rate, start, end)
+        pictures = image_folder.read_images(path, frame_rate, start, end, keep_gaps=keep_gaps)
     else:
-        pictures = _decode_pictures(path, start, end)
+        pictures = _decode_pictures(path, start, end, keep_gaps)
     for index, (time_seconds, image) in enumerate(pictures):
         yield Frame(index, time_seconds, image)
 
 
 def check_excerpt(start_seconds: float | None, end_seconds: float | None) -> tuple[float, float]:
-    """The excerpt's two ends, 0 and infinity where they are not given.
+    """Returns start and end of an excerpt, replacing None by 0 and infinity.
 
     Raises:
         StavisError: The excerpt is empty or begins before the video.
@@ -100,8 +101,10 @@ def check_excerpt(start_seconds: float | None, end_seconds: float | None) -> tup
     return start, end
 
 
-def _decode_pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
-    with VideoDecoder(path) as decoder:
+def _decode_pictures(
+    path: Path, start: float, end: float, keep_gaps: bool
+) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
+    with VideoDecoder(path, keep_gaps=keep_gaps) as decoder:
         converter = Converter(decoder.display)
         time = 0.0
         num_found = 0
@@ -123,19 +126,20 @@ def _decode_pictures(path: Path, start: float, end: float) -> Iterator[tuple[flo
 
 
 class VideoDecoder:
-    """A video file being decoded.
+    """Decoder of a video file.
 
     Attributes:
         path: The file.
         stream: The video stream.
-        frame_rate: Frames per second, on the average.
-        display: How its pictures are shown.
-        first_stamp: When the first picture is shown, in seconds on the file's own clock.
-        last_time: When the last picture so far is shown, in seconds since the first.
+        frame_rate: Average number of frames per second.
+        display: How frames are displayed.
+        first_stamp: Time of the first frame, in seconds on the clock of the file.
+        last_time: Time of the last frame so far, in seconds since the first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_gaps: bool = False) -> None:
         self.path = path
+        self._keep_gaps = keep_gaps
         self.first_stamp: Fraction
         self._decoding: Iterator[tuple[Fraction, VideoFrame]]
         self._open()
@@ -143,7 +147,7 @@ class VideoDecoder:
             self.frame_rate = find_frame_rate(self.stream)
             first = next(self._decoding, None)
             if first is None:
-                # A decoder that refuses a size does not tell it; of GIF and the like Pillow does.
+                # A decoder that refuses a size does not say which; for GIF and other images Pillow does.
                 image_folder.open_image(path)
                 why = f" ({self._losses.reason})" if self._losses.reason else ""
                 raise StavisError(f"{path} has a video stream, but no frame in it can be decoded{why}")
@@ -156,9 +160,9 @@ class VideoDecoder:
         self.last_time = 0.0
 
     def pictures(self, start: float = 0.0) -> Generator[tuple[float, VideoFrame], None, None]:
-        """Each picture from `start` seconds on, with its time in seconds since the video's first. To be called once.
+        """Yields frames from `start` seconds on with their times in seconds since the first. Can be called once.
 
-        When it is closed, or there are no more, what was lost is said.
+        A warning about lost frames is given when the generator ends or is closed.
         """
         is_whole = not (start > 0 and self._seek(start))
         is_finished = False
@@ -185,6 +189,8 @@ class VideoDecoder:
     def _open(self) -> None:
         self._container = open_container(self.path)
         try:
+            if self._container.format.name.endswith("_pipe"):  # FFmpeg's readers of single images
+                image_folder.check_single(self.path)
             self.stream: VideoStream = find_video_stream(self._container, self.path)
             prepare_decoder(self.stream)
         except BaseException:
@@ -193,10 +199,11 @@ class VideoDecoder:
         self._decoding = self._decode()
 
     def _seek(self, start: float) -> bool:
-        """Goes to the key frame before `start`, or, and then it is False, back to the beginning."""
+        """Seeks to the key frame before `start`. If that is impossible, returns to the beginning and returns False."""
         target = self.first_stamp + Fraction(start)
+        gaps = GapCloser(self.path, self.stream, keep_gaps=self._keep_gaps).indexed()
         try:
-            if self.stream.time_base is not None:
+            if self.stream.time_base is not None and not any(begin < target for begin, _ in gaps):
                 self._container.seek(int(target / self.stream.time_base), stream=self.stream)
                 self._decoding = self._decode()
                 first = next(self._decoding, None)
@@ -205,16 +212,17 @@ class VideoDecoder:
                     return True
         except av.error.FFmpegError:
             pass
-        # Some containers have no index, or a wrong one.
+        # The index may be missing or wrong.
         self._container.close()
         self._open()
         return False
 
     def _decode(self) -> Iterator[tuple[Fraction, VideoFrame]]:
-        """The pictures in the order of showing, which is the decoder's, with their time stamps in seconds."""
+        """Yields frames in display order, which is the decoder's, with their time stamps in seconds."""
         self._losses = losses = _Losses()
-        clock = _Clock(self.stream, losses)
-        for packet in self._packets(losses):
+        gaps = GapCloser(self.path, self.stream, keep_gaps=self._keep_gaps)
+        clock = _Clock(self.stream, losses, gaps)
+        for packet in self._packets(losses, gaps):
             clock.feed(packet)
             try:
                 pictures = packet.decode()
@@ -222,29 +230,32 @@ class VideoDecoder:
                 break
             except (av.error.FFmpegError, ValueError, MemoryError) as error:
                 losses.add(error)
-                clock.drop()
+                clock.drop(packet)
                 continue
             for picture in pictures:
                 losses.num_decoded += 1
-                yield clock.stamp(picture), picture
+                yield from clock.stamp(picture)
+        yield from clock.finish()
 
-    def _packets(self, losses: "_Losses") -> Iterator["Packet[VideoStream]"]:
+    def _packets(self, losses: "_Losses", gaps: GapCloser) -> Iterator["Packet[VideoStream]"]:
         try:
-            # The other streams' packets only tell how far the file goes.
+            # Packets of other streams show how far the file goes and which gaps are real.
             for packet in self._container.demux():
                 losses.follow(packet)
                 if packet.stream.index == self.stream.index:
                     yield cast("Packet[VideoStream]", packet)
+                elif packet.stream.type == "audio" and packet.pts is not None:
+                    gaps.follow(packet.pts * packet.time_base)
         except av.error.FFmpegError as error:
             losses.add(error)
-            # What the decoder still holds comes out with an empty packet.
+            # An empty packet flushes the decoder.
             last = cast("Packet[VideoStream]", Packet())
             last.stream = self.stream
             yield last
 
 
 class _Losses:
-    """What could not be decoded, or had to be repaired."""
+    """Account of what could not be decoded or had to be repaired."""
 
     def __init__(self) -> None:
         self.num_decoded = 0
@@ -253,7 +264,7 @@ class _Losses:
         self.num_repaired = 0  # time stamps
         self.reason = ""
         self._end: Fraction | None = (
-            None  # of the last packet of any stream, in seconds on the file's own clock
+            None  # of the last packet of any stream, in seconds on the clock of the file
         )
 
     def add(self, error: BaseException) -> None:
@@ -268,7 +279,7 @@ class _Losses:
     def report(
         self, path: Path, stream: VideoStream, container: InputContainer, is_whole: bool, is_finished: bool
     ) -> None:
-        """Says what was lost: of a `stream` that was decoded from its beginning and to its end, all that was."""
+        """Warns of what was lost. Totals are given if the stream was decoded from its beginning to its end."""
         lost = []
         if self.num_damaged:
             lost.append(f"{count_damaged(self.num_damaged)} skipped ({self.reason})")
@@ -277,7 +288,7 @@ class _Losses:
             lost.append(f"the file ends {missing_seconds:.1f} s before the end that its header announces")
         if lost:
             count = f"{self.num_decoded} frames"
-            # AVI counts frames that it does not store; only where something is lost is its number of use.
+            # AVI counts frames it does not store, so its number is useful only if something is lost.
             announced = stream.frames - self.num_discarded
             if is_finished and is_whole and self.num_decoded < announced:
                 count = f"{self.num_decoded} of the {announced} frames that its header announces"
@@ -290,30 +301,31 @@ class _Losses:
     def _missing_seconds(self, container: InputContainer) -> float:
         if not container.duration or self._end is None:
             return 0.0
-        # Some containers count their duration from 0 and not from their start, so a late start is not added.
+        # Some containers count their duration from 0 instead of their start, so a late start is not added.
         announced = Fraction(container.duration + min(container.start_time or 0, 0), av.time_base)
         return float(announced - self._end)
 
 
 class _Clock:
-    """Gives each decoded picture the time stamp at which it is shown.
+    """Assigns each decoded frame the time at which it is shown.
 
-    The stamp that comes with a picture is its own, except in files that store no times of showing: there packets carry
-    ascending stamps though the codec reorders its pictures, so that the stamps come out of the decoder stepping back.
-    The decoder's order is right, and the stamps are given out in ascending order. A stamp that still steps back, or is
-    missing, is replaced by the last one plus a frame's duration.
+    A frame usually carries its own time stamp. In files that do not store display times, packets carry ascending stamps
+    although the codec reorders frames, so that stamps come out of the decoder stepping back. There, the n-th frame gets
+    the n-th stamp of those packets that give a frame. Packets that give none (before the first key frame of a stream
+    that was cut, second fields) have stamps that do not come out within the next `_MOST_REORDERED` frames. A stamp that
+    still steps back, or is missing, is replaced by the last one plus the duration of a frame.
     """
 
-    def __init__(self, stream: VideoStream, losses: _Losses) -> None:
+    def __init__(self, stream: VideoStream, losses: _Losses, gaps: GapCloser) -> None:
         self._stream = stream
         self._losses = losses
+        self._gaps = gaps
         self._time_base = stream.time_base or Fraction(1, av.time_base)
         self._frame_seconds = 1 / find_frame_rate(stream)
         self._is_ascending = True  # do packets carry ascending stamps?
         self._last_fed: int | None = None
-        self._fed: deque[int] = deque(
-            maxlen=_LONGEST_REORDERING
-        )  # stamps of packets whose picture has not come out
+        self._fed: dict[int, bool] = {}  # stamps of packets in order, and whether their frame has come out
+        self._waiting: deque[VideoFrame] = deque()
         self._last: Fraction | None = None
 
     def feed(self, packet: "Packet[VideoStream]") -> None:
@@ -323,30 +335,51 @@ class _Clock:
         elif packet.pts is not None:
             self._is_ascending &= self._last_fed is None or packet.pts > self._last_fed
             self._last_fed = packet.pts
-            self._fed.append(packet.pts)
+            self._fed[packet.pts] = False
+            if len(self._fed) > _MOST_FED:
+                del self._fed[next(iter(self._fed))]
 
-    def drop(self) -> None:
+    def drop(self, packet: "Packet[VideoStream]") -> None:
         """Takes note of a packet that could not be decoded."""
-        if self._fed:
-            self._fed.popleft()
+        if packet.pts is not None:
+            self._fed.pop(packet.pts, None)
 
-    def stamp(self, picture: VideoFrame) -> Fraction:
-        """When the picture is shown, in seconds on the file's own clock. To be called once for each, in their order."""
+    def stamp(self, picture: VideoFrame) -> Iterator[tuple[Fraction, VideoFrame]]:
+        """Yields frames up to `picture` whose time is known, in seconds on the clock of the file."""
+        if picture.pts in self._fed:
+            self._fed[picture.pts] = True
+        self._waiting.append(picture)
+        while self._waiting and self._is_ready(_MOST_REORDERED):
+            yield self._next()
+
+    def finish(self) -> Iterator[tuple[Fraction, VideoFrame]]:
+        """Yields the frames that still wait for their time."""
+        while self._waiting and self._is_ready(0):
+            yield self._next()
+
+    def _is_ready(self, most_waiting: int) -> bool:
+        """Whether the first stamp in `_fed` belongs to the first waiting frame; removes stamps without a frame."""
+        while self._takes_fed() and self._waiting[0].pts is not None and not next(iter(self._fed.values())):
+            if len(self._waiting) <= most_waiting:
+                return False
+            del self._fed[next(iter(self._fed))]
+        return True
+
+    def _takes_fed(self) -> bool:
+        return self._is_ascending and bool(self._stream.codec_context.has_b_frames) and bool(self._fed)
+
+    def _next(self) -> tuple[Fraction, VideoFrame]:
+        picture = self._waiting.popleft()
         ticks = picture.pts
-        if self._is_ascending and self._stream.codec_context.has_b_frames and self._fed:
-            ticks = self._fed.popleft()
+        if self._takes_fed():
+            ticks = next(iter(self._fed))
+            del self._fed[ticks]
             self._losses.num_repaired += ticks != picture.pts
-        stamp: Fraction | None = None if ticks is None else ticks * self._time_base
+        stamp: Fraction | None = None
+        if ticks is not None:
+            stamp = self._gaps.place(ticks * self._time_base, self._frame_seconds)
         if stamp is None or (self._last is not None and stamp < self._last):
             self._losses.num_repaired += 1
             stamp = Fraction(0) if self._last is None else self._last + self._frame_seconds
         self._last = stamp
-        return stamp
-
-
-def find_frame_rate(stream: VideoStream) -> Fraction:
-    """Frames per second: the header's average, else FFmpeg's guess, else 25."""
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate:
-            return Fraction(rate)
-    return DEFAULT_FRAME_RATE
+        return stamp, picture

@@ -1,26 +1,39 @@
-"""A folder of numbered images as a video."""
+"""Folders of numbered images, read as videos."""
 
 import itertools
 import re
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from stavis.errors import StavisError
-from stavis.media.container import MAX_PIXELS, check_file, check_size, logger, no_frame_between, reason
+from stavis.media.container import (
+    MAX_PIXELS,
+    check_file,
+    check_size,
+    logger,
+    no_frame_between,
+    open_container,
+    reason,
+)
+from stavis.media.gaps import DEFAULT_FRAME_RATE, LONGEST_GAP_SECONDS
 from stavis.media.suffixes import IMAGE_SUFFIXES
 
-DEFAULT_FRAME_RATE = Fraction(25)
-
-_EXIF_ORIENTATION = 0x0112  # from 5 on width and height change places
+_EXIF_ORIENTATION = 0x0112  # values from 5 swap width and height
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
+_SECONDS = re.compile(
+    r"(?P<before>.*?)(?P<number>\d{9,}\.\d+)(?P<after>)", re.DOTALL
+)  # since 1970, as in TUM's data sets
+_MOST_MISSING = 0.75  # of the numbers; where more are missing, evenly spaced numbers are times, not counts
+_LARGEST_JITTER = 0.2  # of such numbers, in intervals
 
 
 @dataclass(frozen=True)
@@ -29,32 +42,33 @@ class ImageSequence:
 
     Attributes:
         paths: In the order of their numbers.
-        positions: Each image's place among the frames, from 0; they have gaps where numbers are missing.
+        positions: Index of each image among the frames, from 0, with gaps where numbers are missing.
     """
 
     paths: tuple[Path, ...]
     positions: tuple[int, ...]
 
 
-def find_images(folder: Path) -> ImageSequence:
-    """Finds the images of a folder that are named alike but for a number.
+def find_images(folder: Path, frame_rate: Fraction, *, keep_gaps: bool = False) -> ImageSequence:
+    """Finds the images of a folder whose names differ only in a number.
 
-    Numbers may begin anywhere and step by any constant. Of missing ones a warning is given; the frames around keep
-    their times.
+    Numbers may begin anywhere and step by any constant. If some are missing, a warning is given and the frames around
+    them keep their times, except that a gap of more than five minutes is closed up (see `stavis.media.gaps`). Times
+    instead of counts (nanoseconds, or seconds with decimals) are recognized by being evenly spaced.
 
     Raises:
         StavisError: There are none, or several sequences.
     """
-    sequences: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
+    sequences: dict[tuple[str, str], dict[Fraction, Path]] = defaultdict(dict)
     num_images = 0
     for name in _list_names(folder):
         path = folder / name
         if path.suffix.lower() not in IMAGE_SUFFIXES or name.startswith("."):
             continue
         num_images += 1
-        if match := _NUMBERED.fullmatch(path.stem):
+        if match := _SECONDS.fullmatch(path.stem) or _NUMBERED.fullmatch(path.stem):
             sequence = sequences[match["before"] + "#" + match["after"], path.suffix.lower()]
-            other = sequence.setdefault(int(match["number"]), path)
+            other = sequence.setdefault(Fraction(match["number"]), path)
             if other != path:
                 raise StavisError(
                     f"{folder} has two images of number {match['number']}: {other.name} and {name}"
@@ -69,21 +83,51 @@ def find_images(folder: Path) -> ImageSequence:
         raise StavisError(f"{folder} has images of several sequences: {found}; one is allowed")
     (sequence,) = sequences.values()
     numbers = sorted(sequence)
-    steps = Counter(after - before for before, after in itertools.pairwise(numbers))
-    step = min(steps, default=1)
-    if any(other % step for other in steps):
-        step = 1
-    positions = tuple((number - numbers[0]) // step for number in numbers)
-    if num_missing := positions[-1] + 1 - len(positions):
-        place = next(i for i, position in enumerate(positions) if i != position)
-        missing = numbers[0] + place * step
-        logger.warning(
-            "%s: frame numbers are missing: %d, the first is %d",
-            folder,
-            num_missing,
-            missing,
+    steps, step = _count_steps(numbers)
+    if num_missing := sum(steps) - len(steps):
+        place = next(i for i, num in enumerate(steps) if num > 1)
+        message = "%s: frame numbers are missing: %d, the first is %d"
+        logger.warning(message, folder, num_missing, numbers[place] + step)
+    longest = LONGEST_GAP_SECONDS * frame_rate
+    if (
+        not keep_gaps
+        and max(steps, default=0) > longest
+        and not _has_long_audio(folder, sum(steps) / frame_rate)
+    ):
+        message = (
+            "%s: %d gaps of more than %d s between frame numbers are closed up (`keep_gaps=True` keeps them)"
         )
+        logger.warning(message, folder, sum(num > longest for num in steps), LONGEST_GAP_SECONDS)
+        steps = [1 if num > longest else num for num in steps]
+    positions = tuple(itertools.accumulate(steps, initial=0))
     return ImageSequence(tuple(sequence[number] for number in numbers), positions)
+
+
+def _count_steps(numbers: Sequence[Fraction]) -> tuple[list[int], Fraction]:
+    """Returns how many frames apart consecutive images are, and the difference of numbers that makes one frame."""
+    differences = [after - before for before, after in itertools.pairwise(numbers)]
+    step = min(differences, default=Fraction(1))
+    if any(difference % step for difference in differences):
+        step = Fraction(1)
+        middle = sorted(differences)[len(differences) // 2]
+        is_sparse = len(numbers) < (1 - _MOST_MISSING) * (numbers[-1] - numbers[0])
+        intervals = [difference / middle for difference in differences]
+        is_even = all(
+            round(num) and abs(num - round(num)) <= _LARGEST_JITTER * max(Fraction(1), num / 10)
+            for num in intervals
+        )
+        if numbers[0].denominator > 1 or middle.denominator > 1 or (is_sparse and is_even):
+            return [max(1, round(num)) for num in intervals], middle
+    return [int(difference / step) for difference in differences], step
+
+
+def _has_long_audio(folder: Path, seconds: Fraction) -> bool:
+    """Whether the WAV file of a folder lasts about as long as its frames."""
+    wave = find_wave(folder)
+    if wave is None:
+        return False
+    with open_container(wave) as container:
+        return Fraction(container.duration or 0, av.time_base) >= seconds - LONGEST_GAP_SECONDS
 
 
 def _list_names(folder: Path) -> list[str]:
@@ -94,7 +138,7 @@ def _list_names(folder: Path) -> list[str]:
 
 
 def choose_frame_rate(folder: Path, frame_rate: Fraction | float | None) -> Fraction:
-    """`frame_rate`, or 25 and a warning.
+    """Returns `frame_rate` as a fraction, or 25 with a warning if it is None.
 
     Raises:
         StavisError: The rate is not above 0.
@@ -110,7 +154,7 @@ def choose_frame_rate(folder: Path, frame_rate: Fraction | float | None) -> Frac
 
 
 def exact_frame_rate(frame_rate: Fraction | float) -> Fraction:
-    """The rate as a fraction; 23.976, 29.97 and 59.94 as the broadcast rates n * 1000 / 1001 that they stand for."""
+    """Returns the rate as a fraction; 23.976, 29.97 and 59.94 become the broadcast rates n * 1000 / 1001."""
     if isinstance(frame_rate, float):
         broadcast = Fraction(round(frame_rate * 1.001) * 1000, 1001)
         if (
@@ -119,20 +163,20 @@ def exact_frame_rate(frame_rate: Fraction | float) -> Fraction:
             and abs(frame_rate - round(frame_rate)) > 0.0015
         ):
             return broadcast
-        return Fraction(frame_rate).limit_denominator(100_000)
+        return Fraction(frame_rate).limit_denominator(100_000) or Fraction(1, 100_000)
     return Fraction(frame_rate)
 
 
 def read_images(
-    folder: Path, frame_rate: Fraction | float | None, start: float, end: float
+    folder: Path, frame_rate: Fraction | float | None, start: float, end: float, *, keep_gaps: bool
 ) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
-    """The pictures of a folder with their times in seconds.
+    """Yields the images of a folder with their times in seconds.
 
     Raises:
-        StavisError: An image cannot be decoded or has another size than the first.
+        StavisError: An image cannot be decoded or differs in size from the first.
     """
-    sequence = find_images(folder)
     rate = choose_frame_rate(folder, frame_rate)
+    sequence = find_images(folder, rate, keep_gaps=keep_gaps)
     size = read_size(sequence.paths[0])
     num_found = 0
     for path, position in zip(sequence.paths, sequence.positions, strict=True):
@@ -151,11 +195,12 @@ def read_images(
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """(height, width, 3) RGB, upright; 16 bits are cut to 8, alpha is ignored.
+    """Returns an image as (height, width, 3) RGB, upright. 16 bits are reduced to 8; alpha is ignored.
 
     Raises:
-        StavisError: It cannot be decoded, or is above MAX_PIXELS.
+        StavisError: It cannot be decoded, exceeds MAX_PIXELS or is one of several in its file.
     """
+    check_single(path)
     with _require_image(path) as image:
         try:
             upright = ImageOps.exif_transpose(image)
@@ -167,7 +212,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) as shown, from the header."""
+    """Returns (width, height) as displayed, from the header."""
     with _require_image(path) as image:
         width, height = image.size
         return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
@@ -182,35 +227,63 @@ def _require_image(path: Path) -> Image.Image:
 
 
 def open_image(path: Path) -> Image.Image | None:
-    """Reads an image's header; None where it is none.
+    """Reads the header of an image. Returns None if the file is not an image.
 
     Raises:
         StavisError: It announces more than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings():  # our limit is lower than the one at which Pillow warns
+        with warnings.catch_warnings():  # MAX_PIXELS is below the limit at which Pillow warns
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
     except Image.DecompressionBombError as error:
-        raise StavisError(f"{path} announces a picture of more than {MAX_PIXELS} pixels") from error
+        raise StavisError(f"{path} announces an image of more than {MAX_PIXELS} pixels") from error
     except (OSError, ValueError, SyntaxError):
         return None
     check_size(path, *image.size)
     return image
 
 
-def find_wave(folder: Path) -> Path | None:
-    """The sound of an image folder: the one wave in it, else one beside it with the folder's name, else None.
+def check_single(path: Path) -> None:
+    """Checks that an image file does not contain an animation or several pages, of which only the first would be read.
 
     Raises:
-        StavisError: There are several waves in it.
+        StavisError: It does.
+    """
+    image = open_image(path)
+    if image is None or image.format not in (
+        "WEBP",
+        "TIFF",
+        "PNG",
+        "GIF",
+    ):  # a photo in MPO has a preview, no page
+        return
+    with image:
+        size = image.size
+        try:
+            image.seek(1)
+        except (EOFError, OSError, ValueError, SyntaxError):
+            return
+        if image.size == size:  # a TIFF may hold a thumbnail
+            what = "pages" if image.format == "TIFF" else "frames"
+            raise StavisError(
+                f"{path} is a {image.format} image of {getattr(image, 'n_frames', 2)} {what}, which is not read as a "
+                "video; convert it to a video or to numbered images"
+            )
+
+
+def find_wave(folder: Path) -> Path | None:
+    """Finds the audio of an image folder: the WAV file in it, else the one beside it with the name of the folder.
+
+    Raises:
+        StavisError: There are several WAV files in it.
     """
     folder = folder.resolve()
     names = [name for name in _list_names(folder) if not name.startswith(".")]
     waves = [folder / name for name in names if name.lower().endswith(".wav")]
     if len(waves) > 1:
         raise StavisError(
-            f"{folder} has several waves: {', '.join(path.name for path in waves)}; one is allowed"
+            f"{folder} has several WAV files: {', '.join(path.name for path in waves)}; one is allowed"
         )
     if waves:
         return waves[0]

@@ -1,63 +1,194 @@
-"""From what a user names on the command line (files, folders, patterns) to the videos that are meant."""
+"""Resolution of files, folders and glob patterns to videos, and of videos to names of result folders."""
 
 import glob
-from collections.abc import Iterable, Sequence
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stavis.errors import StavisError
+from stavis.media.container import logger
 from stavis.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+_RESULT_FILE = "summary.json"  # in every result folder of `stavis predict`
 
 
 def find_videos(inputs: Sequence[str]) -> list[Path]:
-    """Lists the videos that `inputs` mean, each once, in the order given.
+    """Lists the videos that `inputs` stand for in the order given.
 
-    A file is itself. A folder of pictures is one video; any other folder stands for the video files directly in it.
-    What is neither is taken as a pattern ("clips/*.mp4", "**" for all levels), for shells that do not expand it.
+    A file stands for itself. A folder stands for the videos directly in it, whatever images lie beside them; a folder
+    of numbered images without videos is one video. Anything else is a pattern (`clips/*.mp4`; `**` for all levels),
+    for shells that do not expand it; from a pattern without a suffix, videos are taken and other files passed over.
+
+    A file reached by several paths is listed once, by the first of them that leads through no link. Hidden files
+    are found only if they are named themselves, and results of `stavis predict` only if nothing else is named.
 
     Raises:
-        StavisError: An input is not there, a pattern matches nothing, or a folder has neither videos nor pictures.
+        StavisError: An input does not exist, a pattern matches nothing, or a folder has neither videos nor images.
     """
-    found: list[Path] = []
+    found: dict[tuple[int, int] | Path, Path] = {}
     for text in inputs:
         path = Path(text)
-        if path.exists():
-            found.extend(_of_path(path))
-            continue
-        matches = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
-        if not matches:
-            what = "matches nothing" if glob.has_magic(text) else "no such file or folder"
-            raise StavisError(f"{text}: {what}")
-        for match in matches:
-            found.extend(_of_path(Path(match)))
-    return list(dict.fromkeys(found))
+        if path.exists() or path.is_symlink() or not glob.has_magic(text):
+            videos = _of_path(path)
+            if len(inputs) > 1 and any(map(_is_result, path.parents)):
+                logger.warning(
+                    "%s: passed over, as it is a result of stavis predict; name it alone to use it", path
+                )
+                continue
+        else:
+            videos = [video for match in _expand(text) for video in _of_match(match, text)]
+            if not videos:
+                raise StavisError(f"{text}: the pattern matches nothing that is a video")
+        for video in videos:
+            key = _identity(video)
+            if key not in found or (_has_link(found[key]) and not _has_link(video)):
+                found[key] = video
+    if not found:
+        raise StavisError(f"{inputs[0]}: a result of stavis predict, like all other inputs")
+    return list(found.values())
+
+
+def _has_link(path: Path) -> bool:
+    return os.path.realpath(path) != os.path.abspath(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """Identifies a file whatever the path to it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
 
 
 def _of_path(path: Path) -> list[Path]:
     if not path.is_dir():
+        if not path.exists() and not path.is_symlink():
+            raise StavisError(f"{path}: no such file or folder")
         return [path]
-    files = sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
-    if any(item.suffix.lower() in IMAGE_SUFFIXES for item in files):
-        return [path]
+    if _is_result(path):
+        raise StavisError(f"{path}: a result of stavis predict, not a folder of videos or images")
+    videos, num_images = _list(path)
+    if videos and num_images:
+        logger.warning("%s: %d images beside videos are passed over", path, num_images)
+    if videos or num_images:
+        return videos or [path]
+    raise StavisError(f"{path}: neither videos nor images in this folder (its subfolders are not searched)")
+
+
+def _of_match(path: Path, pattern: str) -> list[Path]:
+    """The videos of a path that a pattern matches."""
+    if any(_is_result(parent) for parent in [path, *path.parents]):
+        return []
+    if not path.is_dir():
+        names_suffix = Path(pattern).suffix not in ("", ".*", ".**")
+        return [path] if names_suffix or path.suffix.lower() in VIDEO_SUFFIXES else []
+    videos, num_images = _list(path)
+    return videos or ([path] if num_images > 1 else [])
+
+
+def _list(folder: Path) -> tuple[list[Path], int]:
+    """The videos directly in a folder, and the number of images there."""
+    try:
+        files = sorted(item for item in folder.iterdir() if not item.name.startswith(".") and item.is_file())
+    except OSError as error:
+        raise StavisError(f"{folder}: cannot be read ({error.strerror})") from None
     videos = [item for item in files if item.suffix.lower() in VIDEO_SUFFIXES]
-    if not videos:
-        raise StavisError(
-            f"{path}: neither videos nor pictures in this folder (folders below it are not searched)"
-        )
-    return videos
+    return videos, sum(item.suffix.lower() in IMAGE_SUFFIXES for item in files)
 
 
-def name_folders(videos: Iterable[Path]) -> dict[Path, str]:
-    """A distinct folder name for each video: its stem; with its suffix, then a number, where stems are the same."""
+def _is_result(folder: Path) -> bool:
+    return _input_of(folder) is not None
+
+
+def _input_of(folder: Path) -> str | None:
+    """The video whose results `folder` holds; None if it does not hold results."""
+    try:
+        summary = json.loads((folder / _RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        str(summary["input"]) if isinstance(summary, dict) and {"stavis", "input"} <= summary.keys() else None
+    )
+
+
+def _expand(pattern: str) -> list[Path]:
+    """What a pattern matches, sorted. Unlike `glob`, follows every link to a folder once, as links can form loops."""
+    before, stars, after = pattern.partition("**")
+    if not stars or (before and not before.endswith(os.sep)) or (after and not after.startswith(os.sep)):
+        return sorted(Path(match) for match in glob.glob(pattern))
+    bases = glob.glob(before) if glob.has_magic(before) else [before]
+    rest = after.lstrip(os.sep)
+    matches: dict[Path, None] = {}
+    for base in bases:
+        for folder in _walk(Path(base)):
+            if rest:
+                matches.update(dict.fromkeys(_expand(os.path.join(glob.escape(str(folder)), rest))))
+            else:
+                matches[folder] = None
+                matches.update((path, None) for path in folder.glob("[!.]*") if path.is_file())
+    return sorted(matches)
+
+
+def _walk(base: Path) -> Iterator[Path]:
+    """`base` and the folders below it that are not hidden, each once."""
+    seen = set()
+    for name, folders, _ in os.walk(base, followlinks=True):
+        folder = Path(name)
+        identity = _identity(folder)
+        if identity in seen:
+            folders.clear()
+            continue
+        seen.add(identity)
+        # Links last, so that a folder is found by its own path.
+        visible = [item for item in folders if not item.startswith(".")]
+        folders[:] = sorted(visible, key=lambda item: ((folder / item).is_symlink(), item))
+        yield folder
+
+
+def name_folders(videos: Iterable[Path], output: Path | None = None) -> dict[Path, str]:
+    """Assigns each video a distinct name for its result folder.
+
+    It is the stem of the video. Where several of `videos` have the same stem it is followed by the suffix and, if that
+    is not enough, a number. A video that has results in `output` keeps their name whatever else is given.
+    """
     videos = list(videos)
-    names: dict[Path, str] = {}
-    for video in videos:
-        stem = video.stem if not video.is_dir() else video.name
-        shared = sum((other.stem if not other.is_dir() else other.name) == stem for other in videos) > 1
-        name = stem or "video"
-        if shared:
-            name = f"{stem}_{video.suffix[1:]}" if video.suffix else stem
+    names = {video: name for video in videos if output and (name := _earlier_name(video, output))}
+    taken = set(names.values())
+    stems = [_stem(video) for video in videos]
+    for video, stem in zip(videos, stems, strict=True):
+        if video in names:
+            continue
+        name = (
+            f"{stem}_{video.suffix[1:]}"
+            if stems.count(stem) > 1 and video.suffix and not video.is_dir()
+            else stem
+        )
         number, candidate = 2, name
-        while candidate in names.values():
+        while candidate in taken:
             candidate, number = f"{name}_{number}", number + 1
         names[video] = candidate
-    return names
+        taken.add(candidate)
+    return {video: names[video] for video in videos}
+
+
+def _stem(video: Path) -> str:
+    return (Path(os.path.abspath(video)).name if video.is_dir() else video.stem) or "video"
+
+
+def _earlier_name(video: Path, output: Path) -> str | None:
+    """The name of the folder in `output` that holds results of `video`."""
+    for folder in sorted(output.glob(f"{glob.escape(_stem(video))}*")):
+        earlier = _input_of(folder)
+        if earlier is not None and is_same_file(Path(earlier), video):
+            return folder.name
+    return None
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths are equal or lead to the same file or folder."""
+    try:
+        return path == other or path.samefile(other)
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""What a video is, found from its header and its first frame."""
+"""Properties of a video, read from its header and first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,16 +16,16 @@ from stavis.media.frames import VideoDecoder
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """A sound track.
+    """An audio stream.
 
     Attributes:
-        path: The file that it is in: the video, or an image folder's wave.
-        stream: Its place among the file's audio streams, from 0.
-        num_streams: How many audio streams the file has.
-        codec: FFmpeg's name of it, None if it cannot be decoded.
+        path: File that contains it: the video, or the WAV file of an image folder.
+        stream: Its index among the audio streams of the file, from 0.
+        num_streams: Number of audio streams in the file.
+        codec: FFmpeg's name of the decoder, None if it cannot be decoded.
         sample_rate: In Hz, 0 if it cannot be decoded.
         num_channels: 0 if it cannot be decoded.
-        duration_seconds: As the header says, None if it does not.
+        duration_seconds: As given in the header, None if it is not. It can be wrong.
     """
 
     path: Path
@@ -43,18 +43,18 @@ class VideoInfo:
 
     Attributes:
         path: The file or folder.
-        width: In pixels as shown: after the turn, with square pixels.
-        height: In pixels as shown.
+        width: In pixels as displayed: after rotation, with square pixels.
+        height: In pixels as displayed.
         coded_width: In pixels as stored.
         coded_height: In pixels as stored.
-        rotation: Degrees clockwise by which the stored picture is turned to be shown: 0, 90, 180 or 270.
-        sample_aspect_ratio: Width over height of a stored pixel.
-        frame_rate: Frames per second, on the average.
-        num_frames: As the header says, or estimated from it; None if it does not. Only decoding tells for certain.
-        duration_seconds: As the header says, None if it does not.
-        codec: FFmpeg's name of the decoder; of an image folder the images' suffix.
-        audio: The sound track, None if there is none.
-        start_seconds: When the first frame is shown on the file's own clock, which the other times here do not use.
+        rotation: Clockwise rotation from stored to displayed frames, in degrees: 0, 90, 180 or 270.
+        sample_aspect_ratio: Width of a stored pixel divided by its height.
+        frame_rate: Average number of frames per second.
+        num_frames: As given in the header or estimated from it, None if unknown. Only decoding gives the true number.
+        duration_seconds: As given in the header, None if it is not.
+        codec: FFmpeg's name of the decoder; for an image folder, the suffix of the images.
+        audio: The audio stream, None if there is none.
+        start_seconds: Time of the first frame on the clock of the file, which the other times do not use.
     """
 
     path: Path
@@ -78,12 +78,12 @@ def probe(
     audio_stream: int | None = None,
     frame_rate: Fraction | float | None = None,
 ) -> VideoInfo:
-    """Opens a video, decodes its first frame and tells what it is.
+    """Reads the properties of a video. Decodes its first frame.
 
     Args:
-        path: Anything that FFmpeg reads, or a folder of numbered images.
-        audio_stream: Which of the audio streams, from 0; FFmpeg's default where it is not given.
-        frame_rate: Of an image folder; 25 with a warning where it is not given. A video file has its own.
+        path: Any video that FFmpeg can read, or a folder of numbered images.
+        audio_stream: Index of the audio stream, from 0; FFmpeg's default if None.
+        frame_rate: For image folders; 25 with a warning if None. Ignored for video files.
 
     Raises:
         StavisError: No frame can be decoded, or there is no such audio stream.
@@ -119,8 +119,8 @@ def probe(
 
 
 def _probe_images(folder: Path, audio_stream: int | None, frame_rate: Fraction | float | None) -> VideoInfo:
-    sequence = image_folder.find_images(folder)
     rate = image_folder.choose_frame_rate(folder, frame_rate)
+    sequence = image_folder.find_images(folder, rate)
     width, height = image_folder.read_size(sequence.paths[0])
     image_folder.read_image(sequence.paths[0])
     audio = None
@@ -144,7 +144,7 @@ def _probe_images(folder: Path, audio_stream: int | None, frame_rate: Fraction |
 
 
 def describe_sound(path: Path, container: InputContainer, stream: AudioStream | None) -> AudioInfo | None:
-    """What an audio stream is."""
+    """Returns the properties of an audio stream."""
     if stream is None:
         return None
     context = stream.codec_context

@@ -1,11 +1,11 @@
-"""Decoding an audio stream, every sample at its place on the video's clock."""
+"""Decoding of an audio stream, with each sample at its place on the clock of the video."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -29,22 +29,29 @@ from stavis.media.container import (
     reason,
 )
 from stavis.media.frames import VideoDecoder
+from stavis.media.gaps import GapCloser
 
 Samples = npt.NDArray[np.float32]
 
-# ITU-R BS.775's downmix of surround sound, where every channel at the rear, the side or above counts as a surround.
+# Downmix of surround sound by ITU-R BS.775; all rear, side and height channels count as surround channels.
 _CHANNEL_WEIGHTS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.0, "LFE2": 0.0}
 
-# Time stamps of sound are rounded, in AVI to a whole packet. Only a larger jump is a gap.
+# Audio time stamps are rounded, in AVI to a whole packet. Only a larger deviation from the count of samples is real.
 _LARGEST_ROUNDING_SECONDS = Fraction(1, 10)
-# Decoding begins this much before the start of an excerpt, as decoders and resamplers need a run-up.
+# Decoding begins this much before an excerpt, as decoders and resamplers need a run-up.
 _RUN_UP_SECONDS = 1
 _LAYOUTS = {1: "mono", 2: "stereo"}  # by the number of channels
 _SILENCE_CHUNK = 65536  # samples
+# Channels cancel where their mix has less than this share of their power and they are above -60 dB of full scale.
+_CANCELED_SHARE = 0.01
+_AUDIBLE_POWER = 1e-6
+_LONGEST_CANCELED_SECONDS = 5.0  # before it is reported, or a tenth of the audio
 
 
-def open_sound(path: Path, index: int | None, *, warn: bool = True) -> "SoundTrack | None":
-    """The sound of a file or image folder, None where there is none or, with a warning, none that can be decoded.
+def open_sound(
+    path: Path, index: int | None, *, keep_gaps: bool = False, warn: bool = True
+) -> "SoundTrack | None":
+    """Opens the audio of a file or image folder. Returns None if there is none or (with a warning) none can be decoded.
 
     Raises:
         StavisError: The file cannot be read or has no audio stream `index`.
@@ -53,31 +60,26 @@ def open_sound(path: Path, index: int | None, *, warn: bool = True) -> "SoundTra
         wave_path = image_folder.find_wave(path)
         if wave_path is None:
             if index is not None:
-                raise StavisError(f"{path} has no wave, so no audio stream {index}")
+                raise StavisError(f"{path} has no WAV file, so no audio stream {index}")
             return None
         path = wave_path
-    return _open_track(path, index, warn=warn)
-
-
-def _open_track(path: Path, index: int | None, *, warn: bool) -> "SoundTrack | None":
     container = open_container(path)
     try:
         stream = find_audio_stream(container, path, index)
         if stream is None:
             container.close()
             return None
-        why = "its codec is unknown"
+        why = "FFmpeg does not know its codec"
         if stream.codec_context is not None:
-            frames = _decode(container, stream, path)
+            gaps = GapCloser(path, stream, keep_gaps=keep_gaps)
+            frames = _decode(container, stream, path, gaps)
             for first in frames:
                 if first is not None:
-                    zero = _find_zero(path, container, first)
-                    return SoundTrack(path, index, container, stream, zero, first, frames)
+                    zero, others_frame = _find_zero(path, container, first)
+                    return SoundTrack(path, index, container, stream, zero, others_frame, first, frames, gaps)
             why = "no frame in it can be decoded"
         if warn:
-            logger.warning(
-                "%s: the sound (%s) is taken as silence, for %s", path, describe_audio(stream), why
-            )
+            logger.warning("%s: the audio (%s) is taken as silence: %s", path, describe_audio(stream), why)
     except BaseException:
         container.close()
         raise
@@ -85,33 +87,42 @@ def _open_track(path: Path, index: int | None, *, warn: bool) -> "SoundTrack | N
     return None
 
 
-def _find_zero(path: Path, container: InputContainer, first: AudioFrame) -> Fraction:
-    """When the video's first picture is shown, on the file's own clock; of a sound file, when the sound begins."""
+def _find_zero(path: Path, container: InputContainer, first: AudioFrame) -> tuple[Fraction, Fraction]:
+    """Returns the time of the first video frame on the clock of the file, or of an audio file, when the audio begins.
+
+    The second value is the duration of a video frame, 0 if there is none.
+    """
     if any(not is_cover_art(stream) for stream in container.streams.video):
         try:
             with VideoDecoder(path) as decoder:
-                return decoder.first_stamp
-        except StavisError:  # pictures that cannot be decoded have no time
+                return decoder.first_stamp, 1 / decoder.frame_rate
+        except StavisError:  # frames that cannot be decoded have no time
             pass
-    return _stamp(first) or Fraction(0)
+    return _stamp(first) or Fraction(0), Fraction(0)
 
 
 def _stamp(frame: AudioFrame) -> Fraction | None:
-    """When the frame begins, in seconds on the file's own clock."""
+    """Returns when the frame begins, in seconds on the clock of the file."""
     if frame.pts is None or frame.time_base is None:
         return None
     stamp: Fraction = frame.pts * frame.time_base
     return stamp
 
 
-def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame | None]:
-    """The stream's frames; None where a packet could not be decoded."""
+def _decode(
+    container: InputContainer, stream: AudioStream, path: Path, gaps: GapCloser
+) -> Iterator[AudioFrame | None]:
+    """Yields the frames of a stream, and None for packets that cannot be decoded."""
     num_damaged = 0
     why = ""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux():
+            if packet.stream.index != stream.index:
+                if packet.stream.type == "video" and packet.pts is not None:
+                    gaps.follow(packet.pts * packet.time_base)
+                continue
             try:
-                yield from packet.decode()
+                yield from cast("Packet[AudioStream]", packet).decode()
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError) as error:
@@ -124,18 +135,21 @@ def _decode(container: InputContainer, stream: AudioStream, path: Path) -> Itera
     finally:
         if num_damaged:
             logger.warning(
-                "%s: of the sound %s skipped, they are silent (%s)", path, count_damaged(num_damaged), why
+                "%s: in the audio %s skipped and replaced by silence (%s)",
+                path,
+                count_damaged(num_damaged),
+                why,
             )
 
 
 class SoundTrack:
-    """An audio stream being decoded.
+    """Decoder of an audio stream.
 
     Attributes:
+        path: The file.
         stream: The stream.
-        sample_rate: Of the stream, in Hz.
-        zero: The instant from which samples are counted, that of the video's first picture, in seconds on the file's
-            own clock.
+        sample_rate: Sample rate of the stream in Hz.
+        zero: Time of the first video frame, from which samples are counted, in seconds on the clock of the file.
     """
 
     def __init__(
@@ -145,13 +159,17 @@ class SoundTrack:
         container: InputContainer,
         stream: AudioStream,
         zero: Fraction,
+        others_frame: Fraction,
         first: AudioFrame,
         frames: Iterator[AudioFrame | None],
+        gaps: GapCloser,
     ) -> None:
+        self.path = path
         self.stream = stream
         self.sample_rate = first.sample_rate
         self.zero = zero
-        self._path = path
+        self._others_frame = others_frame  # duration in seconds
+        self._gaps = gaps
         self._index = index
         self._container = container
         self._frames: Iterator[AudioFrame | None] = itertools.chain([first], frames)
@@ -161,23 +179,24 @@ class SoundTrack:
         self._container.close()
 
     def reopen(self) -> None:
-        """Goes back to the beginning."""
+        """Returns to the beginning."""
         self._container.close()
-        self._container = open_container(self._path)
-        stream = find_audio_stream(self._container, self._path, self._index)
+        self._container = open_container(self.path)
+        stream = find_audio_stream(self._container, self.path, self._index)
         assert stream is not None
         self.stream = stream
-        self._frames = _decode(self._container, stream, self._path)
+        self._gaps = self._gaps.restart(stream)
+        self._frames = _decode(self._container, stream, self.path, self._gaps)
 
     def packets(self) -> Iterator["Packet[AudioStream]"]:
-        """The packets from the beginning, not decoded."""
+        """Returns the packets from the beginning, not decoded."""
         self.reopen()
         return (
             packet for packet in self._container.demux(self.stream) if packet.size and packet.pts is not None
         )
 
     def count_samples(self, sample_rate: int) -> int | None:
-        """How many samples at `sample_rate` lie between `zero` and the sound's end, as the header says."""
+        """Returns the number of samples at `sample_rate` from `zero` to the end of the audio given in the header."""
         if not self.stream.duration or not self.stream.time_base:
             return None
         end = ((self.stream.start_time or 0) + self.stream.duration) * self.stream.time_base - self.zero
@@ -186,17 +205,17 @@ class SoundTrack:
     def blocks(
         self, sample_rate: int, first: int, mix: Callable[[AudioFrame], Samples]
     ) -> tuple[int, Iterator[Samples]]:
-        """Samples at `sample_rate`, block after block without gaps, from some way before sample `first` on.
+        """Returns consecutive blocks of samples at `sample_rate`, starting some way before sample `first`.
 
         Args:
             sample_rate: In Hz.
             first: A sample at that rate.
-            mix: Makes of a frame (channels, samples), always of the same number of channels, one or two.
+            mix: Converts a frame to (channels, samples), always with the same number of channels, one or two.
 
         Returns:
-            The first block's first sample, and the blocks, (channels, samples).
+            The first sample of the first block, and the blocks, (channels, samples).
         """
-        # The resampler begins where samples of both rates coincide.
+        # The resampler starts where samples of both rates coincide.
         divisor = math.gcd(sample_rate, self.sample_rate)
         own_step, step = self.sample_rate // divisor, sample_rate // divisor
         num_steps = max(0, first - _RUN_UP_SECONDS * sample_rate) // step
@@ -208,14 +227,15 @@ class SoundTrack:
         return num_steps * step, blocks
 
     def _seek(self, first: int) -> bool:
-        """Goes to where sample `first` can be decoded; False, and back at the beginning, where that cannot be had."""
+        """Seeks to where sample `first` can be decoded. If impossible, returns to the beginning and returns False."""
         target = self.zero + Fraction(first, self.sample_rate)
         wanted = target - _RUN_UP_SECONDS
-        if wanted <= self.zero or self.stream.time_base is None:
+        if wanted <= self.zero or self.stream.time_base is None or not self._is_seekable(target):
             return False
         try:
             self._container.seek(int(wanted / self.stream.time_base), stream=self.stream)
-            frames = _decode(self._container, self.stream, self._path)
+            self._gaps = self._gaps.restart(self.stream)
+            frames = _decode(self._container, self.stream, self.path, self._gaps)
             frame = next((frame for frame in frames if frame is not None), None)
             stamp = None if frame is None else _stamp(frame)
             if stamp is not None and stamp <= target:
@@ -226,13 +246,24 @@ class SoundTrack:
         self.reopen()
         return False
 
+    def _is_seekable(self, target: Fraction) -> bool:
+        # Without an index, FFmpeg finds a place in MP3 by the bit rate, which is seldom constant, and times are wrong.
+        is_guessed = self._container.format.name == "mp3"
+        return not is_guessed and not any(begin < target for begin, _ in self._gaps.indexed())
+
     def _place(self, first: int, mix: Callable[[AudioFrame], Samples]) -> Iterator[Samples]:
-        """The samples from `first` on, each at its place: gaps between time stamps are filled with zeros."""
+        """Yields the samples from `first` on at their places. Gaps between time stamps are filled with zeros.
+
+        Time stamps may deviate from the count of samples by rounding. Where they deviate more, they are right if they
+        ascend: ahead of the count there is a gap; behind it the recorder's clock was fast, and samples are skipped.
+        Time stamps that step back (joined recordings) continue from the count.
+        """
         rates = _RateConverter(self.sample_rate)
         tolerance = int(_LARGEST_ROUNDING_SECONDS * self.sample_rate)
         position = first  # of the next sample to give out
-        expected: int | None = None  # where the next frame begins if it follows the last without a gap
+        expected: int | None = None  # begin of the next frame if it follows the last one without a gap
         correction = 0  # of time stamps that have stepped back
+        last_stamp: Fraction | None = None
         for frame in self._frames:
             if frame is None:
                 expected = None
@@ -241,11 +272,20 @@ class SoundTrack:
             if stamp is None:
                 begin = position if expected is None else expected
             else:
-                begin = round((stamp - self.zero) * self.sample_rate) + correction
-                if expected is not None and begin < expected - tolerance:
-                    correction += expected - begin
-                if expected is not None and begin <= expected + tolerance:
+                duration = Fraction(frame.samples, frame.sample_rate)
+                placed = self._gaps.place(stamp, duration, self._others_frame) - self.zero
+                begin = round(placed * self.sample_rate) + correction
+                if expected is not None and abs(begin - expected) <= tolerance:
                     begin = expected
+                elif (
+                    expected is not None
+                    and begin < expected
+                    and last_stamp is not None
+                    and stamp <= last_stamp
+                ):
+                    correction += expected - begin
+                    begin = expected
+                last_stamp = stamp
             samples = rates.convert(mix(frame), frame.sample_rate)
             expected = begin + samples.shape[1]
             while position < begin:
@@ -258,7 +298,7 @@ class SoundTrack:
 
 
 class _RateConverter:
-    """Brings the frames of streams that change their sample rate on the way to one rate."""
+    """Converts frames to one sample rate, for streams whose sample rate changes."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
@@ -276,16 +316,55 @@ class _RateConverter:
 
 
 def mix_to_mono(frame: AudioFrame) -> Samples:
-    """(1, samples) in -1..1; how channels are mixed, `AudioReader` says."""
-    channels = to_channels(frame)
+    """Returns (1, samples) in -1..1, mixed as described in `AudioReader`."""
+    return _mix(to_channels(frame), frame.layout)
+
+
+def _mix(channels: Samples, layout: AudioLayout) -> Samples:
     if len(channels) > 1:
-        weights = _channel_weights(frame.layout)
+        weights = _channel_weights(layout)
         channels = channels.mean(axis=0, dtype=np.float32) if weights is None else weights @ channels
     return channels.reshape(1, -1)
 
 
+class MonoMixer:
+    """Mixes frames to one channel, or picks one, and watches for channels that cancel each other.
+
+    Args:
+        channel: Index of the channel to pick, from 0; None mixes all. Frames without it are mixed.
+
+    Attributes:
+        cancels: Whether the mix was nearly silent for a tenth of the audio, or five seconds, while a channel was not.
+    """
+
+    def __init__(self, channel: int | None = None) -> None:
+        self._channel = channel
+        self._audible_seconds = 0.0
+        self._canceled_seconds = 0.0
+
+    def __call__(self, frame: AudioFrame) -> Samples:
+        if frame.layout.nb_channels == 1:
+            return mix_to_mono(frame)
+        channels = to_channels(frame)
+        if self._channel is not None and self._channel < len(channels):
+            return channels[self._channel : self._channel + 1]
+        mono = _mix(channels, frame.layout)
+        power = max(float(np.vdot(samples, samples)) for samples in channels) / max(1, channels.shape[1])
+        if power > _AUDIBLE_POWER:
+            seconds = channels.shape[1] / frame.sample_rate
+            self._audible_seconds += seconds
+            if float(np.vdot(mono, mono)) < _CANCELED_SHARE * power * channels.shape[1]:
+                self._canceled_seconds += seconds
+        return mono
+
+    @property
+    def cancels(self) -> bool:
+        least = min(_LONGEST_CANCELED_SECONDS, 0.1 * self._audible_seconds)
+        return self._canceled_seconds > 0 and self._canceled_seconds >= least
+
+
 def _channel_weights(layout: AudioLayout) -> Samples | None:
-    """The weights of the channels of surround sound, None for up to two channels and unknown positions."""
+    """Returns the weights of surround channels, None for up to two channels and unknown positions."""
     names = [channel.name for channel in layout.channels]
     if len(names) <= 2 or not {"FL", "FR"} <= set(names):
         return None
@@ -295,7 +374,7 @@ def _channel_weights(layout: AudioLayout) -> Samples | None:
 
 
 def to_channels(frame: AudioFrame) -> Samples:
-    """(channels, samples) in -1..1, clipped to that where the codec goes beyond."""
+    """Returns (channels, samples), clipped to -1..1."""
     values: npt.NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
@@ -308,14 +387,14 @@ def to_channels(frame: AudioFrame) -> Samples:
 
 
 def make_frame(samples: Samples, sample_rate: int) -> AudioFrame:
-    """FFmpeg's frame of (channels, samples)."""
+    """Makes an FFmpeg frame of (channels, samples)."""
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", _LAYOUTS[len(samples)])
     frame.sample_rate = sample_rate
     return frame
 
 
 def _resample(blocks: Iterator[Samples], rate: int, new_rate: int) -> Iterator[Samples]:
-    """Blocks at `new_rate`, whose first sample coincides with the first at `rate`."""
+    """Yields blocks at `new_rate`. The first samples at both rates coincide."""
     resampler: AudioResampler | None = None
     num_in = num_out = 0
     for block in itertools.chain(blocks, [None]):
@@ -326,7 +405,7 @@ def _resample(blocks: Iterator[Samples], rate: int, new_rate: int) -> Iterator[S
             resampler = resampler or AudioResampler("fltp", _LAYOUTS[len(block)], new_rate)
         for out in resampler.resample(frame) if resampler else []:
             samples = np.clip(out.to_ndarray(), -1.0, 1.0).astype(np.float32, copy=False)
-            if block is None:  # the filter's last echo outlasts the sound
+            if block is None:  # the filter rings beyond the end of the audio
                 samples = samples[:, : max(0, -(-num_in * new_rate // rate) - num_out)]
             num_out += samples.shape[1]
             yield samples

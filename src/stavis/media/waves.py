@@ -1,4 +1,4 @@
-"""Waves, read and written whole."""
+"""WAV files."""
 
 import wave
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from stavis.runtime.files import atomic_path
 
 
 def read_wave(path: str | PathLike[str]) -> tuple[Samples, int]:
-    """Reads a sound file whole, at its own rate. Of a wave of 8, 16 or 24 bits or floats every bit is kept.
+    """Reads a whole audio file at its own sample rate. 8-, 16- and 24-bit and float WAV files are read bit for bit.
 
     Args:
-        path: A wave, or anything else with sound that FFmpeg reads.
+        path: A WAV file, or any other file with audio that FFmpeg can read.
 
     Returns:
-        (S,) in -1..1, several channels mixed to one as `AudioReader` does; and the sample rate in Hz.
+        (S,) in -1..1, mixed to one channel like `AudioReader` does, and the sample rate in Hz.
 
     Raises:
-        StavisError: There is no sound in it that could be decoded.
+        StavisError: It has no audio that can be decoded.
     """
     path = Path(path)
     track = open_sound(path, None, warn=False)
     if track is None:
-        raise StavisError(f"{path} has no sound that can be decoded")
+        raise StavisError(f"{path} has no audio that can be decoded")
     _, blocks = track.blocks(track.sample_rate, 0, mix_to_mono)
     samples = np.concatenate([np.zeros((1, 0), np.float32), *blocks], axis=1)[0]
     track.close()

@@ -1,4 +1,4 @@
-"""Writing videos, with the sound of another."""
+"""Video writer, which can take over the audio of another video."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,14 +17,16 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from PIL import Image
 
 from stavis.errors import StavisError
-from stavis.media.container import reason
+from stavis.media.container import logger, reason
+from stavis.media.gaps import LONGEST_GAP_SECONDS
 from stavis.media.image_folder import exact_frame_rate
 from stavis.media.sound_track import SoundTrack, make_frame, mix_to_mono, open_sound, to_channels
 from stavis.runtime.files import atomic_path
 
-# Of each container: the encoders of pictures and sound, and the sound's decoders whose packets it takes as they are.
+# By container: encoders of video and audio, and decoders of audio whose packets may be copied.
 _MP4 = "libx264", "aac", {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
 _CONTAINERS = {
     ".mp4": _MP4,
@@ -39,38 +41,43 @@ _SAMPLE_RATES = {
     "libopus": (48000,),
 }
 _AUDIO_BIT_RATE = 192_000
-_TICKS_PER_SECOND = 90_000  # at least; finer than what any of these containers keeps
+_LARGEST_SIDE = {"libx264": 16384, "libvpx-vp9": 65534}  # pixels
+_TICKS_PER_SECOND = 90_000  # at least; finer than any of these containers stores
 _LARGEST_TICKS_PER_SECOND = 10_000_000
-_PRE_ROLL_SECONDS = Fraction(1, 10)  # of copied sound before the first picture, for decoders to settle
+_LOWEST_RATE = Fraction(1, 1000)  # that encoders are told; times of frames are independent of it
+_LONGEST_DURATION = (1 << 31) - 1  # ticks of a frame in MP4
+_PRE_ROLL_SECONDS = Fraction(1, 10)  # of copied audio before the first frame, for decoders to settle
 
-# BT.709 in limited range, whatever the size. It is written into the file, so that players need not guess.
+# BT.709 in limited range at all sizes. The file says so, so that players need not guess.
 _BT709, _LIMITED_RANGE = 1, 1
 _LUMA_OF_GRAY = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
 
 class VideoWriter:
-    """Writes a video picture by picture, whole or not at all.
+    """Writes a video frame by frame, atomically.
 
-    The suffix chooses: .mp4, .m4v, .mov and .mkv hold H.264 and AAC, .webm holds VP9 and Opus. Colors are BT.709 in
-    limited range. 4:2:0 needs even sizes: of an odd one the last column or row is repeated. The video begins with its
-    first picture and ends when its last has been shown for 1 / frame_rate; sound before and after is left out.
+    The format depends on the suffix: .mp4, .m4v, .mov and .mkv contain H.264 and AAC, .webm contains VP9 and Opus.
+    Colors are BT.709 in limited range. 4:2:0 requires even sizes, so the last column or row of an odd size is repeated.
+    Frames larger than the encoder takes are scaled down. The video starts with its first frame and ends when its last
+    frame has been shown for 1 / frame_rate; audio before and after is left out.
 
-    To be used in a `with` block: the file appears when the block ends, and does not when it fails.
+    Use it in a `with` block: the file appears when the block ends without an error.
 
     Args:
-        path: Of the video.
-        width: Of the pictures, in pixels.
-        height: Of the pictures, in pixels.
+        path: File to write.
+        width: Width of the frames in pixels.
+        height: Height of the frames in pixels.
         frame_rate: Frames per second.
-        audio_from: A video, sound file or image folder whose sound goes into the video: its packets as they are where
-            the container takes them and the video begins where they do, else encoded anew. If there is none, or none
-            that can be decoded, the video has none.
-        audio_stream: Which of its audio streams, from 0; FFmpeg's default where it is not given.
-        pixel_format: "yuv420p", which every player shows, or "yuv444p", which keeps fine color and odd sizes.
-        crf: H.264's quality from 0, lossless, to 51. Where it is not given: 18, and 12 if the first picture is gray.
+        audio_from: A video, audio file or image folder whose audio the video gets. Packets are copied if the container
+            takes them and the video starts at their time 0; otherwise the audio is encoded anew. Without audio that
+            can be decoded, the video has none.
+        audio_stream: Index of the audio stream, from 0; FFmpeg's default if None.
+        keep_gaps: Keep gaps of more than five minutes in the audio, see `stavis.media.gaps`.
+        pixel_format: "yuv420p", which every player supports, or "yuv444p", which keeps color detail and odd sizes.
+        crf: Quality of H.264 from 0 (lossless) to 51. Default: 18, or 12 if the first frame is gray.
 
     Raises:
-        StavisError: The file cannot be written, its suffix is another, or the sound's file cannot be read.
+        StavisError: The file cannot be written, its suffix is not supported, or `audio_from` cannot be read.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class VideoWriter:
         frame_rate: Fraction | float,
         audio_from: str | PathLike[str] | None = None,
         audio_stream: int | None = None,
+        keep_gaps: bool = False,
         pixel_format: str = "yuv420p",
         crf: int | None = None,
     ) -> None:
@@ -105,7 +113,7 @@ class VideoWriter:
         if ticks_per_second > _LARGEST_TICKS_PER_SECOND:
             ticks_per_second = _TICKS_PER_SECOND
         self._time_base = Fraction(1, ticks_per_second)
-        self._ticks_per_frame = max(1, round(ticks_per_second / self.frame_rate))
+        self._ticks_per_frame = min(max(1, round(ticks_per_second / self.frame_rate)), _LONGEST_DURATION)
         self._first_time = Fraction(0)
         self._last_tick = -1
         self._container: OutputContainer | None = None
@@ -116,28 +124,28 @@ class VideoWriter:
             self._temporary = self._stack.enter_context(atomic_path(self.path))
         if audio_from is not None:
             with self._cleaning_up():
-                # Who reads the sound to look at it is warned; here it is left out without a word.
-                self._track = open_sound(Path(audio_from), audio_stream, warn=False)
+                # Readers of the audio warn if it cannot be decoded; here that would be said twice.
+                self._track = open_sound(Path(audio_from), audio_stream, keep_gaps=keep_gaps, warn=False)
             if self._track is not None:
                 self._stack.callback(self._track.close)
 
     def write(self, image: npt.NDArray[np.uint8], time_seconds: float | Fraction | None = None) -> None:
-        """Adds a picture.
+        """Adds a frame.
 
         Args:
-            image: (height, width, 3) RGB, or (height, width) gray.
-            time_seconds: When it is shown, on the clock of `audio_from`. The first picture's time becomes the video's
-                beginning; a time not after the last picture's is moved behind it. Not given: at the frame rate.
+            image: (height, width, 3) RGB or (height, width) gray, uint8.
+            time_seconds: When it is shown, on the clock of `audio_from`. The video starts at the time of its first
+                frame; a time that is not after that of the last frame is moved behind it. Default: the frame rate.
 
         Raises:
-            StavisError: The file cannot be written, as the disk is full, say.
+            StavisError: The file cannot be written, for example because the disk is full.
         """
         if image.dtype != np.uint8 or image.shape not in {
             (self.height, self.width),
             (self.height, self.width, 3),
         }:
             raise ValueError(
-                f"a picture of shape {image.shape} and type {image.dtype} is given; allowed is uint8 of shape "
+                f"a frame has shape {image.shape} and type {image.dtype}; expected uint8 of shape "
                 f"({self.height}, {self.width}, 3) or ({self.height}, {self.width})"
             )
         with self._cleaning_up():
@@ -148,7 +156,14 @@ class VideoWriter:
                 tick = self.num_frames * self._ticks_per_frame
             else:
                 tick = round((Fraction(time_seconds) - self._first_time) / self._time_base)
-            self._last_tick = max(tick, self._last_tick + 1)
+            tick = max(tick, self._last_tick + 1)
+            if self._last_tick >= 0 and tick - self._last_tick > _LONGEST_DURATION:
+                gap = float((tick - self._last_tick) * self._time_base)
+                longest = int(_LONGEST_DURATION * self._time_base)
+                raise StavisError(
+                    f"{self.path} cannot be written: two frames are {gap:.0f} s apart, and a video can hold {longest} s"
+                )
+            self._last_tick = tick
             frame = self._make_frame(image)
             frame.pts, frame.time_base = self._last_tick, self._time_base
             self._encode(frame)
@@ -157,10 +172,10 @@ class VideoWriter:
         self.num_frames += 1
 
     def close(self) -> None:
-        """Finishes the video and puts it under its name."""
+        """Finishes the video and moves it to its path."""
         if self._container is None:
             self._abandon()
-            raise ValueError(f"{self.path}: no picture was written")
+            raise ValueError(f"{self.path}: no frame was written")
         with self._cleaning_up():
             self._encode(None)
             if self._sound is not None:
@@ -182,7 +197,7 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _cleaning_up(self) -> Iterator[None]:
-        """Leaves no file if the block fails, and says in one line why the file cannot be written."""
+        """Removes the file if the block fails, and converts errors of FFmpeg and the system to StavisError."""
         try:
             yield
         except BaseException as error:
@@ -195,7 +210,7 @@ class VideoWriter:
         if self._container is not None:
             with contextlib.suppress(OSError, av.error.FFmpegError):
                 self._container.close()
-        # The temporary file goes when its block is left by an error.
+        # Leaving its block with an error removes the temporary file.
         abandoned = RuntimeError("abandoned")
         with contextlib.suppress(RuntimeError):
             self._stack.__exit__(RuntimeError, abandoned, None)
@@ -203,15 +218,23 @@ class VideoWriter:
     def _open(self, *, is_gray: bool) -> None:
         suffix = self.path.suffix.lower()
         codec = _CONTAINERS[suffix][0]
-        # An index at the front lets a video play while it loads.
+        # With the index at the front, a video plays while it loads.
         options = {} if suffix in (".mkv", ".webm") else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self._temporary}", mode="w", container_options=options)
         crf = self._crf if self._crf is not None else 12 if is_gray else 18
-        stream = self._container.add_stream(codec, rate=self.frame_rate, options=_encoder_options(codec, crf))
+        stream = self._container.add_stream(
+            codec, rate=max(self.frame_rate, _LOWEST_RATE), options=_encoder_options(codec, crf)
+        )
         assert isinstance(stream, VideoStream)
+        scale = min(Fraction(1), Fraction(_LARGEST_SIDE[codec], max(self.width, self.height)))
+        self._size = max(1, int(self.width * scale)), max(1, int(self.height * scale))
+        if scale < 1:
+            message = "%s: frames of %dx%d are scaled to %dx%d, as the encoder takes at most %d pixels a side"
+            logger.warning(
+                message, self.path.name, self.width, self.height, *self._size, _LARGEST_SIDE[codec]
+            )
         multiple = 2 if self._pixel_format == "yuv420p" else 1
-        stream.width = -(-self.width // multiple) * multiple
-        stream.height = -(-self.height // multiple) * multiple
+        stream.width, stream.height = (-(-length // multiple) * multiple for length in self._size)
         stream.pix_fmt = self._pixel_format
         context = stream.codec_context
         context.time_base = self._time_base
@@ -224,8 +247,10 @@ class VideoWriter:
 
     def _make_frame(self, image: npt.NDArray[np.uint8]) -> VideoFrame:
         width, height = self._stream.width, self._stream.height
+        if self._size != (self.width, self.height):
+            image = np.asarray(Image.fromarray(image).resize(self._size, Image.Resampling.BICUBIC))
         if image.shape[:2] != (height, width):
-            padding = [(0, height - self.height), (0, width - self.width), (0, 0)]
+            padding = [(0, height - self._size[1]), (0, width - self._size[0]), (0, 0)]
             image = np.pad(image, padding[: image.ndim], mode="edge")
         if image.ndim == 3:
             frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
@@ -247,39 +272,78 @@ class VideoWriter:
     def _encode(self, frame: VideoFrame | None) -> None:
         assert self._container is not None
         for packet in self._stream.encode(frame):
-            packet.duration = self._ticks_per_frame  # how long the last picture is shown, nothing else tells
+            packet.duration = self._ticks_per_frame  # decides how long the last frame is shown
             self._container.mux(packet)
 
 
 def _encoder_options(codec: str, crf: int) -> dict[str, str]:
     if codec == "libx264":
-        # To look ahead by ten pictures, and to have three B-frames in a row to choose from, it would hold 80 MB more at
-        # 1080p, for files that are hardly smaller.
+        # Looking ahead by ten frames and choosing from three consecutive B-frames would take 80 MB more at 1080p, for
+        # files that are hardly smaller.
         return {"crf": str(crf), "preset": "veryfast", "rc-lookahead": "1", "bf": "1"}
-    # VP9's scale ends at 63; a bit rate of 0 makes the quality constant.
+    # The scale of VP9 ends at 63; a bit rate of 0 makes the quality constant.
     return {"crf": str(crf * 63 // 51), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 
 
 def add_sound(container: OutputContainer, track: SoundTrack, suffix: str, first_time: Fraction) -> "Sound":
-    """Adds the audio of a video whose first picture is shown at `first_time`: copied where possible, else encoded."""
+    """Adds the audio of a video whose first frame is shown at `first_time`: copied if possible, else encoded anew."""
     _, codec, copied_codecs = _CONTAINERS[suffix]
     if first_time == 0 and track.stream.codec_context.name in copied_codecs:
-        return _CopiedSound(container, track)
+        if _can_be_copied(track, container.format.name):
+            return _CopiedSound(container, track)
+        track.reopen()
     return _EncodedSound(container, track, codec, first_time)
 
 
 class Sound(Protocol):
-    """The sound of a video that is being written."""
+    """The audio of a video that is being written."""
 
-    def write(self, end: Fraction) -> None:
-        """Writes what lies before `end`, in seconds since the video's beginning."""
+    def write(self, end: Fraction) -> object:
+        """Writes the audio before `end`, in seconds since the start of the video."""
 
     def finish(self) -> None:
         """Writes what the encoder still holds."""
 
 
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def __init__(self) -> None:
+        self._position = self._size = 0
+
+    def write(self, data: bytes) -> int:
+        self._position += len(data)
+        self._size = max(self._size, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _can_be_copied(track: SoundTrack, format_name: str) -> bool:
+    """Whether a container takes all packets of a track, tried out on nothing, as an encoded video cannot be taken back.
+
+    Time stamps that do not ascend or that leave a gap to be closed up, and codecs or sample rates that the format does
+    not allow, need encoding anew.
+    """
+    try:
+        with av.open(_Nowhere(), "w", format=format_name.split(",", maxsplit=1)[0]) as container:
+            sound = _CopiedSound(container, track)
+            return sound.write(Fraction(1 << 62)) and not sound.has_gap
+    except (av.error.FFmpegError, ValueError, OverflowError):
+        return False
+
+
 class _CopiedSound:
-    """Sound whose packets are taken as they are, for a video that begins at the sound's zero."""
+    """Audio whose packets are copied, for a video that starts at the zero of the audio.
+
+    Attributes:
+        has_gap: Whether a time stamp so far does not follow the last one, or not for more than five minutes.
+    """
 
     def __init__(self, container: OutputContainer, track: SoundTrack) -> None:
         self._container = container
@@ -287,26 +351,32 @@ class _CopiedSound:
         self._packets = track.packets()
         self._stream = container.add_stream_from_template(track.stream)
         self._next = next(self._packets, None)
+        self._last: Fraction | None = None
+        self.has_gap = False
 
-    def write(self, end: Fraction) -> None:
+    def write(self, end: Fraction) -> bool:
         while (packet := self._next) is not None:
             assert packet.pts is not None
             begin = packet.pts * packet.time_base - self._zero
             if begin >= end:
-                return
+                break
+            if self._last is not None and not 0 < begin - self._last <= LONGEST_GAP_SECONDS:
+                self.has_gap = True
+            self._last = begin
             if begin >= -_PRE_ROLL_SECONDS:
                 packet.pts -= round(self._zero / packet.time_base)
                 packet.dts = packet.pts
                 packet.stream = self._stream
                 self._container.mux(packet)
             self._next = next(self._packets, None)
+        return self._last is not None
 
     def finish(self) -> None:
         pass
 
 
 class _EncodedSound:
-    """Sound that is encoded anew, from the first picture's time on. More than two channels become one."""
+    """Audio that is encoded anew, from the time of the first frame on. More than two channels become one."""
 
     def __init__(
         self, container: OutputContainer, track: SoundTrack, codec: str, first_time: Fraction
@@ -322,7 +392,7 @@ class _EncodedSound:
         first = round(first_time * self._sample_rate)
         begin, self._blocks = track.blocks(self._sample_rate, first, self._mix)
         self._rest = np.zeros((self._num_channels, 0), np.float32)
-        self._position = begin - first  # of the rest's first sample, counted from the video's beginning
+        self._position = begin - first  # of the first sample of the rest, counted from the start of the video
 
     def _mix(self, frame: AudioFrame) -> npt.NDArray[np.float32]:
         if self._num_channels == frame.layout.nb_channels:

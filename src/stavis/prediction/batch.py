@@ -85,7 +85,7 @@ def predict_files(
     audio_path = settings.options.audio_path
     if audio_path is not None and not Path(audio_path).is_file():
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
-    names = name_folders(find_videos([str(one) for one in inputs]))
+    names = name_folders(find_videos([str(one) for one in inputs]), Path(output))
     plan = _Plan(str(weights), modality, device, settings, overwrite)
     tasks = [(video, Path(output) / name) for video, name in names.items()]
     say = report or (lambda _: None)

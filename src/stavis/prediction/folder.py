@@ -16,6 +16,7 @@ from stavis import media
 from stavis.engine import MakeEngine
 from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
+from stavis.media.inputs import is_same_file
 from stavis.model import ModelConfig, STAViS
 from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.options import PredictOptions
@@ -68,6 +69,9 @@ class FolderSettings:
         """Settings that must be equal for a finished result to stand: all but outputs and speed."""
         options = asdict(self.options)
         del options["batch_size"], options["engine"]
+        for name, default in (("audio_channel", None), ("keep_gaps", False)):
+            if options[name] is default:  # as in results of versions without it
+                del options[name]
         options["audio_path"] = None if self.options.audio_path is None else str(self.options.audio_path)
         return {
             "options": options,
@@ -333,6 +337,7 @@ def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: F
             frame_rate=info.frame_rate,
             audio_from=None if sound is None else sound.path,
             audio_stream=None if sound is None else sound.stream,
+            keep_gaps=settings.options.keep_gaps,
             style=settings.style,
         )
 
@@ -377,7 +382,9 @@ def _finished_summary(folder: Path, video: Path, settings: FolderSettings) -> di
     """The summary of a finished result of the same settings; None if there is no finished result."""
     summary = read_record(folder / SUMMARY, "the summary of a prediction")
     if summary is not None:
-        identity = {"input": str(video), "input_size_bytes": _size(video), **settings.identity()}
+        earlier = Path(str(summary.get("input")))
+        name = str(earlier if is_same_file(earlier, video) else video)  # whatever path it was reached by
+        identity = {"input": name, "input_size_bytes": _size(video), **settings.identity()}
         check_record(folder, summary, identity, "results")
     return summary
 

@@ -32,9 +32,11 @@ class PredictOptions:
         frame_rate: Frames per second of a folder of images. None: 25, with a warning.
         audio_path: A file whose audio replaces the input's own.
         audio_stream: Which audio stream of the input, from 0. None: its default one.
+        audio_channel: The only audio channel to use, from 0. None: all are mixed.
         silent: Predict as if there were no audio.
         start_seconds: Start of the excerpt to predict. None: the beginning.
         end_seconds: End of the excerpt. None: the end of the video.
+        keep_gaps: Keep gaps of more than five minutes between frames instead of closing them up (docs/media.md).
 
     Raises:
         ValueError: An option is out of range, or two exclude each other.
@@ -49,12 +51,20 @@ class PredictOptions:
     frame_rate: float | None = None
     audio_path: str | Path | None = None
     audio_stream: int | None = None
+    audio_channel: int | None = None
     silent: bool = False
     start_seconds: float | None = None
     end_seconds: float | None = None
+    keep_gaps: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("stride", 1), ("batch_size", 1), ("audio_stream", 0), ("start_seconds", 0)):
+        for name, least in (
+            ("stride", 1),
+            ("batch_size", 1),
+            ("audio_stream", 0),
+            ("audio_channel", 0),
+            ("start_seconds", 0),
+        ):
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
                 raise ValueError(f"`{name}={value}`: must be {least} or more")
@@ -93,9 +103,11 @@ class PredictKeywords(NetworkKeywords, total=False):
     frame_rate: float | None
     audio_path: str | Path | None
     audio_stream: int | None
+    audio_channel: int | None
     silent: bool
     start_seconds: float | None
     end_seconds: float | None
+    keep_gaps: bool
 
 
 Function = TypeVar("Function", bound=Callable[..., object])

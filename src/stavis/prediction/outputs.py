@@ -211,6 +211,7 @@ class OverlayVideo(_VideoOutput):
         frame_rate: Fraction,
         audio_from: Path | None,
         audio_stream: int | None,
+        keep_gaps: bool = False,
         style: OverlayStyle,
     ) -> None:
         super().__init__(
@@ -221,6 +222,7 @@ class OverlayVideo(_VideoOutput):
                 frame_rate=frame_rate,
                 audio_from=audio_from,
                 audio_stream=audio_stream,
+                keep_gaps=keep_gaps,
             )
         )
         self.style = style

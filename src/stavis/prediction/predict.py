@@ -225,6 +225,7 @@ def stream_video(
         frame_rate=options.frame_rate,
         start_seconds=options.start_seconds,
         end_seconds=options.end_seconds,
+        keep_gaps=options.keep_gaps,
     )
     return _predict(
         model,
@@ -319,7 +320,11 @@ def _find_examples(
     with open_sound(model, info, options) as sound:
         for start in starts:
             frames = media.read_frames(
-                path, frame_rate=options.frame_rate, start_seconds=start, end_seconds=options.end_seconds
+                path,
+                frame_rate=options.frame_rate,
+                start_seconds=start,
+                end_seconds=options.end_seconds,
+                keep_gaps=options.keep_gaps,
             )
             try:
                 taken = list(islice(frames, p.clip_length))

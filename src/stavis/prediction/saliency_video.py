@@ -111,7 +111,10 @@ class SaliencyVideo:
         """
         time_seconds = float(self.time_seconds[i])
         frames = media.read_frames(
-            self.path, frame_rate=self.options.frame_rate, start_seconds=max(0.0, time_seconds - 1e-6)
+            self.path,
+            frame_rate=self.options.frame_rate,
+            start_seconds=max(0.0, time_seconds - 1e-6),
+            keep_gaps=self.options.keep_gaps,
         )
         frame = next(iter(frames))
         return draw_overlay(frame.image, self.saliency[i], style)
@@ -158,6 +161,7 @@ class SaliencyVideo:
             frame_rate=options.frame_rate,
             start_seconds=options.start_seconds,
             end_seconds=options.end_seconds,
+            keep_gaps=options.keep_gaps,
         ):
             if frame.index in positions:
                 yield self._frame(positions[frame.index], frame.image)

@@ -65,8 +65,7 @@ class Sound:
         first, last = (time_seconds(window.frames[i]) - self.begin_seconds for i in (0, -1))
         start = int(max(0.0, first * rate - half))
         stop = int(last * rate + half) + 1
-        if reader.num_samples is not None:
-            stop = min(stop, reader.num_samples)
+        stop = reader.find_end(max(start, self._earliest), stop)
         # At low frame rates the network's buffer holds only the middle of the window's audio; read no more than that.
         surplus = max(0, stop - start - self.preprocessing.num_audio_samples)
         start, stop = start + surplus // 2, stop - (surplus - surplus // 2)
@@ -96,7 +95,14 @@ def open_sound(model: STAViS, info: media.VideoInfo, options: PredictOptions) ->
     if source is not None:
         # The published test run reads audio at the file's own rate.
         rate = None if options.quirks == "reference" else model.config.preprocessing.sample_rate
-        reader = media.AudioReader(source.path, stream=source.stream, sample_rate=rate, start_seconds=begin)
+        reader = media.AudioReader(
+            source.path,
+            stream=source.stream,
+            channel=options.audio_channel,
+            sample_rate=rate,
+            start_seconds=begin,
+            keep_gaps=options.keep_gaps,
+        )
     return Sound(model, reader, float(info.frame_rate), begin)
 
 

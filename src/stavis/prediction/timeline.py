@@ -97,6 +97,7 @@ def draw_timeline(
 MOST_THUMBNAILS = 8
 THUMBNAIL_HEIGHT = 180  # pixels
 QUIETEST_DB = -80.0
+LONGEST_LEVEL_SECONDS = 5.0  # of audio around a frame whose level is measured
 
 
 class Thumbnails:
@@ -137,8 +138,14 @@ def audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[flo
     if sound is None:
         return None
     levels = []
-    with media.AudioReader(sound.path, stream=sound.stream, start_seconds=times[0]) as reader:
-        half = reader.sample_rate / float(info.frame_rate) / 2
+    with media.AudioReader(
+        sound.path,
+        stream=sound.stream,
+        channel=options.audio_channel,
+        start_seconds=times[0],
+        keep_gaps=options.keep_gaps,
+    ) as reader:
+        half = reader.sample_rate * min(0.5 / float(info.frame_rate), LONGEST_LEVEL_SECONDS)
         start = 0
         for time_seconds in times:
             center = (time_seconds - times[0]) * reader.sample_rate

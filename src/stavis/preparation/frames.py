@@ -16,6 +16,7 @@ from stavis.runtime.workers import Advance
 
 LONGEST_GAP_SECONDS = 600.0
 SOUND_BLOCK = 60 * SAMPLE_RATE  # samples in memory at once
+_MOST_COPIES = 10  # of a frame on the average, where the rate is not asked for
 
 
 def choose_frames(
@@ -52,6 +53,10 @@ def choose_frames(
         for rate in (announced_rate, *measured):
             if np.abs(times * float(rate) - np.arange(num)).max() < 0.5:
                 return rate, None
+        if (
+            measured and announced_rate > _MOST_COPIES * measured[0]
+        ):  # some headers give the resolution of the clock
+            announced_rate = measured[0]
     rate = announced_rate if wanted_rate is None else Fraction(wanted_rate).limit_denominator(100_000)
     end_seconds = times[-1] + 1 / float(announced_rate)
     middles = (np.arange(max(1, round(end_seconds * float(rate)))) + 0.5) / float(rate)
