@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from stavis import metrics as metrics
     from stavis import model as model
     from stavis import weights as weights
+    from stavis.areas.measure import AreaAttention as AreaAttention
+    from stavis.areas.measure import measure_areas as measure_areas
     from stavis.datasets.database import Database as Database
     from stavis.datasets.dataset import SaliencyDataset as SaliencyDataset
     from stavis.encoding.encode import encode as encode
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Database": "stavis.datasets.database",
     "SaliencyDataset": "stavis.datasets.dataset",
+    "AreaAttention": "stavis.areas.measure",
+    "measure_areas": "stavis.areas.measure",
     "encode": "stavis.encoding.encode",
     "write_roi": "stavis.encoding.roi",
     "StavisError": "stavis.errors",

@@ -46,6 +46,10 @@ from stavis.cli.reframe import reframe  # noqa: E402
 
 app.command()(reframe)
 
+from stavis.cli.areas import areas  # noqa: E402
+
+app.command()(areas)
+
 from stavis.cli.encode import encode, roi  # noqa: E402
 
 app.command()(encode)
