@@ -2,10 +2,10 @@
 
     python benchmarks/areas.py --output areas [--weights W] [--shared ../shared]
 
-The faces of find_012 were boxed by hand every 44 frames (find_012_faces.csv). For each source of maps, the predictions and
-the gaze density of every other observer, it gives the correlation of the faces' shares with those of the real
-(or the remaining) observers over all frames and faces, and of their shares among the faces only. Intervals are from
-1,000 resamples of one-second blocks. areas.png and areas.mp4 are in OUTPUT, to be looked at.
+The faces of find_012 were boxed by hand every 44 frames (find_012_faces.csv). Maps are the predictions, and the gaze
+density of every other observer, scored by the remaining ones. It gives the correlation of the faces' shares with those
+of real gaze over all frames and faces, and of their shares among the faces only. Intervals are from 1,000 resamples of
+one-second blocks. areas.png and areas.mp4 are in OUTPUT, to be looked at.
 """
 
 import argparse
