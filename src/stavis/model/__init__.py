@@ -1,4 +1,4 @@
-"""The STAViS network, one file a block in the paper's order."""
+"""The STAViS network, one module per block."""
 
 from stavis.model.config import DEPTHS, Modality, ModelConfig, Shortcut
 from stavis.model.stavis import Prediction, STAViS, VisualFeatures

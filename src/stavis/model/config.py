@@ -1,4 +1,4 @@
-"""What a network is built from: exactly what its weights need to be of use."""
+"""Configuration of a network: everything that its weights need to be usable."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,15 +13,15 @@ DEPTHS = (10, 18, 34, 50, 101, 152, 200)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network this is. Kept with the weights.
+    """Configuration of a network, stored with its weights.
 
     Attributes:
-        modality: "audiovisual" takes clips and their sound, "visual" clips alone.
-        depth: Layers of the 3D ResNet, before it was cut after its third stage: 10, 18, 34, 50, 101, 152 or
+        modality: "audiovisual" takes clips with audio, "visual" clips only.
+        depth: Layers of the complete 3D ResNet, which is cut after its third stage: 10, 18, 34, 50, 101, 152 or
             200.
-        shortcut: How the residual path changes its shape: "A" skips positions and appends channels of zeros,
-            "B" is a convolution. Published Kinetics weights have A at depths 18 and 34, B at 50.
-        preprocessing: How pictures and sound were prepared for the training of the weights.
+        shortcut: How the residual path changes shape: "A" subsamples and appends channels of zeros, "B" is a
+            convolution. Published Kinetics weights have A at depths 18 and 34, B at 50.
+        preprocessing: Preprocessing of frames and audio with which the weights were trained.
     """
 
     modality: Modality = "audiovisual"

@@ -9,12 +9,12 @@ NUM_FEATURES = 16
 
 
 class DSAMOutput(NamedTuple):
-    """What one DSAM makes of a stage's output.
+    """Output of a DSAM.
 
     Attributes:
-        features: (B, 16, H, W) at the clip's size, for the read-out.
-        attention_logits: (B, 1, h, w) at the stage's size; None where the variant does not use them.
-        side_logits: (B, 1, H, W), the stage's own saliency map; None in the audiovisual variant.
+        features: (B, 16, H, W) at the size of the clip, for the read-out.
+        attention_logits: (B, 1, h, w) at the size of the stage; None if unused.
+        side_logits: (B, 1, H, W), the saliency map of this stage; None in the audiovisual network.
     """
 
     features: Tensor
@@ -23,13 +23,13 @@ class DSAMOutput(NamedTuple):
 
 
 class DSAM(nn.Module):
-    """Draws features, attention and a side output from a stage's output, averaged over time.
+    """Deeply supervised attention module: features, attention and a side output of a stage, averaged over time.
 
     Args:
-        in_channels: Channels of the stage's output.
-        scale: The clip's height by that of the stage's output: 2, 4, 8 or 16.
-        attention: Whether the next stage is fed with attention.
-        side_output: Whether there is a side output to train with.
+        in_channels: Channels of the stage.
+        scale: Height of the clip divided by that of the stage: 2, 4, 8 or 16.
+        attention: Whether attention is applied before the next stage.
+        side_output: Whether there is a side output for training.
     """
 
     def __init__(self, in_channels: int, scale: int, *, attention: bool, side_output: bool) -> None:
@@ -40,7 +40,7 @@ class DSAM(nn.Module):
         self.upscale_ = _upsampling(1, scale) if side_output else None
 
     def forward(self, x: Tensor) -> DSAMOutput:
-        """From a stage's output (B, C, t, h, w)."""
+        """Processes the output of a stage (B, C, t, h, w)."""
         prepared = self.side_prep(x.mean(dim=2))
         score = self.score_dsn(prepared) if self.score_dsn is not None else None
         side_logits = self.upscale_(score) if self.upscale_ is not None else None
@@ -48,18 +48,18 @@ class DSAM(nn.Module):
 
 
 def attend(x: Tensor, attention_logits: Tensor) -> Tensor:
-    """Raises a stage's output (B, C, t, h, w) by its attention."""
+    """Multiplies the output of a stage (B, C, t, h, w) by its attention."""
     return x * attention(attention_logits)
 
 
 def attention(logits: Tensor) -> Tensor:
-    """The factor (B, 1, 1, h, w) of a stage's output: 1 plus the softmax of (B, 1, h, w) over all positions."""
+    """Returns the attention factor (B, 1, 1, h, w): 1 plus the softmax of (B, 1, h, w) over all positions."""
     share = torch.softmax(logits.flatten(2), dim=2).view_as(logits)
     return (1 + share).unsqueeze(2)
 
 
 def bilinear_kernel(size: int) -> Tensor:
-    """The (size, size) kernel that, at a stride of size / 2, upsamples bilinearly."""
+    """Returns the kernel (size, size) that upsamples bilinearly at stride size / 2."""
     half = size / 2
     line = 1 - (torch.arange(size, dtype=torch.float32) + 0.5 - half).abs() / half
     return torch.outer(line, line)

@@ -1,21 +1,21 @@
-"""The sound's network.
+"""Audio backbone: SoundNet.
 
 Aytar, Vondrick, Torralba: SoundNet: Learning Sound Representations from Unlabeled Video. NIPS 2016. The
-first seven of its eight layers, with the module names (places in the list) of the published weights.
+first seven of its eight layers, with the module names (indices in the list) of the published weights.
 """
 
 from torch import Tensor, nn
 
 NUM_FEATURES = 1024
 
-# (output channels, kernel, pooling behind it); each convolution has stride 2, a padding of half its kernel.
+# (output channels, kernel, pooling after it); each convolution has stride 2 and padding of half its kernel.
 LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512, 4, 1), (NUM_FEATURES, 4, 2))
 
-MIN_NUM_SAMPLES = 12_766  # fewer leave nothing behind the last pooling
+MIN_NUM_SAMPLES = 12_766  # fewer leave nothing after the last pooling
 
 
 class SoundNet(nn.Sequential):
-    """A waveform (B, 1, 1, S) in -256..256 to (B, 1024, 1, N): N = 1 for 12,766 to 78,301 samples."""
+    """SoundNet: waveforms (B, 1, 1, S) in -256..256 to (B, 1024, 1, N), with N = 1 for 12,766 to 78,301 samples."""
 
     def __init__(self) -> None:
         layers: list[nn.Module] = []
@@ -32,10 +32,10 @@ class SoundNet(nn.Sequential):
         super().__init__(*layers)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """One vector a waveform: (B, 1, 1, S) to (B, 1024).
+        """Computes one vector per waveform: (B, 1, 1, S) to (B, 1024).
 
-        The published network takes excerpts that leave one vector only. Longer ones leave about one in 65,536
-        samples, and their mean is taken, as the network does with pictures over time.
+        The published network takes excerpts that give one vector. Longer ones give about one per 65,536 samples; their
+        mean is taken, as the network does with frames over time.
         """
         features: Tensor = self(audio)
         return features.mean(dim=(2, 3))
