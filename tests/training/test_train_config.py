@@ -189,7 +189,7 @@ def test_all_splits_prints_both_stages_and_refuses_what_makes_no_sense() -> None
 
 def test_the_documentation_names_every_setting() -> None:
     text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    section = text[text.index("## All settings") : text.index("## How it is checked")]
+    section = text[text.index("## All settings") : text.index("## Verification")]
     named = set(re.findall(r"`(\.?[a-z_.]+)`", section))
     for key in flatten(dataclasses.asdict(Recipe())):
         assert key in named or f".{key.rpartition('.')[2]}" in named, key

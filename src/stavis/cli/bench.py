@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stavis.cli.options import DeviceOption, QuietOption
+
 if TYPE_CHECKING:
     from stavis.bench.bench import BenchReport
 
@@ -29,8 +31,8 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Number of threads; by default all cores.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the table only.")] = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
 ) -> None:
     """Measure the speed of decoding, of the network with each engine, and of writing.
 

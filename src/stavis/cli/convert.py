@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stavis.cli.options import ModalityOption
+
 if TYPE_CHECKING:
     from stavis.model import STAViS
 
@@ -22,13 +24,7 @@ def convert(
     folder: Annotated[
         Path, typer.Argument(help="Folder for model.safetensors and config.json.", metavar="DIR")
     ],
-    modality: Annotated[
-        Literal["audiovisual", "visual"] | None,
-        typer.Option(
-            help="Which network to take, since a published checkpoint holds both. By default the one in the file's "
-            "name, otherwise audiovisual."
-        ),
-    ] = None,
+    modality: ModalityOption = None,
     resize_filter: Annotated[
         Literal["nearest", "bicubic"] | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import DEFAULT, WEIGHTS_HELP
+from stavis.cli.options import DEFAULT, WEIGHTS_HELP, DeviceOption, QuietOption
 
 if TYPE_CHECKING:
     from stavis.experiments.demo import DemoResult
@@ -19,8 +19,8 @@ def demo(
         str | None,
         typer.Option("--weights", "-w", help=WEIGHTS_HELP, show_default=DEFAULT),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
 ) -> None:
     """Generate a clip in which sound matters, predict where people look, and score the prediction.
 

@@ -1,6 +1,5 @@
 """`stavis predict`: saliency maps, overlays and numbers for any video."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,11 +22,6 @@ from stavis.cli.options import (
 )
 
 WRITTEN, FRAMES, AUDIO = "What is written", "Frames", "Audio"
-
-
-class QuirkRule(StrEnum):  # of `stavis evaluate`, until it takes `options.Quirks`
-    FIXED = "fixed"
-    REFERENCE = "reference"
 
 
 def predict(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stavis.cli.options import JobsOption, QuietOption
+
 _WORLD = "The world"
 _VIDEOS = "The videos"
 
@@ -62,8 +64,8 @@ def synth(
     observers: Annotated[
         int, typer.Option(help="Simulated observers per video.", rich_help_panel=_WORLD)
     ] = 20,
-    jobs: Annotated[int | None, typer.Option(help="Number of processes. Default: one per processor.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    jobs: JobsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Generate videos with sound and simulated observers, in the published layout.
 

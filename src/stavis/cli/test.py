@@ -1,6 +1,5 @@
 """`stavis test`: the published test runs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,13 +24,6 @@ from stavis.cli.options import (
     split_names,
     split_number,
 )
-
-
-class SplitChoice(StrEnum):  # of `stavis evaluate`, until it takes `options.Split`
-    ONE = "1"
-    TWO = "2"
-    THREE = "3"
-    ALL = "all"
 
 
 def predict_test_videos(

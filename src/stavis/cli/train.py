@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from stavis.cli.options import QuietOption
+
 DEFAULT_RUNS = Path("runs")
 
 
@@ -64,7 +66,7 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the complete recipe as TOML and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a network from the published initial weights, from scratch, or from any other weights.
 

@@ -5,12 +5,12 @@ import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Literal, TypedDict, TypeVar, get_args
+from typing import TypedDict, TypeVar, get_args
 
 from stavis.clips import Edges
 from stavis.engine import EngineName, Precision
+from stavis.metrics.negatives import Quirks as Quirks
 
-Quirks = Literal["fixed", "reference"]
 MAX_FRAME_RATE = 1000  # frames per second
 
 

@@ -36,7 +36,7 @@ RUN_FILE = "testrun.json"
 
 
 @dataclass(frozen=True)
-class ListedVideo:
+class RunVideo:
     """One video of a test list.
 
     Attributes:
@@ -178,7 +178,7 @@ def predict_test_videos(
 
 def find_test_videos(
     data: Path, split: int | None, databases: Sequence[str] | None, *, seed: int = 0
-) -> list[ListedVideo]:
+) -> list[RunVideo]:
     """Lists all videos of the test lists, ordered by split, database and position.
 
     Args:
@@ -199,7 +199,7 @@ def find_test_videos(
             circle = np.random.default_rng([seed, number]).permutation(len(entries))
             before = {int(a): int(b) for a, b in zip(circle, np.roll(circle, 1), strict=True)}
             videos += [
-                ListedVideo(database, number, entry, place == len(entries) - 1, entries[before[place]])
+                RunVideo(database, number, entry, place == len(entries) - 1, entries[before[place]])
                 for place, entry in enumerate(entries)
             ]
     return sorted(videos, key=lambda video: video.split)  # one network is loaded per split
@@ -207,7 +207,7 @@ def find_test_videos(
 
 def run_test(
     data: Path,
-    videos: Sequence[ListedVideo],
+    videos: Sequence[RunVideo],
     output: Path,
     load: Callable[[int], LoadedNetwork],
     settings: RunSettings,
@@ -257,7 +257,7 @@ def run_test(
     return len(todo)
 
 
-def maps_folder(output: Path, video: ListedVideo) -> Path:
+def maps_folder(output: Path, video: RunVideo) -> Path:
     """Folder of a video's maps in a run."""
     return output / f"split{video.split}_results" / result_folder(video.database) / video.entry.video
 
@@ -276,7 +276,7 @@ def find_rank() -> tuple[int, int, int]:
     return rank, num_ranks, local_rank
 
 
-def _check_data(layout: Layout, videos: Sequence[ListedVideo], *, sound: bool) -> None:
+def _check_data(layout: Layout, videos: Sequence[RunVideo], *, sound: bool) -> None:
     problems = []
     for database in dict.fromkeys(video.database for video in videos):
         entries = dict.fromkeys(video.entry for video in videos if video.database == database)
@@ -289,7 +289,7 @@ def _check_data(layout: Layout, videos: Sequence[ListedVideo], *, sound: bool) -
 
 def _claim(
     output: Path,
-    videos: Sequence[ListedVideo],
+    videos: Sequence[RunVideo],
     load: Callable[[int], LoadedNetwork],
     settings: RunSettings,
     rank: int,
@@ -323,7 +323,7 @@ def _claim(
 
 def _predict_video(
     layout: Layout,
-    video: ListedVideo,
+    video: RunVideo,
     folder: Path,
     model: STAViS,
     settings: RunSettings,
@@ -347,7 +347,7 @@ def _predict_video(
 
 
 @contextmanager
-def _choose_sound(layout: Layout, video: ListedVideo, settings: RunSettings) -> Iterator[Path | None]:
+def _choose_sound(layout: Layout, video: RunVideo, settings: RunSettings) -> Iterator[Path | None]:
     """The WAV file that a video is predicted with; None for silence."""
     own = layout.wave(video.database, video.entry.video)
     if settings.sound == "silent" or (settings.quirks == "reference" and video.is_last):
@@ -361,7 +361,7 @@ def _choose_sound(layout: Layout, video: ListedVideo, settings: RunSettings) -> 
             yield wave
 
 
-def _write_wrong_sound(layout: Layout, video: ListedVideo, sound: SoundTest, path: Path) -> None:
+def _write_wrong_sound(layout: Layout, video: RunVideo, sound: SoundTest, path: Path) -> None:
     """Writes audio as long as the video that does not belong to it."""
     entry = video.entry
     source = video.other if sound == "shuffled" else entry
