@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
+import stavis
 from stavis.cli import app
 from stavis.cli.options import name_flags
 from stavis.datasets.fold_lists import read_fold_list
@@ -522,6 +524,88 @@ def test_one_table_for_all_videos(tmp_path: Path) -> None:
     for name, x in (("a", 1), ("b", 2)):
         folder = Layout(tmp_path / "data").annotations_folder("mine", name)
         assert read_observers(folder / "observers.npz").x.tolist() == [x]
+
+
+def test_manifest_and_lists_in_another_unicode_form(tmp_path: Path) -> None:
+    apart, joined = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    make_images(tmp_path / "in" / apart)
+    make_gaze(tmp_path / "in" / f"{apart}.csv", [("ann", 0, 1, 2)])
+    (tmp_path / "in" / "list.csv").write_bytes(f"video;gaze\n{joined};{joined}.csv\n".encode("utf-16"))
+    (tmp_path / "folds.txt").write_text(f"{apart} 1\nother 2\n", encoding="utf-8")
+    common = ["--sigma-pixels", 3, "--frame-rate", RATE, "-o", tmp_path / "data", "-d", "mine"]
+    run(tmp_path / "in" / "list.csv", "--fold-list", tmp_path / "folds.txt", *common)
+    layout = Layout(tmp_path / "data")
+    assert [entry.video for entry in read_fold_list(layout.fold_list("mine", "test", 1))] == [joined]
+    assert read_observers(layout.annotations_folder("mine", joined) / "observers.npz").x.tolist() == [1]
+
+
+def test_gaze_folder_and_pattern_with_videos_and_notes_in_them(tmp_path: Path) -> None:
+    videos = [make_images(tmp_path / "in" / name) for name in ("one", "two")]
+    folder = tmp_path / "gaze"
+    for name, x in (("one", 1), ("two", 2)):
+        make_gaze(folder / f"ann_{name}.csv", [("ann", 0, x, 2)])
+        (folder / f"{name}.mp4").write_bytes(b"a copy of the video")
+        (folder / f"._ann_{name}.csv").write_bytes(b"\0\5")
+    (folder / "notes.txt").write_text("nothing to read\n")
+    common = ["--sigma-pixels", 3, "--frame-rate", RATE, "-d", "mine", "-o"]
+    for gaze, output in ((folder, "a"), (folder / "*", "b")):
+        run(*videos, "--gaze", gaze, *common, tmp_path / output)
+        for name, x in (("one", 1), ("two", 2)):
+            annotations = Layout(tmp_path / output).annotations_folder("mine", name)
+            assert read_observers(annotations / "observers.npz").x.tolist() == [x]
+
+
+# Doubts
+
+
+def test_gaze_on_another_clock_fails_and_doubtful_gaze_is_warned_about(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "talk", num=25)
+    common = [images, "--sigma-pixels", 3, "--frame-rate", RATE, "-d", "mine", "-o"]
+    other = make_gaze(tmp_path / "other.csv", [("ann", 5000 + k / 50, 9, 9) for k in range(100)], "time")
+    output = run(*common, tmp_path / "a", "--gaze", other, code=1)
+    assert "no sample lies in the video's time, 0 to 2 s: all 100 are outside, the first at 5000 s" in output
+    assert "--time-offset -5000 would put" in output
+    assert not (tmp_path / "a" / "annotations").exists()
+    run(*common, tmp_path / "a", "--gaze", other, "--time-offset", -5000)
+    longer = make_gaze(tmp_path / "longer.csv", [("ann", k / 10, 9, 9) for k in range(100)], "time")
+    output = run(*common, tmp_path / "b", "--gaze", longer, "--quiet")
+    assert output.startswith(
+        "stavis: warning: talk: 80 of 100 samples lie outside the video's time, 0 to 2 s"
+    )
+    record = json.loads(
+        (Layout(tmp_path / "b").annotations_folder("mine", "talk") / "prepare.json").read_text()
+    )
+    assert len(record["warnings"]) == 1
+
+
+def test_a_clock_that_jumps_for_hours_is_refused_without_memory_for_it() -> None:
+    for times in ([0.0, 0.05, 1e9], [0.0, 1e15], [0.0, 700.0]):
+        with pytest.raises(StavisError, match="a clock that jumps; allowed are 600 s"):
+            choose_frames(np.array(times), Fraction(20), None)
+    _, shown = choose_frames(np.array([0.0, 0.05, 500.0]), Fraction(20), None)  # a camera that paused
+    assert shown is not None
+    assert len(shown) == 10001
+
+
+def test_prepare_from_python(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "talk")
+    gaze = make_gaze(tmp_path / "talk.csv", [("ann", 0, 1, 2)])
+    options = PrepareOptions(sigma_pixels=3, frame_rate=RATE)
+    result = stavis.prepare(images, tmp_path / "data", "mine", gaze=str(gaze), options=options)
+    assert not result.failed
+    assert str(result.videos[0]).startswith(
+        "talk: 6 frames of 64x48 at 12.500 per second; gaze: 1 samples read"
+    )
+    assert (result.num_folds, result.num_listed, len(result.lists)) == (1, 1, 2)
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    result = stavis.prepare([tmp_path / "bad.mp4", images], tmp_path / "other", "mine", options=options)
+    assert [video.source.name for video in result.failed] == ["bad"]
+    with pytest.raises(ValueError, match="letters, digits"):
+        stavis.prepare(images, tmp_path / "data", "my data", options=options)
+    with pytest.raises(ValueError, match="must be above 0"):
+        PrepareOptions(sigma_pixels=-1)
+    with pytest.raises(StavisError, match="sigma for density maps is not given"):
+        stavis.prepare(images, tmp_path / "data", "mine", gaze=gaze)
 
 
 # Fold lists

@@ -174,7 +174,7 @@ def gaze_files(path: Path, format: str = "auto") -> list[Path]:
     if recordings := [entry for entry in files if bids.is_bids(entry)]:
         return recordings  # other tables beside them are events and participants
     if format == "auto":
-        files = [entry for entry in files if not _is_note(entry)]
+        files = [entry for entry in files if not is_note(entry)]
     if not files or (format == "auto" and (path / "fixation").is_dir()):
         detect_format(path)
         return [path]
@@ -192,7 +192,7 @@ def _notes(path: Path, files: Sequence[Path]) -> list[Path]:
     return [entry for entry in sorted(path.iterdir()) if _may_be_gaze(entry) and entry not in files]
 
 
-def _is_note(path: Path) -> bool:
+def is_note(path: Path) -> bool:
     """Whether a file in a folder is text or a JSON, but not gaze: a README, a license, a description."""
     if path.name in ("world_timestamps.csv", "export_info.csv"):  # of Pupil Labs
         return True

@@ -294,6 +294,9 @@ def _find_columns(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for meaning, usual in COLUMNS.items():
         name = table.find(*((columns[meaning],) if meaning in columns else usual))
+        if name is None and meaning == "time":  # `timestamp [ms]`
+            bare = {re.sub(r" ?[\[(].*", "", plain(name)): name for name in table.names}
+            name = next((bare[candidate] for candidate in usual if candidate in bare), None)
         if name is not None:
             found[meaning] = name
         elif meaning in columns:

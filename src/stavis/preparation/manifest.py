@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stavis.errors import StavisError
 from stavis.gaze import FORMATS, holds_several_videos
-from stavis.gaze.read import GAZE_SUFFIXES
+from stavis.gaze.read import GAZE_SUFFIXES, is_note
 from stavis.gaze.tables import read_text_table
 from stavis.gaze.text import unicode_form
 from stavis.media.inputs import find_videos
@@ -96,8 +96,10 @@ def _in_any_form(path: Path) -> Path:
 
 
 def _is_meant(path: Path, text: str) -> bool:
-    """Whether a gaze file was named by itself, or is gaze by its suffix among what a pattern matches."""
-    return path == _in_any_form(Path(text)) or path.suffix.lower() in GAZE_SUFFIXES
+    """Whether a gaze file was named by itself, or is gaze and not a note among what a pattern matches."""
+    if path == _in_any_form(Path(text)):
+        return True
+    return path.suffix.lower() in GAZE_SUFFIXES and not is_note(path)
 
 
 def _read_manifest(path: Path, options: PrepareOptions) -> list[_Wanted]:
