@@ -21,16 +21,18 @@ from stavis.cli.options import (
     say,
 )
 
-WRITTEN, FRAMES, AUDIO = "What is written", "Frames", "Audio"
+WRITTEN, FRAMES, AUDIO, MANY = "What is written", "Frames", "Audio", "Many videos, many machines"
 
 
 def predict(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            help="Videos, folders of videos or of numbered images, or glob patterns.", metavar="INPUT"
+            help="Videos, folders of videos or of numbered images, or glob patterns.",
+            metavar="INPUT",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results, one folder per video.")
     ] = Path("stavis-output"),
@@ -145,6 +147,29 @@ def predict(
             rich_help_panel="Running",
         ),
     ] = 1,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of the videos instead of INPUT: CSV, JSON Lines or Parquet with the column uri "
+            "(docs/prediction.md).",
+            metavar="TABLE",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Predict only this share of the manifest, 1/N to N/N.", metavar="I/N", rich_help_panel=MANY
+        ),
+    ] = "1/1",
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try again what an earlier run of the manifest failed on.",
+            rich_help_panel=MANY,
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: Annotated[
@@ -161,6 +186,7 @@ def predict(
     from stavis.fetching.fetch import fetch_published
     from stavis.maps.overlay import OverlayStyle
     from stavis.prediction.batch import predict_files
+    from stavis.prediction.manifest import parse_shard
     from stavis.prediction.options import PredictKeywords, PredictOptions
     from stavis.prediction.outputs import MapFormat, choose_outputs
 
@@ -180,15 +206,20 @@ def predict(
         "start_seconds": start,
         "end_seconds": end,
     }
+    if (manifest is None) == (not inputs):
+        raise StavisError("give either INPUT or --manifest")
+    if manifest is None and (shard != "1/1" or retry_failed):
+        raise StavisError("--shard and --retry-failed need --manifest")
     with checked():
         PredictOptions(**options)
+        parse_shard(shard)
         kinds = choose_outputs(outputs)
         map_format = MapFormat(map_size, map_bits, map_values)  # type: ignore[arg-type]
         style = OverlayStyle(color_bar, contour, peak)
     if fetch:
         fetch_published(weights, modality, quiet=quiet)
     results = predict_files(
-        inputs,
+        inputs or (),
         output,
         weights=weights,
         modality=modality,
@@ -200,6 +231,9 @@ def predict(
         overwrite=overwrite,
         quiet=quiet,
         verbose=verbose,
+        manifest=manifest,
+        shard=shard,
+        retry_failed=retry_failed,
         report=say,
         **options,
     )

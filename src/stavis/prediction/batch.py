@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -18,6 +20,7 @@ from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
 from stavis.prediction.folder import FolderResult, FolderSettings, predict_to_folder
+from stavis.prediction.manifest import Index, choose_shard, parse_shard, read_manifest
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.runtime.allocator import use_one_arena
@@ -25,12 +28,11 @@ from stavis.runtime.progress import track
 from stavis.weights.names import describe_weights, load_network
 
 Report = Callable[[str], None]
-Tasks = list[tuple[Path, Path]]
 
 
 @show_keywords(PredictKeywords)
 def predict_files(
-    videos: str | Path | Sequence[str | Path],
+    videos: str | Path | Sequence[str | Path] = (),
     output: str | Path = "stavis-output",
     *,
     weights: str | Path = "default",
@@ -43,6 +45,9 @@ def predict_files(
     overwrite: bool = False,
     quiet: bool = False,
     verbose: bool = False,
+    manifest: str | Path | None = None,
+    shard: str = "1/1",
+    retry_failed: bool = False,
     report: Report | None = None,
     **options: Unpack[PredictKeywords],
 ) -> list[FolderResult]:
@@ -65,6 +70,10 @@ def predict_files(
         overwrite: Predict again what is finished.
         quiet: Show no progress.
         verbose: Report the traceback of unexpected errors.
+        manifest: A CSV, JSON Lines or Parquet table of the videos, instead of `videos`, see
+            `stavis.prediction.manifest.read_manifest`. `output/index.parquet` then lists all results.
+        shard: The share of the manifest to predict, "1/N" to "N/N": N calls on any machines share the work.
+        retry_failed: Try again what an earlier run of the manifest failed on; otherwise it is only reported.
         report: Called with one line of text about the weights, each warning, each video, and at the end each failure
             among several videos. None: nothing is said.
         **options: The attributes of `PredictOptions`.
@@ -74,8 +83,9 @@ def predict_files(
 
     Raises:
         ValueError: An option is out of range.
-        StavisError: An input does not exist, or the weights cannot be loaded.
+        StavisError: An input does not exist, the manifest cannot be read, or the weights cannot be loaded.
     """
+    output = Path(output)
     if jobs < 1:
         raise ValueError(f"`jobs={jobs}`: must be 1 or more")
     settings = FolderSettings(
@@ -85,22 +95,88 @@ def predict_files(
     audio_path = settings.options.audio_path
     if audio_path is not None and not Path(audio_path).is_file():
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
-    names = name_folders(find_videos([str(one) for one in inputs]), Path(output))
     plan = _Plan(str(weights), modality, device, settings, overwrite)
-    tasks = [(video, Path(output) / name) for video, name in names.items()]
     say = report or (lambda _: None)
+    if manifest is None:
+        if shard != "1/1" or retry_failed:
+            raise ValueError("`shard` and `retry_failed` need a `manifest`")
+        names = name_folders(find_videos([str(one) for one in inputs]), output)
+        return _run(
+            plan, [_Task(video, output / name) for video, name in names.items()], jobs, quiet, verbose, say
+        )
+    if inputs:
+        raise ValueError("give either `videos` or a `manifest`")
+    return _run_manifest(
+        plan, Path(manifest), output, parse_shard(shard), retry_failed, jobs, quiet, verbose, say
+    )
+
+
+def _run_manifest(
+    plan: "_Plan",
+    manifest: Path,
+    output: Path,
+    shard: tuple[int, int],
+    retry_failed: bool,
+    jobs: int,
+    quiet: bool,
+    verbose: bool,
+    say: Report,
+) -> list[FolderResult]:
+    rows = {row.name: row for row in choose_shard(read_manifest(manifest), shard)}
+    for row in rows.values():
+        try:
+            replace(plan.settings.options, **row.options)
+        except ValueError as error:
+            raise StavisError(f"{manifest}: {row.uri}: {error}") from None
+    index = Index(output, shard)
+    failed = (
+        {} if retry_failed else {n: r for n, r in index.rows().items() if r.status == "failed" and n in rows}
+    )
+    tasks = [_Task(row.path, output / name, row.options) for name, row in rows.items() if name not in failed]
+    try:
+        results = _run(
+            plan,
+            tasks,
+            jobs,
+            quiet,
+            verbose,
+            say,
+            done=lambda result: index.add(rows[result.folder.name], result, time.time()),
+        )
+    finally:
+        path = index.write()
+    for one in failed.values():
+        say(f"failed before (`retry_failed=True` tries again): {one.error}")
+    if not quiet:
+        say(f"{path}: {len(index.rows())} videos")
+    earlier = [FolderResult(output / n, video=rows[n].path, error=one.error) for n, one in failed.items()]
+    return [*results, *earlier]
+
+
+def _run(
+    plan: "_Plan",
+    tasks: Sequence["_Task"],
+    jobs: int,
+    quiet: bool,
+    verbose: bool,
+    say: Report,
+    done: Callable[[FolderResult], None] = lambda _: None,
+) -> list[FolderResult]:
+    if not tasks:
+        return []
     run = (
         _run_here(plan, tasks, quiet, say) if jobs == 1 else _run_in_processes(plan, tasks, jobs, quiet, say)
     )
     results: dict[Path, FolderResult] = {}
     with closing(run):
         for result in run:
+            done(result)
             results[result.folder] = result
             for line in _describe(result, quiet):
                 say(line)
             if verbose and result.traceback is not None:
                 say(result.traceback)
-    ordered = [results[folder] for _, folder in tasks]
+    ordered = [results[task.folder] for task in tasks]
     if len(tasks) > 1:
         for failure in (failure for result in ordered for failure in result.failures):
             say(f"failed: {failure}")
@@ -117,6 +193,15 @@ def _describe(result: FolderResult, quiet: bool) -> Iterator[str]:
     else:
         rate = result.num_frames / max(result.seconds, 1e-9)
         yield f"{result.video}: {result.num_frames} frames, {rate:.1f} per second, in {result.folder}"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One video, the folder for its results, and options of its own."""
+
+    video: Path
+    folder: Path
+    options: PredictKeywords = field(default_factory=PredictKeywords)
 
 
 @dataclass(frozen=True)
@@ -143,43 +228,43 @@ class _Worker:
             self.network.model, options.engine, options.precision, keep_model=False
         )
 
-    def run(self, video: Path, folder: Path, quiet: bool) -> FolderResult:
+    def run(self, task: _Task, quiet: bool) -> FolderResult:
         try:
             return predict_to_folder(
                 self.network.model,
-                video,
-                folder,
-                self.settings,
+                task.video,
+                task.folder,
+                replace(self.settings, options=replace(self.settings.options, **task.options)),
                 overwrite=self.plan.overwrite,
                 quiet=quiet,
                 make_engine=self.make_engine,
             )
         except Exception as error:  # whatever it is, it is this video's failure, not the batch's
-            return _failure(video, folder, error)
+            return _failure(task, error)
 
 
-def _failure(video: Path, folder: Path, error: Exception) -> FolderResult:
+def _failure(task: _Task, error: Exception) -> FolderResult:
     reason, details = one_line(error), None
     if not isinstance(error, StavisError | OSError):
-        reason = (
-            f"{video}: unexpected error, please report it (`verbose=True` shows where it arose): {reason}"
-        )
+        reason = f"{task.video}: unexpected error, please report it (`verbose=True` shows where it arose): {reason}"
         details = "".join(traceback.format_exception(error)).rstrip()
-    return FolderResult(folder, video=video, error=reason, traceback=details)
+    return FolderResult(task.folder, video=task.video, error=reason, traceback=details)
 
 
-def _run_here(plan: _Plan, tasks: Tasks, quiet: bool, say: Report) -> Generator[FolderResult, None, None]:
+def _run_here(
+    plan: _Plan, tasks: Sequence[_Task], quiet: bool, say: Report
+) -> Generator[FolderResult, None, None]:
     worker = _Worker(plan)
     if not quiet:
         say(f"weights: {worker.network.name}")
     for warning in worker.network.warnings:
         say(f"warning: {warning}")
-    for video, folder in tasks:
-        yield worker.run(video, folder, quiet)
+    for task in tasks:
+        yield worker.run(task, quiet)
 
 
 def _run_in_processes(
-    plan: _Plan, tasks: Tasks, jobs: int, quiet: bool, say: Report
+    plan: _Plan, tasks: Sequence[_Task], jobs: int, quiet: bool, say: Report
 ) -> Generator[FolderResult, None, None]:
     if not quiet:
         say(f"weights: {describe_weights(plan.weights)}")
@@ -188,15 +273,17 @@ def _run_in_processes(
     with ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(plan, threads)
     ) as pool:
-        futures = {pool.submit(_run_in_worker, *task): task for task in tasks}
+        futures = [pool.submit(_run_in_worker, task) for task in tasks]
         try:
             with track("videos", len(tasks), unit="videos", quiet=quiet) as advance:
                 for future in as_completed(futures):
-                    try:
-                        yield future.result()
-                    except Exception as error:  # the process died
-                        yield _failure(*futures[future], error)
+                    yield future.result()
                     advance()
+        except BrokenProcessPool:
+            raise StavisError(
+                "a worker process was killed, possibly for lack of memory; finished work is kept: run again with fewer "
+                f"processes (`jobs={jobs}`)"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -211,13 +298,13 @@ def _start_worker(plan: _Plan, threads: int) -> None:
     _plan = plan
 
 
-def _run_in_worker(video: Path, folder: Path) -> FolderResult:
+def _run_in_worker(task: _Task) -> FolderResult:
     global _worker
     assert _plan is not None
     if _worker is None:
         # Here and not in the initializer, whose errors a pool reports as a broken pool, without their text.
         try:
             _worker = _Worker(_plan)
-        except Exception as error:
-            return _failure(video, folder, error)
-    return _worker.run(video, folder, quiet=True)
+        except OSError as error:
+            raise StavisError(one_line(error)) from None
+    return _worker.run(task, quiet=True)

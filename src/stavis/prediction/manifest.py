@@ -1,0 +1,279 @@
+"""Manifests: tables of the videos of a large job, its shards, and the index of its results."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from stavis.datasets.fold_lists import select_share
+from stavis.errors import StavisError, some
+from stavis.prediction.folder import FolderResult
+from stavis.prediction.options import PredictKeywords
+from stavis.runtime.files import atomic_path
+
+INDEX_FILE = "index.parquet"
+JOURNALS = "index"  # folder of the shards' journals, from which the index is built
+
+# Column of a manifest -> option of the prediction and how it is read.
+_OPTIONS: dict[str, tuple[str, type[float] | type[int]]] = {
+    "start": ("start_seconds", float),
+    "end": ("end_seconds", float),
+    "frame_rate": ("frame_rate", float),
+    "audio_stream": ("audio_stream", int),
+    "audio_channel": ("audio_channel", int),
+}
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One video of a manifest.
+
+    Attributes:
+        uri: Path of the video or folder of images, as in the manifest.
+        path: The same relative to the working directory: relative ones are relative to the manifest.
+        name: Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
+        options: Options of the prediction for this video.
+    """
+
+    uri: str
+    path: Path
+    name: str
+    options: PredictKeywords
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Reads a CSV, JSON Lines or Parquet table with the column `uri` and optionally `name`, `start`, `end` (seconds),
+    `frame_rate`, `audio_stream` and `audio_channel`; other columns are ignored.
+
+    Raises:
+        StavisError: The file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
+    """
+    rows = []
+    first_row: dict[str, int] = {}
+    for number, raw in enumerate(_read_table(path), 1):
+        row = _parse(path, number, raw)
+        other = first_row.setdefault(row.name, number)
+        if other != number:
+            raise StavisError(
+                f"{path}: rows {other} and {number} are both called {row.name!r}; give them a `name` of their own"
+                if raw.get("name")
+                else f"{path}: rows {other} and {number} are equal"
+            )
+        rows.append(row)
+    if not rows:
+        raise StavisError(f"{path}: no rows")
+    return rows
+
+
+def _read_table(path: Path) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise StavisError(f"{path}: not a manifest; allowed suffixes: {', '.join(SUFFIXES)}")
+    try:
+        if suffix == ".parquet":
+            yield from _pyarrow().parquet.read_table(path).to_pylist()
+            return
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if suffix == ".csv":
+                yield from csv.DictReader(file)
+                return
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        row = json.loads(line)
+                    except ValueError as error:
+                        raise StavisError(f"{path}: line {number} is not JSON: {error}") from None
+                    if not isinstance(row, dict):
+                        raise StavisError(f"{path}: line {number} is not a JSON object")
+                    yield row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StavisError(f"{path}: cannot be read: {error}") from None
+    except _pyarrow_errors() as error:
+        raise StavisError(f"{path}: not a Parquet file: {error}") from None
+
+
+def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
+    uri = raw.get("uri")
+    if not isinstance(uri, str) or not uri:
+        raise StavisError(f"{path}: row {number} has no uri; its columns: {some(str(one) for one in raw)}")
+    if "://" in uri:
+        raise StavisError(f"{path}: row {number}: {uri}: only local files are supported")
+    options: dict[str, Any] = {}
+    for column, (option, kind) in _OPTIONS.items():
+        value = raw.get(column)
+        if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
+            continue
+        try:
+            found = float(value)
+            if kind is int and not found.is_integer():
+                raise ValueError
+            options[option] = kind(found)
+        except (TypeError, ValueError):
+            raise StavisError(
+                f"{path}: row {number}: {column} is {value!r}, not a {'whole ' if kind is int else ''}number"
+            ) from None
+    video = Path(uri) if Path(uri).is_absolute() else path.parent / uri
+    name = raw.get("name") or ""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise StavisError(f"{path}: row {number}: name is {name!r}, which cannot name a folder")
+    digest = hashlib.blake2b(json.dumps([uri, options]).encode(), digest_size=4).hexdigest()
+    return ManifestRow(uri, video, name or f"{video.stem}-{digest}", options)  # type: ignore[arg-type]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads a shard such as "2/8": (2, 8).
+
+    Raises:
+        ValueError: It is not of this form, or its number is not from 1 to the number of shards.
+    """
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"`shard={text}`: allowed are 1/N to N/N, for example 2/8")
+    return int(number), int(count)
+
+
+def choose_shard(rows: Sequence[ManifestRow], shard: tuple[int, int]) -> list[ManifestRow]:
+    """The rows of one shard, in order; shards are balanced by the sizes of the files."""
+    if shard == (1, 1):
+        return list(rows)
+    sizes = {row.name: _size(row.path) for row in rows}
+    chosen = {row.name for row in select_share(rows, shard[0] - 1, shard[1], lambda row: sizes[row.name])}
+    return [row for row in rows if row.name in chosen]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 1  # fails later, and is named then
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One row of `index.parquet`.
+
+    Attributes:
+        uri: As in the manifest.
+        name: Name of the result folder.
+        status: "done" or "failed".
+        frames: Number of frames that have a map.
+        seconds: Time the prediction took.
+        warnings: What was unusual about the video.
+        error: What failed; empty if nothing did.
+        path: Result folder, relative to the output folder.
+    """
+
+    uri: str
+    name: str
+    status: str
+    frames: int
+    seconds: float
+    warnings: tuple[str, ...]
+    error: str
+    path: str
+
+
+class Index:
+    """The results of a job: one journal per shard, appended to after each video, and one table built from them.
+
+    Args:
+        output: Output folder of the job.
+        shard: The shard that this process writes.
+    """
+
+    def __init__(self, output: Path, shard: tuple[int, int]) -> None:
+        self.output = output
+        self.folder = output / JOURNALS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._journal = self.folder / f"{shard[0]}-of-{shard[1]}.jsonl"
+        _pyarrow()  # which is needed at the end: better to miss it at once
+
+    def rows(self) -> dict[str, IndexRow]:
+        """The latest row of each video, by name."""
+        entries: list[tuple[float, dict[str, Any]]] = []
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # a line that a killed process did not finish
+                entries.append((entry.pop("time"), entry))
+        entries.sort(key=lambda one: one[0])
+        return {
+            entry["name"]: IndexRow(**{**entry, "warnings": tuple(entry["warnings"])}) for _, entry in entries
+        }
+
+    def add(self, row: ManifestRow, result: FolderResult, time: float) -> None:
+        """Records the result of a video."""
+        entry = {
+            "uri": row.uri,
+            "name": row.name,
+            "status": "failed" if result.failures else "done",
+            "frames": result.num_frames,
+            "seconds": round(result.seconds, 3),
+            "warnings": list(result.warnings),
+            "error": "; ".join(result.failures),
+            "path": row.name,
+            "time": time,
+        }
+        with self._journal.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(entry) if self._is_torn() else json.dumps(entry))
+            file.write("\n")
+
+    def _is_torn(self) -> bool:
+        """Whether the last line of the journal was not finished, by a process that was killed."""
+        try:
+            with self._journal.open("rb") as file:
+                file.seek(-1, 2)
+                return file.read(1) != b"\n"
+        except OSError:
+            return False
+
+    def write(self) -> Path:
+        """Builds the table from the journals of all shards."""
+        pyarrow = _pyarrow()
+        path = self.output / INDEX_FILE
+        # Of two shards that end at the same time the later one sees the journals of both.
+        with FileLock(self.folder / "lock"):
+            rows = self.rows()
+            columns = {
+                one.name: [getattr(rows[name], one.name) for name in sorted(rows)] for one in fields(IndexRow)
+            }
+            schema = pyarrow.schema(
+                [
+                    ("uri", pyarrow.string()),
+                    ("name", pyarrow.string()),
+                    ("status", pyarrow.string()),
+                    ("frames", pyarrow.int64()),
+                    ("seconds", pyarrow.float64()),
+                    ("warnings", pyarrow.list_(pyarrow.string())),
+                    ("error", pyarrow.string()),
+                    ("path", pyarrow.string()),
+                ]
+            )
+            with atomic_path(path) as temporary:
+                pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary)
+        return path
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise StavisError("manifests need pyarrow: pip install 'stavis[parquet]'") from None
+    return pyarrow
+
+
+def _pyarrow_errors() -> tuple[type[Exception], ...]:
+    try:
+        import pyarrow
+    except ImportError:
+        return ()
+    return (pyarrow.ArrowInvalid,)
