@@ -874,7 +874,7 @@ def test_latex_of_awkward_names() -> None:
 
 def test_95_percent_intervals_cover_the_mean() -> None:
     """Of many videos of correlated frames, about 95 % of the intervals contain the true mean."""
-    from stavis.evaluation.bootstrap import interval_of_mean, interval_of_video
+    from stavis.evaluation.inference import interval_of_mean, interval_of_video
 
     rng = np.random.default_rng(0)
     inside = 0

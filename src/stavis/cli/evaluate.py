@@ -199,7 +199,7 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
     from stavis.errors import StavisError
     from stavis.evaluation.compare import (
         LEGEND,
-        compare,
+        compare_all,
         database_table,
         read_evaluation,
         video_table,
@@ -208,8 +208,7 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
 
     if len(folders) < 2:
         raise StavisError("--compare needs two folders of evaluations or more: stavis evaluate --compare A B")
-    first, *others = [read_evaluation(folder) for folder in folders]
-    comparisons = [compare(first, other) for other in others]
+    comparisons = compare_all([read_evaluation(folder) for folder in folders])
     if output is not None:
         write_comparison(output, comparisons)
     if quiet:

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,24 @@ from rich.table import Table
 from rich.text import Text
 
 from stavis.errors import StavisError
-from stavis.evaluation.bootstrap import Float64, Interval, interval_of_mean, interval_of_video
+from stavis.evaluation.inference import (
+    Float64,
+    Interval,
+    effect_size,
+    holm,
+    interval_of_mean,
+    interval_of_video,
+    sign_flip_test,
+)
 from stavis.evaluation.record import read_run
 from stavis.evaluation.results import (
-    METRICS,
     PREDICTIONS,
     VideoScores,
     mean_of_defined,
     none_if_nan,
     read_scores,
 )
-from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
+from stavis.evaluation.tables import METRIC_NAMES, format_score, markdown_line, ordered_metrics
 from stavis.runtime.files import write_text
 
 
@@ -55,16 +62,27 @@ class Difference:
         after: The second's.
         mean: The difference.
         interval: Its 95 % interval.
+        p_value: Of a paired permutation test over videos; nan for a single video.
+        adjusted_p: The p value adjusted by Holm's method for all metrics and evaluations that are compared on the
+            database.
+        effect_size: Cohen's d of the paired differences of videos.
+        num_higher: Number of videos with a higher score in the second evaluation.
     """
 
     before: float
     after: float
     mean: float
     interval: Interval
+    p_value: float = math.nan
+    adjusted_p: float = math.nan
+    effect_size: float = math.nan
+    num_higher: int = 0
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
+        """Whether the difference is significant at 5 %; of a single video, whether the interval excludes 0."""
+        if not math.isnan(self.adjusted_p):
+            return self.adjusted_p < 0.05
         return self.interval.low > 0 or self.interval.high < 0
 
 
@@ -139,9 +157,39 @@ def compare(before: MethodScores, after: MethodScores) -> Comparison:
     databases: dict[str, dict[str, Difference]] = {}
     for database in dict.fromkeys(database for database, _ in videos):
         of_database = [differences for (name, _), differences in videos.items() if name == database]
-        databases[database] = {m: _average([differences[m] for differences in of_database]) for m in METRICS}
+        databases[database] = {m: _average([of_video[m] for of_video in of_database]) for m in of_database[0]}
     only_in_one = sorted(before.videos.keys() ^ after.videos.keys() | set(common) - videos.keys())
-    return Comparison(before, after, videos, databases, only_in_one)
+    return _adjust([Comparison(before, after, videos, databases, only_in_one)])[0]
+
+
+def compare_all(evaluations: Sequence[MethodScores]) -> list[Comparison]:
+    """Compares every other evaluation with the first; p values are adjusted for all of them."""
+    return _adjust([compare(evaluations[0], other) for other in evaluations[1:]])
+
+
+def _adjust(comparisons: list[Comparison]) -> list[Comparison]:
+    """The comparisons with p values adjusted within each database, across metrics and evaluations."""
+    keys = [
+        (i, d, m)
+        for i, c in enumerate(comparisons)
+        for d, by_metric in c.databases.items()
+        for m in by_metric
+    ]
+    adjusted: dict[tuple[int, str, str], float] = {}
+    for database in {d for _, d, _ in keys}:
+        family = [key for key in keys if key[1] == database]
+        p_values = holm([comparisons[i].databases[d][m].p_value for i, d, m in family])
+        adjusted.update(zip(family, p_values, strict=True))
+    return [
+        replace(
+            comparison,
+            databases={
+                d: {m: replace(diff, adjusted_p=adjusted[i, d, m]) for m, diff in by_metric.items()}
+                for d, by_metric in comparison.databases.items()
+            },
+        )
+        for i, comparison in enumerate(comparisons)
+    ]
 
 
 def _compare_video(
@@ -152,7 +200,7 @@ def _compare_video(
     pairs = [(before.get(split, before.get(None)), after.get(split, after.get(None))) for split in splits]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     differences = {}
-    for metric in METRICS if both else ():
+    for metric in both[0][0].scores if both else ():
         parts = [_paired(a, b, metric) for a, b in both]
         # The mean over the splits first, as their scores of a frame are correlated.
         first, second = (_mean_of_rows([part[i] for part in parts]) for i in (0, 1))
@@ -193,10 +241,17 @@ def _average(differences: Sequence[Difference]) -> Difference:
         mean_of_defined(np.array([d.after for d in differences])),
         mean_of_defined(means),
         interval_of_mean(means),
+        p_value=sign_flip_test(means),
+        effect_size=effect_size(means),
+        num_higher=int((means > 0).sum()),
     )
 
 
 # --- Tables and files -------------------------------------------------------------------------------------------------
+
+
+def _metrics(comparisons: Sequence[Comparison]) -> list[str]:
+    return ordered_metrics(next(iter(comparisons[0].databases.values())))
 
 
 def database_table(comparisons: Sequence[Comparison]) -> Table:
@@ -204,7 +259,7 @@ def database_table(comparisons: Sequence[Comparison]) -> Table:
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column("database")
     table.add_column("evaluation")
-    for metric in METRIC_ORDER:
+    for metric in _metrics(comparisons):
         table.add_column(METRIC_NAMES[metric], justify="right")
     table.add_column("videos", justify="right")
     for row in _database_rows(comparisons):
@@ -218,15 +273,17 @@ def video_table(comparison: Comparison) -> Table:
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, title=title)
     table.add_column("database")
     table.add_column("video")
-    for metric in METRIC_ORDER:
+    metrics = _metrics([comparison])
+    for metric in metrics:
         table.add_column(METRIC_NAMES[metric], justify="right")
     for (database, video), differences in comparison.videos.items():
-        table.add_row(Text(database), Text(video), *(_signed(differences[m]) for m in METRIC_ORDER))
+        table.add_row(Text(database), Text(video), *(_signed(differences[m]) for m in metrics))
     return table
 
 
 def _database_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     rows = []
+    metrics = _metrics(comparisons)
     databases = dict.fromkeys(database for comparison in comparisons for database in comparison.databases)
     for database in databases:
         for i, comparison in enumerate(comparisons):
@@ -235,9 +292,9 @@ def _database_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
                 continue
             num = str(sum(name == database for name, _ in comparison.videos))
             if i == 0:
-                scores = [format_score(differences[m].before) for m in METRIC_ORDER]
+                scores = [format_score(differences[m].before) for m in metrics]
                 rows.append([database, comparison.before.name, *scores, num])
-            rows.append(["", comparison.after.name, *(_in_full(differences[m]) for m in METRIC_ORDER), num])
+            rows.append(["", comparison.after.name, *(_in_full(differences[m]) for m in metrics), num])
     return rows
 
 
@@ -256,8 +313,9 @@ def _plus(value: float, digits: int = 3) -> str:
 
 LEGEND = (
     "First row: scores of the first evaluation. Below: differences from it, with bootstrap 95 % intervals over videos; "
-    "* where the interval excludes 0. Videos are weighted equally; only frames in which the metric is defined in both "
-    "count."
+    "* where a paired permutation test over videos gives p < 0.05, adjusted by Holm's method for all metrics and "
+    "evaluations on the database (with fewer than six videos it never does). For single videos, * where the 95 % "
+    "interval over seconds excludes 0. Videos are weighted equally; only frames in which the metric is defined in both count."
 )
 
 
@@ -265,7 +323,7 @@ def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
     """Writes `comparison.json`, `comparison.csv` (one row per video) and `comparison.md`."""
     write_text(output / "comparison.json", json.dumps(to_json(comparisons), indent=2, allow_nan=False) + "\n")
     write_text(output / "comparison.csv", _csv(comparisons))
-    head = ["database", "evaluation", *(METRIC_NAMES[m] for m in METRIC_ORDER), "videos"]
+    head = ["database", "evaluation", *(METRIC_NAMES[m] for m in _metrics(comparisons)), "videos"]
     lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
     lines += [markdown_line([cell.strip() for cell in row]) for row in _database_rows(comparisons)]
     write_text(output / "comparison.md", "\n".join([*lines, "", LEGEND]) + "\n")
@@ -281,6 +339,7 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                 "after": none_if_nan(d.after),
                 "difference": none_if_nan(d.mean),
                 "interval": [none_if_nan(end) for end in d.interval],
+                **(_test_results(d) if not math.isnan(d.p_value) else {}),
             }
             for metric, d in differences.items()
         }
@@ -302,16 +361,27 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     }
 
 
+def _test_results(d: Difference) -> dict[str, Any]:
+    effect = d.effect_size if math.isfinite(d.effect_size) else None
+    return {
+        "p_value": d.p_value,
+        "adjusted_p": none_if_nan(d.adjusted_p),
+        "effect_size": effect,
+        "num_higher": d.num_higher,
+    }
+
+
 def _csv(comparisons: Sequence[Comparison]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    metrics = _metrics(comparisons)
     columns = [
-        f"{m}{suffix}" for m in METRICS for suffix in ("_before", "_after", "_difference", "_low", "_high")
+        f"{m}{suffix}" for m in metrics for suffix in ("_before", "_after", "_difference", "_low", "_high")
     ]
     writer.writerow(["before", "after", "database", "video", *columns])
     for comparison in comparisons:
         for (database, video), differences in comparison.videos.items():
-            values = [v for m in METRICS for v in _values(differences[m])]
+            values = [v for m in metrics for v in _values(differences[m])]
             cells = ["" if math.isnan(v) else v for v in values]
             writer.writerow([comparison.before.folder, comparison.after.folder, database, video, *cells])
     return text.getvalue()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stavis.errors import StavisError
-from stavis.evaluation.bootstrap import Interval, interval_of_video
+from stavis.evaluation.inference import Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
 from stavis.runtime.files import atomic_path, write_text
@@ -47,6 +47,7 @@ class GroupScores:
 
     Attributes:
         means: Metric -> mean; nan if a video of the group has no frame in which the metric is defined.
+        intervals: Metric -> bootstrap 95 % interval of the mean over videos, each video counting once.
         num_videos: Number of entries; a video that is listed twice counts twice.
         num_frames: Number of scored frames of these entries.
         num_undefined: Metric -> number of frames in which it is undefined, which are excluded from its means.
@@ -56,6 +57,7 @@ class GroupScores:
     """
 
     means: dict[str, float]
+    intervals: dict[str, Interval]
     num_videos: int
     num_frames: int
     num_undefined: dict[str, int]
@@ -182,8 +184,15 @@ def average(lines: Sequence[ListedScores]) -> GroupScores:
     """Means over videos. A frame counts only in its video's mean, and only where the metric is defined."""
     scores = [line.scores for line in lines]
     metrics = tuple(scores[0].scores)
+    of_videos: dict[tuple[str, str], list[VideoScores]] = {}
+    for one in scores:
+        of_videos.setdefault((one.database, one.video), []).append(one)
     return GroupScores(
         means={metric: float(np.mean([s.mean(metric) for s in scores])) for metric in metrics},
+        intervals={
+            m: interval_of_mean(np.array([np.mean([s.mean(m) for s in same]) for same in of_videos.values()]))
+            for m in metrics
+        },
         num_videos=len(scores),
         num_frames=sum(s.frames.size for s in scores),
         num_undefined={metric: sum(s.num_undefined(metric) for s in scores) for metric in metrics},
@@ -277,6 +286,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     def group(scores: GroupScores) -> dict[str, Any]:
         return {
             **{metric: none_if_nan(value) for metric, value in scores.means.items()},
+            "intervals": {m: [none_if_nan(end) for end in ends] for m, ends in scores.intervals.items()},
             "num_videos": scores.num_videos,
             "num_frames": scores.num_frames,
             "num_undefined": scores.num_undefined,
