@@ -103,6 +103,10 @@ from stavis.cli.evaluate import evaluate  # noqa: E402
 
 app.command()(evaluate)
 
+from stavis.cli.leaderboard import leaderboard  # noqa: E402
+
+app.command()(leaderboard)
+
 from stavis.cli.export import export  # noqa: E402
 
 app.command()(export)

@@ -135,6 +135,16 @@ def _name(folder: Path, run: dict[str, Any]) -> str:
     return name if sound is None or sound in name else f"{name} (sound {sound})"
 
 
+def check_settings(before: MethodScores, after: MethodScores) -> None:
+    """Raises StavisError if two evaluations were made under different settings."""
+    for key, value in before.run["settings"].items():
+        if after.run["settings"].get(key) != value:
+            raise StavisError(
+                f"{after.folder}: evaluated with {key} {after.run['settings'].get(key)!r}, {before.folder} with "
+                f"{value!r}; only scores under the same settings can be compared"
+            )
+
+
 def compare(before: MethodScores, after: MethodScores) -> Comparison:
     """Compares two evaluations frame by frame.
 
@@ -143,12 +153,7 @@ def compare(before: MethodScores, after: MethodScores) -> Comparison:
     Raises:
         StavisError: Their settings differ, or they have no video in common.
     """
-    for key, value in before.run["settings"].items():
-        if after.run["settings"].get(key) != value:
-            raise StavisError(
-                f"{after.folder}: evaluated with {key} {after.run['settings'].get(key)!r}, {before.folder} with "
-                f"{value!r}; only scores under the same settings can be compared"
-            )
+    check_settings(before, after)
     common = [video for video in before.videos if video in after.videos]
     if not common:
         raise StavisError(f"{before.folder} and {after.folder} have no video in common")
@@ -315,7 +320,8 @@ LEGEND = (
     "First row: scores of the first evaluation. Below: differences from it, with bootstrap 95 % intervals over videos; "
     "* where a paired permutation test over videos gives p < 0.05, adjusted by Holm's method for all metrics and "
     "evaluations on the database (with fewer than six videos it never does). For single videos, * where the 95 % "
-    "interval over seconds excludes 0. Videos are weighted equally; only frames in which the metric is defined in both count."
+    "interval over seconds excludes 0. Videos are weighted equally; only frames in which the metric is defined in both "
+    "count."
 )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
@@ -14,6 +15,9 @@ from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.results import PREDICTIONS
 from stavis.evaluation.summary import PUBLISHED, Evaluation
 from stavis.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from stavis.evaluation.leaderboard import Entry
 
 METRIC_ORDER = ("cc", "nss", "auc_judd", "auc_shuffled", "sim", "kldiv")
 """The order in which papers print them."""
@@ -131,6 +135,23 @@ def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int) -> T
             *(["" if n is None else str(n) for n in (row.num_videos, row.num_frames)] if wide else []),
             end_section=i + 1 == len(rows) or rows[i + 1].database != row.database,
         )
+    return table
+
+
+def leaderboard_table(database: str, entries: Sequence["Entry"], metrics: Sequence[str]) -> Table:
+    """The rows of a leaderboard on one database: rank, mean and half the width of its interval."""
+    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, title=database)
+    table.add_column("model")
+    for metric in metrics:
+        table.add_column(METRIC_NAMES[metric], justify="right")
+    for entry in entries:
+        cells = []
+        for metric in metrics:
+            rank = f"{entry.ranks[metric]}. " if metric in entry.ranks else ""
+            ends = entry.intervals.get(metric)
+            width = "" if ends is None or math.isnan(ends.low) else f" ±{(ends.high - ends.low) / 2:.3f}"
+            cells.append(rank + format_score(entry.means.get(metric, math.nan), 3) + width)
+        table.add_row(Text(entry.name, style="" if entry.kind == "model" else "dim"), *map(Text, cells))
     return table
 
 
