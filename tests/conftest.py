@@ -24,7 +24,9 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-GOLDENS = Path(os.environ.get("STAVIS_GOLDENS", SHARED / "goldens"))
+TRAVELING_GOLDENS = ROOT / "tests" / "golden"  # a part of the recorded numbers, in every clone
+FULL_GOLDENS = Path(os.environ.get("STAVIS_GOLDENS", SHARED / "goldens"))
+GOLDENS = FULL_GOLDENS if FULL_GOLDENS.is_dir() else TRAVELING_GOLDENS
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +37,23 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def goldens() -> Path:
-    if not GOLDENS.is_dir():
-        pytest.skip("needs recorded numbers: set STAVIS_GOLDENS to their folder")
+def golden() -> Path:
+    """Folder of recorded numbers: all of them if they are here, else those that travel with the project."""
     return GOLDENS
 
 
 @pytest.fixture(scope="session")
-def recipe(goldens: Path) -> ModuleType:
-    """The goldens' own recipe for weights and inputs."""
-    spec = importlib.util.spec_from_file_location("golden_recipe", goldens / "recipe.py")
+def goldens() -> Path:
+    """Folder of all recorded numbers, with the pictures, sound and videos that some belong to."""
+    if not FULL_GOLDENS.is_dir():
+        pytest.skip("needs all recorded numbers: set STAVIS_GOLDENS to their folder")
+    return FULL_GOLDENS
+
+
+@pytest.fixture(scope="session")
+def recipe(golden: Path) -> ModuleType:
+    """The recorded numbers' own recipe for weights and inputs."""
+    spec = importlib.util.spec_from_file_location("golden_recipe", golden / "recipe.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -467,7 +467,7 @@ def test_the_command_names_what_is_missing(own_layout: Layout, tmp_path: Path) -
     result = run(own_layout.root, "--cache", tmp_path / "cache", "--jobs", 1, "--allow-missing")
     assert result.exit_code == 0
     assert "warning: " in result.output
-    assert "train_1.wav: wave not found" in result.output
+    assert "train_1.wav: WAV file not found" in result.output
     result = run(own_layout.root, "--databases", "UCF")
     assert "no fold list of database 'UCF'" in str(result.exception)
 

@@ -76,7 +76,7 @@ def test_nothing_is_found_where_nothing_is_wrong(whole: Layout, deep: bool) -> N
         ("annotations/AVAD/train_0/fixMap_00001.mat", r"1 of 9 fixation maps missing", (2, 13, 13, 12)),
         ("annotations/AVAD/train_0/maps", r"none of 9 density maps found", (2, 13, 4, 13)),
         ("video_frames/AVAD/train_0", r"none of 9 frames found", (2, 4, 13, 13)),
-        ("video_audio/AVAD/train_0/train_0.wav", r"train_0\.wav: wave not found", (1, 13, 13, 13)),
+        ("video_audio/AVAD/train_0/train_0.wav", r"train_0\.wav: WAV file not found", (1, 13, 13, 13)),
     ],
 )
 def test_a_missing_part_is_an_error(layout: Layout, path: str, message: str, row, deep: bool) -> None:

@@ -412,7 +412,7 @@ VIDEO = ("DIEM", "train_1")
             r"train_1/maps: 1 of 95 density maps missing \(number 95\)",
         ),
         (lambda own: own.fixation_map(*VIDEO, 0), r"train_1: 1 of 95 fixation maps missing \(number 1\)"),
-        (lambda own: own.wave(*VIDEO), r"train_1\.wav: wave not found"),
+        (lambda own: own.wave(*VIDEO), r"train_1\.wav: WAV file not found"),
         (lambda own: own.frames_folder(*VIDEO), r"video_frames/DIEM/train_1: none of 95 frames found"),
         (lambda own: own.annotations_folder(*VIDEO), r"DIEM/train_1/maps: none of 95 density maps found"),
         (
@@ -473,7 +473,7 @@ def test_windows_without_their_files_are_left_out_if_that_is_allowed(own_layout:
         "DIEM/train_1: left out",
         "none of 7 frames found",
         "AVAD/train_2: left out",
-        "train_0.wav: wave not found",
+        "train_0.wav: WAV file not found",
     ):
         assert text in str(warning.message)
     used = Counter((data.describe(i).database, data.describe(i).video) for i in range(len(data)))

@@ -141,30 +141,30 @@ def test_the_stem_forgets(networks: dict[str, stavis.STAViS]) -> None:
 @pytest.mark.parametrize(
     "name", ["torch", pytest.param("openvino", marks=[needs_openvino, pytest.mark.slow])]
 )
-def test_golden_forwards(goldens: Path, recipe: ModuleType, name: str) -> None:
+def test_golden_forwards(golden: Path, recipe: ModuleType, name: str) -> None:
     """Every recorded forward pass that an engine can be fed with: 16 frames of 8-bit pictures are not, so the stem is
     fed with the recorded pass's own clip."""
-    paths = sorted((goldens / "model").glob("forward_*.json"))
+    paths = sorted((golden / "model").glob("forward_*.json"))
     assert paths
     for path in paths:
-        golden = json.loads(path.read_text())
-        modality = "audiovisual" if golden["audiovisual"] else "visual"
-        size, num = golden["size"], golden["frames"]
+        run = json.loads(path.read_text())
+        modality = "audiovisual" if run["audiovisual"] else "visual"
+        size, num = run["size"], run["frames"]
         config = stavis.ModelConfig(
             modality=modality,
-            depth=golden["depth"],
-            shortcut=golden["shortcut"],
+            depth=run["depth"],
+            shortcut=run["shortcut"],
             preprocessing=Preprocessing(input_size=(size, size), clip_length=num),
         )
         model = stavis.STAViS(config).eval()
         state = {
-            n: torch.from_numpy(recipe.tensor(n, tuple(v.shape), golden["seed"]))
+            n: torch.from_numpy(recipe.tensor(n, tuple(v.shape), run["seed"]))
             for n, v in model.state_dict().items()
         }
         model.load_state_dict(state)
-        clips = recipe.clip(golden["batch"], golden["seed"], num, size)
-        audio = recipe.audio(golden["batch"], golden["seed"]) if golden["audiovisual"] else None
-        recorded = np.load(path.with_suffix(".npz"))[f"logits_{golden['outputs'] - 1}"]
+        clips = recipe.clip(run["batch"], run["seed"], num, size)
+        audio = recipe.audio(run["batch"], run["seed"]) if run["audiovisual"] else None
+        recorded = np.load(path.with_suffix(".npz"))[f"logits_{run['outputs'] - 1}"]
         engine = EngineFactory(model, name)()  # type: ignore[arg-type]
         assert isinstance(engine, StreamingEngine)
         with torch.inference_mode():

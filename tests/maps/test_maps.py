@@ -55,8 +55,8 @@ def test_postprocess_equals_octave(unit: dict) -> None:
     np.testing.assert_allclose(maps.postprocess(prediction).ravel(), expected, rtol=0, atol=1e-12)
 
 
-def test_blur_is_the_recorded_gaussian(goldens: Path) -> None:
-    for path in goldens.rglob("units_octave.json"):
+def test_blur_is_the_recorded_gaussian(golden: Path) -> None:
+    for path in golden.rglob("units_octave.json"):
         kernel = np.reshape(json.loads(path.read_text())["fspecial_gaussian_13_2_rowmajor"], (13, 13))
         impulse = np.zeros((13, 13))
         impulse[6, 6] = 1

@@ -193,7 +193,7 @@ def test_case_beyond_the_five(case: Case) -> None:
         assert_score(score, borji["mean"], tolerance, "AUC-Borji")
 
 
-def test_given_octaves_random_numbers_the_scores_are_octaves(goldens: Path) -> None:
+def test_given_octaves_random_numbers_the_scores_are_octaves(golden: Path) -> None:
     num_checked = 0
     for param in golden_cases():
         (case,) = param.values

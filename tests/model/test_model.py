@@ -27,9 +27,9 @@ def _two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def config_of(golden: dict[str, Any]) -> ModelConfig:
-    modality = "audiovisual" if golden["audiovisual"] else "visual"
-    return ModelConfig(modality, golden["depth"], golden["shortcut"])
+def config_of(run: dict[str, Any]) -> ModelConfig:
+    modality = "audiovisual" if run["audiovisual"] else "visual"
+    return ModelConfig(modality, run["depth"], run["shortcut"])
 
 
 def recipe_weights(module: nn.Module, recipe: ModuleType, seed: int, prefix: str = "") -> dict[str, Tensor]:
@@ -70,51 +70,49 @@ def record_activations(model: STAViS, names: Iterable[str]) -> dict[str, Tensor]
 # Against the recorded numbers
 
 
-def test_forward_is_the_recorded_one(goldens: Path, recipe: ModuleType, subtests: pytest.Subtests) -> None:
-    files = sorted(goldens.glob("model/forward_*.json"))
+def test_forward_is_the_recorded_one(golden: Path, recipe: ModuleType, subtests: pytest.Subtests) -> None:
+    files = sorted(golden.glob("model/forward_*.json"))
     assert files
     for file in files:
-        golden = json.loads(file.read_text())
+        run = json.loads(file.read_text())
         recorded = np.load(file.with_suffix(".npz"))
         with subtests.test(file.stem), torch.inference_mode():
-            model = recipe_model(config_of(golden), recipe, golden["seed"]).eval()
-            activations = record_activations(model, golden["activation_mean_std_absmax"])
-            clips = torch.from_numpy(
-                recipe.clip(golden["batch"], golden["seed"], golden["frames"], golden["size"])
-            )
-            audio = torch.from_numpy(recipe.audio(golden["batch"], golden["seed"]))
-            np.testing.assert_allclose([clips.mean(), clips.std()], golden["input_clip_mean_std"], rtol=1e-4)
+            model = recipe_model(config_of(run), recipe, run["seed"]).eval()
+            activations = record_activations(model, run["activation_mean_std_absmax"])
+            clips = torch.from_numpy(recipe.clip(run["batch"], run["seed"], run["frames"], run["size"]))
+            audio = torch.from_numpy(recipe.audio(run["batch"], run["seed"]))
+            np.testing.assert_allclose([clips.mean(), clips.std()], run["input_clip_mean_std"], rtol=1e-4)
 
             outputs = outputs_in_golden_order(model(clips, audio))
 
-            assert len(outputs) == golden["outputs"]
+            assert len(outputs) == run["outputs"]
             for place, output in enumerate(outputs):
                 logits = recorded[f"logits_{place}"]
                 assert output.shape == logits.shape
                 np.testing.assert_allclose(output.numpy(), logits, rtol=0, atol=1e-5 * np.abs(logits).max())
             # The recorded visual network runs SoundNet for nothing; ours has none. It is tested below.
-            expected = set(golden["activation_mean_std_absmax"])
-            assert activations.keys() == (expected if golden["audiovisual"] else expected - {"soundnet8"})
+            expected = set(run["activation_mean_std_absmax"])
+            assert activations.keys() == (expected if run["audiovisual"] else expected - {"soundnet8"})
             for name, activation in activations.items():
-                wanted = golden["activation_mean_std_absmax"][name]
+                wanted = run["activation_mean_std_absmax"][name]
                 np.testing.assert_allclose(
                     moments(activation), wanted, rtol=0, atol=1e-5 * wanted[2], err_msg=name
                 )
 
 
-def test_soundnet_is_the_recorded_one(goldens: Path, recipe: ModuleType) -> None:
-    file = sorted(goldens.glob("model/forward_*_visual_*.json"))[0]
-    golden = json.loads(file.read_text())
+def test_soundnet_is_the_recorded_one(golden: Path, recipe: ModuleType) -> None:
+    file = sorted(golden.glob("model/forward_*_visual_*.json"))[0]
+    run = json.loads(file.read_text())
     soundnet = SoundNet().eval()
-    soundnet.load_state_dict(recipe_weights(soundnet, recipe, golden["seed"], "soundnet8."))
+    soundnet.load_state_dict(recipe_weights(soundnet, recipe, run["seed"], "soundnet8."))
     with torch.inference_mode():
-        features = soundnet(torch.from_numpy(recipe.audio(golden["batch"], golden["seed"])))
-    wanted = golden["activation_mean_std_absmax"]["soundnet8"]
+        features = soundnet(torch.from_numpy(recipe.audio(run["batch"], run["seed"])))
+    wanted = run["activation_mean_std_absmax"]["soundnet8"]
     np.testing.assert_allclose(moments(features), wanted, rtol=0, atol=1e-5 * wanted[2])
 
 
-def test_names_and_shapes_are_the_published_ones(goldens: Path) -> None:
-    published = json.loads((goldens / "model/state_dict_resnet50.json").read_text())
+def test_names_and_shapes_are_the_published_ones(golden: Path) -> None:
+    published = json.loads((golden / "model/state_dict_resnet50.json").read_text())
     trees = {}
     with torch.device("meta"):
         for modality in ("visual", "audiovisual"):
@@ -135,24 +133,24 @@ def test_names_and_shapes_are_the_published_ones(goldens: Path) -> None:
 
 @pytest.mark.slow
 def test_training_forward_is_the_recorded_one(
-    goldens: Path, recipe: ModuleType, subtests: pytest.Subtests
+    golden: Path, recipe: ModuleType, subtests: pytest.Subtests
 ) -> None:
     """The first micro-batch, in float64, before any update; tests of the training go on from there."""
-    files = sorted(goldens.glob("model/train_*.json"))
+    files = sorted(golden.glob("model/train_*.json"))
     assert files
     for file in files:
-        golden = json.loads(file.read_text())
-        assert golden["dtype"] == "float64"
-        batch, seed = golden["microbatch"], golden["input_seeds"][0]
+        run = json.loads(file.read_text())
+        assert run["dtype"] == "float64"
+        batch, seed = run["microbatch"], run["input_seeds"][0]
         with subtests.test(file.stem), torch.no_grad():
-            model = recipe_model(config_of(golden), recipe, golden["seed"]).double().train()
+            model = recipe_model(config_of(run), recipe, run["seed"]).double().train()
             clips, audio, density_maps, fixation_maps = (
                 torch.from_numpy(array).double()
                 for array in (recipe.clip(batch, seed), recipe.audio(batch, seed), *recipe.maps(batch, seed))
             )
             prediction = model(clips, audio)
             assert all(output.dtype == torch.float64 for output in outputs_in_golden_order(prediction))
-            recorded = golden["per_microbatch"][0]
+            recorded = run["per_microbatch"][0]
             assert cc_loss(prediction.logits, density_maps).mean().item() == pytest.approx(
                 recorded["cc"], rel=1e-6
             )

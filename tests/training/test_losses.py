@@ -20,16 +20,16 @@ from stavis.training.losses import (
 )
 
 
-def golden_cases(goldens: Path) -> list[Path]:
-    paths = sorted((goldens / "model").glob("losses_*.json"))
-    assert paths, f"no losses_*.json in {goldens / 'model'}"
+def golden_cases(golden: Path) -> list[Path]:
+    paths = sorted((golden / "model").glob("losses_*.json"))
+    assert paths, f"no losses_*.json in {golden / 'model'}"
     return paths
 
 
-def test_values_and_gradients_of_every_golden(goldens: Path, recipe: ModuleType) -> None:
-    for path in golden_cases(goldens):
-        golden = json.loads(path.read_text())
-        seed, batch = golden["seed"], golden["batch"]
+def test_values_and_gradients_of_every_golden(golden: Path, recipe: ModuleType) -> None:
+    for path in golden_cases(golden):
+        run = json.loads(path.read_text())
+        seed, batch = run["seed"], run["batch"]
         gradients = np.load(path.with_suffix(".npz"))
         shape = gradients["grad_bce"].shape
         density, fixations = (torch.from_numpy(a) for a in recipe.maps(batch, seed, size=shape[-1]))
@@ -42,7 +42,7 @@ def test_values_and_gradients_of_every_golden(goldens: Path, recipe: ModuleType)
             logits = torch.from_numpy(values.astype(np.float32)).requires_grad_()
             loss = function(logits, maps)
             tolerance = {"rtol": 0, "atol": 1e-6} if name == "cc" else {"rtol": 1e-5, "atol": 0}
-            np.testing.assert_allclose(loss.detach().numpy(), golden["per_sample"][name], **tolerance)
+            np.testing.assert_allclose(loss.detach().numpy(), run["per_sample"][name], **tolerance)
             (gradient,) = torch.autograd.grad(loss.sum(), logits)
             recorded = gradients[f"grad_{name}"]
             np.testing.assert_allclose(gradient, recorded, rtol=0, atol=1e-5 * np.abs(recorded).max())

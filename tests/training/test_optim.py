@@ -27,45 +27,45 @@ from stavis.training.optim import (
 )
 
 
-def golden_runs(goldens: Path) -> list[dict[str, Any]]:
-    paths = sorted((goldens / "model").glob("train_*.json"))
-    assert paths, f"no train_*.json in {goldens / 'model'}"
+def golden_runs(golden: Path) -> list[dict[str, Any]]:
+    paths = sorted((golden / "model").glob("train_*.json"))
+    assert paths, f"no train_*.json in {golden / 'model'}"
     return [{"file": path.name, **json.loads(path.read_text())} for path in paths]
 
 
-def golden_model(golden: dict[str, Any], recipe: ModuleType) -> STAViS:
-    modality = "audiovisual" if golden["audiovisual"] else "visual"
-    model = STAViS(ModelConfig(modality, golden["depth"], golden["shortcut"]))
+def golden_model(run: dict[str, Any], recipe: ModuleType) -> STAViS:
+    modality = "audiovisual" if run["audiovisual"] else "visual"
+    model = STAViS(ModelConfig(modality, run["depth"], run["shortcut"]))
     weights = {
-        name: torch.from_numpy(np.asarray(recipe.tensor(name, tuple(value.shape), golden["seed"])))
+        name: torch.from_numpy(np.asarray(recipe.tensor(name, tuple(value.shape), run["seed"])))
         for name, value in model.state_dict().items()
     }
     model.load_state_dict(weights)
-    return model.to(getattr(torch, golden["dtype"]))
+    return model.to(getattr(torch, run["dtype"]))
 
 
-def test_every_parameters_settings_in_every_golden(goldens: Path) -> None:
-    for golden in golden_runs(goldens):
-        modality = "audiovisual" if golden["audiovisual"] else "visual"
-        model = STAViS(ModelConfig(modality, golden["depth"], golden["shortcut"]))
-        optimizer = build_optimizer(model, OptimizerSettings(base_rate=golden["base_learning_rate"]))
+def test_every_parameters_settings_in_every_golden(golden: Path) -> None:
+    for run in golden_runs(golden):
+        modality = "audiovisual" if run["audiovisual"] else "visual"
+        model = STAViS(ModelConfig(modality, run["depth"], run["shortcut"]))
+        optimizer = build_optimizer(model, OptimizerSettings(base_rate=run["base_learning_rate"]))
         ours = {
             name: {key: group[key] for key in ("lr", "weight_decay", "momentum", "dampening")}
             for group in optimizer.param_groups
             for name in group["parameter_names"]
         }
-        recorded = {name: s for entries in golden["optimizer_groups"].values() for name, s in entries}
+        recorded = {name: s for entries in run["optimizer_groups"].values() for name, s in entries}
         assert set(ours) == {name for name, _ in model.named_parameters()}
         for name, settings in ours.items():
             assert settings == recorded[name], name
         # What we do not have, the published code does not train.
         for name in recorded.keys() - ours.keys():
-            assert name not in golden["first_batch_gradient_norm_and_sum"], name
+            assert name not in run["first_batch_gradient_norm_and_sum"], name
 
 
-def golden_batch(golden: dict[str, Any], recipe: ModuleType, seed: int) -> tuple[torch.Tensor, ...]:
-    dtype = getattr(torch, golden["dtype"])
-    batch = golden["microbatch"]
+def golden_batch(run: dict[str, Any], recipe: ModuleType, seed: int) -> tuple[torch.Tensor, ...]:
+    dtype = getattr(torch, run["dtype"])
+    batch = run["microbatch"]
     density, fixations = recipe.maps(batch, seed)
     arrays = recipe.clip(batch, seed), recipe.audio(batch, seed), density, fixations
     return tuple(torch.from_numpy(array).to(dtype) for array in arrays)
@@ -81,28 +81,28 @@ def check_norm_and_sum(tensor: torch.Tensor, recorded: list[float], largest: flo
     assert total == pytest.approx(recorded[1], rel=1e-5, abs=1e-5 * recorded[0]), name
 
 
-def run_golden(golden: dict[str, Any], recipe: ModuleType) -> None:
-    model = golden_model(golden, recipe)
+def run_golden(run: dict[str, Any], recipe: ModuleType) -> None:
+    model = golden_model(run, recipe)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    settings = OptimizerSettings(base_rate=golden["base_learning_rate"])
+    settings = OptimizerSettings(base_rate=run["base_learning_rate"])
     optimizer = build_optimizer(model, settings)
     weights = LossWeights()
-    side_weight = side_output_weight(golden["epoch"], golden["n_epochs"], weights)
-    accumulation = golden["effective_batch"] // golden["microbatch"]
+    side_weight = side_output_weight(run["epoch"], run["n_epochs"], weights)
+    accumulation = run["effective_batch"] // run["microbatch"]
     terms = []
     model.train()
-    for i, (seed, recorded) in enumerate(zip(golden["input_seeds"], golden["per_microbatch"], strict=True)):
-        clips, audio, density, fixations = golden_batch(golden, recipe, seed)
-        prediction = model(clips, audio if golden["audiovisual"] else None)
+    for i, (seed, recorded) in enumerate(zip(run["input_seeds"], run["per_microbatch"], strict=True)):
+        clips, audio, density, fixations = golden_batch(run, recipe, seed)
+        prediction = model(clips, audio if run["audiovisual"] else None)
         total, final = clip_losses(*prediction, density, fixations, weights, side_weight)
-        loss = total.sum() / golden["effective_batch"]
+        loss = total.sum() / run["effective_batch"]
         loss.backward()
         assert loss.item() == pytest.approx(recorded["loss"], rel=1e-6)
         assert final.cc.mean().item() == pytest.approx(recorded["cc"], rel=1e-6)
         assert final.nss.mean().item() == pytest.approx(recorded["nss"], rel=1e-6)
         terms.append(torch.stack([term.detach() for term in final]))
         if i + 1 == accumulation:
-            gradients = golden["first_batch_gradient_norm_and_sum"]
+            gradients = run["first_batch_gradient_norm_and_sum"]
             largest = max(norm for norm, _ in gradients.values())
             for name, parameter in model.named_parameters():
                 assert parameter.grad is not None, name
@@ -110,13 +110,13 @@ def run_golden(golden: dict[str, Any], recipe: ModuleType) -> None:
         if (i + 1) % accumulation == 0:
             optimizer.step()
             optimizer.zero_grad()
-    (log,) = golden["epoch_log"]
+    (log,) = run["epoch_log"]
     means = torch.cat(terms, dim=1).mean(1).tolist()
     assert means == pytest.approx([log[key] for key in ("loss_sal", "sal_cross", "cc", "nss")], rel=1e-6)
 
-    changes = golden["change_norm_after_three_steps"]
+    changes = run["change_norm_after_three_steps"]
     largest = max(changes[name] for name, _ in model.named_parameters())
-    statistics = golden["running_statistics_norm_and_sum"]
+    statistics = run["running_statistics_norm_and_sum"]
     for name, value in model.state_dict().items():
         change = (value - before[name]).double().norm().item()
         limit = 1e-8 * largest if name in dict(model.named_parameters()) else 0.0
@@ -128,27 +128,27 @@ def run_golden(golden: dict[str, Any], recipe: ModuleType) -> None:
 
     model.eval()
     validation = []
-    for seed in golden["input_seeds"][:2]:
-        clips, audio, density, fixations = golden_batch(golden, recipe, seed)
+    for seed in run["input_seeds"][:2]:
+        clips, audio, density, fixations = golden_batch(run, recipe, seed)
         with torch.no_grad():
-            logits = model(clips, audio if golden["audiovisual"] else None).logits
+            logits = model(clips, audio if run["audiovisual"] else None).logits
         validation.append(torch.stack(output_loss(logits, density, fixations, weights)))
-    (log,) = golden["validation_on_first_two_microbatches_after_training"]
+    (log,) = run["validation_on_first_two_microbatches_after_training"]
     means = torch.cat(validation, dim=1).mean(1).tolist()
     assert means == pytest.approx([log[key] for key in ("loss_sal", "sal_cross", "cc", "nss")], rel=1e-6)
 
 
-def test_shallow_golden_runs(goldens: Path, recipe: ModuleType) -> None:
-    runs = [golden for golden in golden_runs(goldens) if golden["depth"] < 50]
-    for golden in runs:
-        run_golden(golden, recipe)
+def test_shallow_golden_runs(golden: Path, recipe: ModuleType) -> None:
+    runs = [run for run in golden_runs(golden) if run["depth"] < 50]
+    for run in runs:
+        run_golden(run, recipe)
 
 
 @pytest.mark.slow
 def test_deep_golden_runs(goldens: Path, recipe: ModuleType) -> None:
-    for golden in golden_runs(goldens):
-        if golden["depth"] >= 50:
-            run_golden(golden, recipe)
+    for run in golden_runs(goldens):
+        if run["depth"] >= 50:
+            run_golden(run, recipe)
 
 
 def rate_history(settings: ScheduleSettings, num_epochs: int, steps_per_epoch: int = 1) -> list[float]:

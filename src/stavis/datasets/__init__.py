@@ -1,1 +1,1 @@
-"""Data sets: their layout on disk, fetching, checking, caching, loading and preparing them."""
+"""Data sets: layout on disk, fold lists, checks, frame cache, training samples."""

@@ -1,16 +1,16 @@
-"""The frame cache: a video's pictures, maps and sound decoded once, at the network's size, and memory-mapped.
+"""Frame cache: frames, maps and audio, decoded once at the input size of the network, and memory-mapped.
 
-Decoding sixteen 1280x720 JPEGs and resizing them is nearly all of a training sample's cost. The cache keeps three
-files a video:
+Decoding and resizing sixteen 1280x720 JPEGs is nearly all the cost of a training sample. The cache has three files per
+video:
 
     <cache>/<database>/<video>/frames-<num>-<settings>-<sources>.npy   (num, height, width, 3) uint8, RGB
     <cache>/<database>/<video>/maps-<num>-<settings>-<sources>.npy     (num, 2, height, width) uint8: density, fixations
     <cache>/<database>/<video>/wave-<num>-<settings>-<sources>.npy     (1 + S,) float32: the rate in Hz, the samples
 
-`<settings>` is a hash of all that decides what decoding gives (sizes, filters, versions of the decoders) and
-`<sources>` one of the source files' names, sizes and modification times. So a file of the wanted name is right, and
-nothing else needs to be recorded; a changed source asks for another name. A file appears whole, by renaming, and is
-made under a lock, so that processes can share a cache, and share the work of making it.
+`<settings>` is a hash of everything that determines the decoded values (sizes, filters, versions of the decoders) and
+`<sources>` one of the names, sizes and modification times of the source files. So a file with the right name has the
+right contents, and nothing else needs to be recorded; a changed source leads to another name. A file appears complete,
+by renaming, and is made under a lock, so that processes can share a cache and the work of making it.
 """
 
 import functools
@@ -50,14 +50,14 @@ Part = Literal["frames", "maps", "wave"]
 
 @dataclass(frozen=True)
 class CacheFile:
-    """One file of the cache, there or not yet.
+    """One file of the cache, which may not exist yet.
 
     Attributes:
-        part: What it holds.
-        database: Of the video.
-        entry: The video's line in its fold list.
-        path: Where the file is, or will be.
-        num_bytes: Its size; of a wave, about.
+        part: What it contains.
+        database: Database of the video.
+        entry: Line of the video in its fold list.
+        path: Path of the file.
+        num_bytes: Its size; for audio approximately.
     """
 
     part: Part
@@ -68,19 +68,19 @@ class CacheFile:
 
     @property
     def num_sources(self) -> int:
-        """How many files have to be decoded to make it."""
+        """Number of files that have to be decoded to make it."""
         return {"frames": self.entry.num_frames, "maps": 2 * self.entry.num_frames, "wave": 1}[self.part]
 
 
 @dataclass(frozen=True)
 class FrameCache:
-    """A cache folder, with the data folder that it caches and the settings that it was asked for with.
+    """A cache folder, the data folder that it caches, and the settings of its files.
 
     Attributes:
-        folder: Of the cache. One folder serves one data folder.
+        folder: The cache folder. It is for one data folder.
         layout: The data folder.
-        preprocessing: Gives the sizes, filters and sample rate.
-        quirks: `fixation_blobs` and `native_sample_rate` decide what is kept.
+        preprocessing: Sizes, filters and sample rate.
+        quirks: `fixation_blobs` and `native_sample_rate` change the contents.
     """
 
     folder: Path
@@ -89,7 +89,7 @@ class FrameCache:
     quirks: Quirks
 
     def file(self, part: Part, database: str, entry: FoldEntry) -> CacheFile:
-        """The cache file that the sources as they are now ask for. Looks at every source file's size and time."""
+        """The cache file for the current state of the sources. Reads the size and time of every source file."""
         height, width = self.preprocessing.input_size
         if part == "wave":
             num_bytes = 4 * (1 + round(entry.num_frames / entry.frame_rate * self.preprocessing.sample_rate))
@@ -103,18 +103,18 @@ class FrameCache:
     def build(
         self, files: Iterable[CacheFile], *, jobs: int | None = None, quiet: bool = False
     ) -> list[CacheFile]:
-        """Makes those of `files` that are not there yet, in parallel; what is finished stays, whatever happens.
+        """Makes the missing ones of `files` in parallel; finished files stay, whatever happens.
 
         Args:
             files: From `file`.
-            jobs: Processes; None for as many as there are processors.
+            jobs: Number of processes; None for one per processor.
             quiet: Show neither size nor progress.
 
         Returns:
             The files that were missing.
 
         Raises:
-            StavisError: The disk is too small, or a source file is unreadable.
+            StavisError: There is not enough disk space, or a source file is unreadable.
         """
         missing = self.missing(files)
         if not missing:
@@ -143,16 +143,16 @@ class FrameCache:
         return missing
 
     def missing(self, files: Iterable[CacheFile]) -> list[CacheFile]:
-        """Those of `files` that are not in the cache, each once."""
+        """The ones of `files` that are not in the cache, without repetitions."""
         return [file for path, file in {file.path: file for file in files}.items() if not path.exists()]
 
     def prefix(self, part: Part, entry: FoldEntry) -> str:
-        """How the name of a part's file begins, whatever its sources are."""
+        """Start of the name of a part's file, independent of its sources."""
         settings = hashlib.sha256(json.dumps(self._settings(part), sort_keys=True).encode()).hexdigest()[:12]
         return f"{part}-{entry.num_frames}-{settings}-"
 
     def _settings(self, part: Part) -> dict[str, Any]:
-        """All that decides what the same source files decode to."""
+        """Everything that determines the decoded values of the same source files."""
         p = self.preprocessing
         settings: dict[str, Any] = {"part": part, "format": FORMAT_VERSION}
         if part == "wave":
@@ -166,7 +166,7 @@ class FrameCache:
         return settings
 
     def _sources(self, part: Part, database: str, entry: FoldEntry) -> list[tuple[Path, str]]:
-        """The folders that a part is made from, and how the names of the files in them end."""
+        """The source folders of a part, and how the names of the source files end."""
         video = entry.video
         if part == "frames":
             return [(self.layout.frames_folder(database, video), ".jpg")]
@@ -187,11 +187,11 @@ class FrameCache:
             )
 
     def _describe(self, missing: Sequence[CacheFile]) -> None:
-        """Leaves a note of what the settings' hashes in the file names stand for."""
+        """Writes down the settings behind the hashes in the file names."""
         path = self.folder / "settings.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there yet; a note that is broken is written anew
+        except (OSError, ValueError):  # not there yet, or broken
             known = {}
         wanted = {
             self.prefix(file.part, file.entry).split("-")[2]: self._settings(file.part) for file in missing
@@ -206,7 +206,7 @@ def _av_version() -> str:
 
 
 def default_cache_folder(data_folder: Path) -> Path:
-    """Where a data folder's cache lies if no other place is chosen."""
+    """The default cache folder of a data folder."""
     return data_folder / "frame_cache"
 
 
@@ -218,17 +218,17 @@ def plan_cache(
     maps: bool = True,
     audio: bool = True,
 ) -> tuple[list[CacheFile], list[Problem]]:
-    """The cache files of all videos that the fold lists name, train and test.
+    """Lists the cache files of all videos in the train and test lists.
 
     Args:
         cache: The folder and the settings.
-        databases: Which; None for all that have fold lists.
-        split: Of which split; None for all.
-        maps: Whether density and fixation maps are wanted.
-        audio: Whether sound is wanted.
+        databases: Which databases; None for all that have fold lists.
+        split: Which split; None for all.
+        maps: Whether to include density and fixation maps.
+        audio: Whether to include audio.
 
     Returns:
-        The files, there already or not, and what of their sources is missing.
+        The files, whether they exist or not, and what is missing of their sources.
 
     Raises:
         StavisError: A fold list is missing or unreadable.
@@ -318,7 +318,7 @@ def cache_data(
 
 
 def summarize(files: Sequence[CacheFile]) -> str:
-    """How many videos and bytes: "3 videos, 12.3 GB"."""
+    """Number of videos and their size: "3 videos, 12.3 GB"."""
     num_videos = len({(file.database, file.entry.video) for file in files})
     size = format_bytes(sum(file.num_bytes for file in files))
     return f"{num_videos} video{'s' * (num_videos != 1)}, {size}"
@@ -334,7 +334,7 @@ def format_bytes(num: float) -> str:
 
 
 def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
-    """A hash of the names, sizes and modification times of the files in folders whose names end as given."""
+    """Hash of the names, sizes and modification times of files in folders whose names have a given ending."""
     digest = hashlib.sha256()
     for folder, ending in sources:
         states = []
@@ -345,7 +345,7 @@ def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
                         state = entry.stat()
                         states.append(f"{entry.name} {state.st_size} {state.st_mtime_ns}\n")
         except (FileNotFoundError, NotADirectoryError):
-            pass  # absent files are the dataset's to tell; they hash as none
+            pass  # the dataset reports absent files
         digest.update("".join([*sorted(states), "\n"]).encode())
     return digest.hexdigest()[:16]
 
@@ -354,7 +354,7 @@ def _build_file(cache: FrameCache, wait: bool, file: CacheFile, advance: Callabl
     """Makes a file of the cache under a lock of its own.
 
     Returns:
-        Whether it is there now; False where another process holds the lock and we are not to wait.
+        Whether it is there now; False if another process has the lock and we should not wait.
     """
     folder = file.path.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -365,12 +365,12 @@ def _build_file(cache: FrameCache, wait: bool, file: CacheFile, advance: Callabl
         except filelock.Timeout:
             if not wait:
                 return False
-            advance(0)  # ends the wait where work is to stop
+            advance(0)  # ends the wait if work is to stop
     try:
         if file.path.exists():  # another process has made it meanwhile
             advance(file.num_sources)
             return True
-        # Whoever made these is dead, or we would not have the lock.
+        # The process that made these is dead, or we would not have the lock.
         for leftover in folder.glob(f".{file.part}-*.npy"):
             leftover.unlink()
         _write_part(cache, file, advance)
@@ -421,7 +421,7 @@ def _write_part(cache: FrameCache, file: CacheFile, advance: Callable[[int], Non
 def _write_rows(path: Path, shape: tuple[int, ...], dtype: Any, rows: Iterable[npt.NDArray[Any]]) -> None:
     """Writes an .npy file piece by piece.
 
-    Not through a memory map: on a full disk that ends in a killed process instead of an error.
+    A memory map would not do: on a full disk, the process would be killed instead of getting an error.
     """
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -435,13 +435,13 @@ def _write_rows(path: Path, shape: tuple[int, ...], dtype: Any, rows: Iterable[n
 
 
 class CachedReader:
-    """Reads from the cache's files what `DirectReader` reads from the sources: the same values, bit for bit."""
+    """Reads from the cache what `DirectReader` reads from the sources: the same values, bit for bit."""
 
     def __init__(self, files: Iterable[CacheFile]) -> None:
         self._paths = {(file.part, file.database, file.entry): file.path for file in files}
 
     def frames(self, database: str, entry: FoldEntry, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """(T, height, width, 3): the frames in the order asked for."""
+        """The frames in the requested order, (T, height, width, 3)."""
         array = _open_array(self._paths["frames", database, entry])
         first, stop = frames[0], frames[-1] + 1
         if list(frames) == list(range(first, stop)):
@@ -449,7 +449,7 @@ class CachedReader:
         return array[list(frames)]
 
     def maps(self, database: str, entry: FoldEntry, frame: int) -> npt.NDArray[np.uint8]:
-        """(2, height, width): density and fixation map of a frame."""
+        """Density and fixation map of a frame, (2, height, width)."""
         maps: npt.NDArray[np.uint8] = _open_array(self._paths["maps", database, entry])[frame]
         return maps
 
@@ -461,7 +461,7 @@ class CachedReader:
 
 @functools.lru_cache(maxsize=OPEN_FILES)
 def _open_array(path: Path) -> npt.NDArray[Any]:
-    """A read-only view of a cache file. Open files are a process's own: nothing of them travels to workers."""
+    """A read-only view of a cache file. Each process opens its own: nothing is passed to workers."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     except FileNotFoundError:
@@ -469,6 +469,6 @@ def _open_array(path: Path) -> npt.NDArray[Any]:
             f"{path}: gone from the frame cache; its source files have changed while they were in use, start again"
         ) from None
     except (OSError, ValueError) as error:
-        raise StavisError(f"{path}: not readable ({error}); remove it, and it is made again") from None
+        raise StavisError(f"{path}: not readable ({error}); remove it, and it will be made again") from None
     # A plain array: indexing a memmap object makes another one each time.
     return array.view(np.ndarray)

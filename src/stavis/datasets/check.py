@@ -1,4 +1,4 @@
-"""What the fold lists name against what is there: whole parts, single files, counts, and the lists themselves."""
+"""Comparison of a data folder with its fold lists: missing and surplus files, and problems of the lists themselves."""
 
 import dataclasses
 import unicodedata
@@ -27,12 +27,12 @@ from stavis.runtime.workers import default_jobs, run_parallel
 LONGEST_WAVE_DIFFERENCE_SECONDS = 1.0
 
 ERRORS = frozenset({"missing_list", "unreadable_list", "missing", "unreadable"})
-"""Kinds of problems that make a data set unfit for use. The others are remarks."""
+"""Kinds of problems that make a data set unusable. The others are remarks."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something to know about a data folder.
+    """A problem of a data folder, or a remark.
 
     Attributes:
         kind: An error: "missing_list", "unreadable_list", "missing" (of a video), "unreadable" (a file that was
@@ -40,9 +40,9 @@ class Problem:
             lists of a split), "duplicate" (twice in a list), "listed_differently" (other numbers in another list),
             "unlisted" (a video that is in no list), "sizes" (a video's maps differ in size), "empty" (maps without a
             fixation), "wave_length" (sound of another length than the pictures).
-        database: Its folder's name.
-        video: None where it is about a list or about all videos.
-        message: What and where, in a line.
+        database: Name of the database.
+        video: Name of the video; None for a problem of a list or of all videos.
+        message: One line that says what and where.
     """
 
     kind: str
@@ -57,18 +57,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class ListSummary:
-    """What one fold list names, and how much of it is there.
+    """Contents of one fold list, and how much of it is there.
 
     Attributes:
-        database: Its folder's name.
-        split: None where the list is for all splits.
+        database: Name of the database.
+        split: Number of the split; None for a list of all splits.
         subset: "train" or "test".
-        num_videos: Lines of the list.
-        num_waves: Videos that have their wave.
-        num_listed_frames: Frames that the list names, of all its videos.
-        num_frames: Those of them whose picture is there.
-        num_density_maps: Those whose density map is there.
-        num_fixation_maps: Those whose fixation map is there.
+        num_videos: Number of lines of the list.
+        num_waves: Number of videos with a WAV file.
+        num_listed_frames: Sum of the numbers of frames in the list.
+        num_frames: Number of these frames whose picture is there.
+        num_density_maps: Number of these frames whose density map is there.
+        num_fixation_maps: Number of these frames whose fixation map is there.
     """
 
     database: str
@@ -84,7 +84,7 @@ class ListSummary:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The outcome of a check: one summary a list, and what there is to know."""
+    """Result of a check: one summary per list, and all problems."""
 
     data_folder: Path
     lists: list[ListSummary]
@@ -115,14 +115,14 @@ def find_missing(
     annotations: bool = True,
     audio: bool = True,
 ) -> list[Problem]:
-    """What is not there of a database's videos: a problem a part of a video, or one where a part is absent wholly.
+    """Finds missing files of a database: one problem per part of a video, or a single one if a whole folder is absent.
 
     Args:
         layout: The data folder.
         database: One of its databases.
         videos: From `find_files`.
         annotations: Whether density and fixation maps are needed.
-        audio: Whether waves are needed.
+        audio: Whether WAV files are needed.
     """
     problems = []
     # (what, folder of the whole database, whether it is needed)
@@ -151,7 +151,7 @@ def find_missing(
                 f"{database}: the list gives {entry.video} {entry.num_frames} frame; a clip needs 2 or more"
             )
         if audio and "waves" not in absent and not files.wave:
-            messages.append(f"{layout.wave(database, entry.video)}: wave not found")
+            messages.append(f"{layout.wave(database, entry.video)}: WAV file not found")
         problems += [Problem("missing", database, entry.video, message) for message in messages]
     return problems
 
@@ -164,7 +164,7 @@ def _missing_files(name: str, folder: Path, present: npt.NDArray[np.bool_]) -> s
 
 
 def find_surplus(layout: Layout, database: str, entry: FoldEntry, files: VideoFiles) -> list[Problem]:
-    """Numbered files that the fold list does not name: it may be wrong, or the files are another version's."""
+    """Finds numbered files beyond those in the fold list: the list may be wrong, or of another version."""
     folder = layout.annotations_folder(database, entry.video)
     folders = {
         "frames": layout.frames_folder(database, entry.video),
@@ -184,7 +184,7 @@ def find_surplus(layout: Layout, database: str, entry: FoldEntry, files: VideoFi
 
 
 def count_more(num: int) -> str:
-    """What follows the first of `num` missing parts in an error: "; and 2 more missing parts"."""
+    """Continues an error message that names the first of `num` missing parts: "; and 2 more missing parts"."""
     return "" if num < 2 else f"; and {num - 1} more missing part{'s' * (num > 2)}"
 
 
@@ -203,16 +203,16 @@ def check_data(
 
     Args:
         data_folder: In the published layout.
-        databases: Which; None for all that have fold lists.
-        split: Of which split; None for all.
+        databases: Which databases; None for all that have fold lists.
+        split: Which split; None for all.
         annotations: Whether density and fixation maps are needed.
-        audio: Whether waves are needed.
-        deep: Open every file that is there, in parallel: broken ones are found, and sizes and lengths compared.
-        jobs: Processes of a deep check; None for as many as there are processors.
+        audio: Whether WAV files are needed.
+        deep: Open every file, in parallel, to find broken ones and to compare sizes and lengths.
+        jobs: Number of processes of a deep check; None for one per processor.
         quiet: Show no progress.
 
     Raises:
-        StavisError: There is no fold list, or none of a database that is named.
+        StavisError: There is no fold list, or none of a requested database.
     """
     layout = Layout(data_folder)
     summaries: list[ListSummary] = []
@@ -280,7 +280,7 @@ def _summarize(
 def _check_lists(
     layout: Layout, database: str, named: dict[tuple[int | None, str], list[FoldEntry]]
 ) -> Iterable[Problem]:
-    """Videos in train and test of a split, twice in a list, or with other numbers in another list."""
+    """Finds videos in both lists of a split, twice in a list, or with other numbers in another list."""
     first_seen: dict[str, tuple[FoldEntry, str]] = {}
     for (split, subset), entries in named.items():
         name = layout.fold_list(database, subset, split or 1).name
@@ -309,7 +309,7 @@ def _check_lists(
 
 
 def _check_unlisted(layout: Layout, database: str) -> Iterable[Problem]:
-    """Videos that have frames here but are in none of the database's lists."""
+    """Finds videos that have frames but are in no list of the database."""
     listed: set[str] = set()
     for _, _, path in choose_lists(layout, database, None):
         try:
@@ -331,7 +331,7 @@ def _count_files(files: VideoFiles) -> int:
 def _open_files(
     task: tuple[Layout, str, FoldEntry, VideoFiles], advance: Callable[[int], None]
 ) -> list[Problem]:
-    """Opens all files of a video."""
+    """Opens all files of a video and reports what is wrong with them."""
     layout, database, entry, files = task
     video = entry.video
     problems: list[Problem] = []

@@ -24,7 +24,7 @@ Mode = Literal["train", "validation", "test"]
 
 
 class MissingDataWarning(UserWarning):
-    """Files that are not there, or more of them than a list names, where going on was asked for."""
+    """Missing or surplus files of a dataset that was made with `allow_missing=True`."""
 
 
 class Sample(NamedTuple):
@@ -32,10 +32,10 @@ class Sample(NamedTuple):
 
     Attributes:
         clip: (3, T, H, W) float32, RGB 0..255 minus the mean.
-        audio: (1, 1, S) float32 in -256..256: the clip's sound, Hann-windowed in the middle of zeros. Without audio
-            (1, 1, 0).
-        density_map: (1, H, W) float32 in 0..255. Without annotations (1, 0, 0).
-        fixation_map: (1, H, W) float32, 0 or 1. Without annotations (1, 0, 0).
+        audio: (1, 1, S) float32 in -256..256: the clip's audio, Hann-windowed in the middle of zeros; (1, 1, 0)
+            without audio.
+        density_map: (1, H, W) float32 in 0..255; (1, 0, 0) without annotations.
+        fixation_map: (1, H, W) float32, 0 or 1; (1, 0, 0) without annotations.
         index: () int64, the sample's index in the dataset.
         frames: (T,) int64, the clip's frames, 0-based.
         target: () int64, the frame that the maps belong to, 0-based.
@@ -82,14 +82,14 @@ class _Video:
 
 
 class SaliencyDataset(Dataset[Sample]):
-    """Samples of all databases of a split.
+    """Training, validation or test samples of all databases of a split.
 
-    Every random draw is a function of (seed, epoch, index), so samples do not depend on the number of workers or
-    processes, nor on the order in which they are asked for.
+    Every random draw is a function of (seed, epoch, index), so samples depend neither on the number of workers or
+    processes nor on the order in which they are loaded.
 
     Attributes:
-        problems: What is missing and was allowed to be, or surplus; the same as warned of.
-        num_dropped_windows: Windows left out because they need a missing file.
+        problems: Missing files that were allowed to be missing, and surplus ones; the warning lists the same.
+        num_dropped_windows: Number of windows left out because they need a missing file.
     """
 
     def __init__(
@@ -111,29 +111,30 @@ class SaliencyDataset(Dataset[Sample]):
         allow_missing: bool = False,
         quiet: bool = False,
     ) -> None:
-        """Looks what is there, and makes what is missing of the frame cache.
+        """Finds the files of all videos, and makes missing files of the frame cache.
 
         Args:
             data: Data folder in the published layout (docs/data.md).
-            split: Which division into train and test.
-            subset: Which of the two lists.
+            split: Number of the split.
+            subset: "train" or "test": which of its lists.
             mode: "train": windows of up to 90 frames, a random clip of each, flipped or not. "validation": the same
-                windows, the clip in the middle. "test": a clip from every frame on. By default the subset's name.
-            databases: Which; None for all that have fold lists.
-            preprocessing: That of the model; None for the published one.
-            quirks: Which oddities of the published loader to keep: a `Quirks`, or "fixed" or "reference".
+                windows, the clip in the middle. "test": a clip from every frame on. None: the same as `subset`.
+            databases: Which databases; None for all that have fold lists.
+            preprocessing: Preprocessing of the model; None for the published one.
+            quirks: Which quirks of the published loader to reproduce: a `Quirks`, or "fixed" or "reference".
             seed: Of crops and flips, 0 or more.
-            flip_probability: Of a horizontal flip in mode "train".
-            audio: Whether sound is wanted; without it no wave needs to be there.
-            annotations: Whether maps are wanted; without them none need to be there.
-            cache: Folder of the frame cache; None decodes every file anew for each sample.
-            jobs: Processes that make the cache; None for as many as there are processors.
-            allow_missing: Go on without missing files: windows that need them are dropped, videos without their
-                wave are silent, and a `MissingDataWarning` lists all of it.
+            flip_probability: Probability of a horizontal flip in mode "train".
+            audio: Whether to load audio; without it no WAV file has to exist.
+            annotations: Whether to load maps; without them none has to exist.
+            cache: Folder of the frame cache; None decodes the files again for each sample.
+            jobs: Number of processes that make the cache; None for one per processor.
+            allow_missing: Continue without missing files: windows that need them are dropped, videos without a WAV
+                file are silent, and a `MissingDataWarning` lists everything.
             quiet: Show no progress while the cache is made.
 
         Raises:
-            StavisError: A list, a frame, a map or a wave is missing, or a setting is not allowed.
+            StavisError: A list, a frame, a map or a WAV file is missing or unreadable.
+            ValueError: An argument is not allowed.
         """
         mode = subset if mode is None else mode
         if subset not in SUBSETS:
@@ -165,7 +166,7 @@ class SaliencyDataset(Dataset[Sample]):
         if missing and not allow_missing:
             raise StavisError(
                 f"{missing[0].message}{count_more(len(missing))} (`stavis data check {self.layout.root}` lists all; "
-                "allow_missing = true goes on without)"
+                "`allow_missing=True` continues without)"
             )
         self.num_dropped_windows = 0
         dropped: list[str] = []
@@ -186,7 +187,7 @@ class SaliencyDataset(Dataset[Sample]):
         self._reader = self._open(cache, jobs, quiet)
 
     def _find_videos(self, database: str, path: Path) -> list[_Video]:
-        """The videos of a list, and `problems` extended by theirs."""
+        """The videos of a list; adds their problems to `problems`."""
         entries = read_fold_list(path)
         found = {entry: find_files(self.layout, database, entry) for entry in dict.fromkeys(entries)}
         self.problems += find_missing(
@@ -199,7 +200,7 @@ class SaliencyDataset(Dataset[Sample]):
                 database,
                 entry,
                 found[entry],
-                # The published look-up takes the first wave of a video's name, and passes over the last in the list.
+                # The published look-up takes the first WAV file of a video's name, and skips the last one in the list.
                 silent=not found[entry].wave
                 or (
                     self.quirks.silent_last_video
@@ -211,7 +212,7 @@ class SaliencyDataset(Dataset[Sample]):
         ]
 
     def _windows(self, video: _Video) -> tuple[list[range], int]:
-        """A video's windows that have all their files, and how many there would be."""
+        """The windows of a video that have all their files, and the number of all its windows."""
         length = self.preprocessing.clip_length
         if self.mode == "test":
             num = video.entry.num_frames
@@ -233,7 +234,7 @@ class SaliencyDataset(Dataset[Sample]):
         return kept, len(windows)
 
     def _cut(self, window: range, begin: int | None) -> tuple[int, ...]:
-        """The clip that begins at `begin` of a window; None where the mode has but one."""
+        """The clip that starts at `begin` of a window; None if the mode has only one."""
         length = self.preprocessing.clip_length
         if begin is None:
             begin = clips.center_crop_begin(len(window), length) if self.mode == "validation" else 0
@@ -258,7 +259,7 @@ class SaliencyDataset(Dataset[Sample]):
 
     @property
     def videos(self) -> list[tuple[str, FoldEntry]]:
-        """(database, list entry) of every video, in the order of the lists."""
+        """(database, fold list entry) of every video, in the order of the lists."""
         return [(video.database, video.entry) for video in self._videos]
 
     @property
@@ -266,9 +267,9 @@ class SaliencyDataset(Dataset[Sample]):
         return int(self._epoch[0])
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose crops and flips come next, in workers that are already running, too.
+        """Sets the epoch for the next crops and flips, also in workers that are already running.
 
-        To be called between epochs, before the loader is iterated.
+        Call it between epochs, before iterating over the loader.
         """
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; allowed: 0 or more")
@@ -278,7 +279,7 @@ class SaliencyDataset(Dataset[Sample]):
         return len(self._windows_table)
 
     def describe(self, index: int) -> SampleDescription:
-        """Where sample `index` of the present epoch comes from. Its `str` names the files' numbers."""
+        """Describes where sample `index` of the current epoch comes from. Its `str` has the numbers of the files."""
         video, frames, _ = self._choose(index)
         entry = video.entry
         return SampleDescription(
@@ -306,7 +307,7 @@ class SaliencyDataset(Dataset[Sample]):
         )
 
     def _choose(self, index: int) -> tuple[_Video, tuple[int, ...], bool]:
-        """The video, the clip's frames, and whether it is flipped."""
+        """The video, the frames of the clip, and whether it is flipped."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
@@ -320,9 +321,9 @@ class SaliencyDataset(Dataset[Sample]):
         return self._videos[number], self._cut(window, begin), flipped
 
     def _draw(self, index: int) -> tuple[float, float]:
-        """Two uniform numbers in [0, 1) that depend on seed, epoch and index alone.
+        """Two uniform numbers in [0, 1) that depend only on seed, epoch and index.
 
-        numpy promises that `SeedSequence` gives the same numbers in all its versions.
+        NumPy guarantees that `SeedSequence` gives the same numbers in all versions.
         """
         state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(2, np.uint64)
         first, second = (int(bits) >> 11 for bits in state)

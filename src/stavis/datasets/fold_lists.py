@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def read_fold_list(path: Path) -> list[FoldEntry]:
-    """Reads a fold list: a line a video, `name frames fps`. Blank lines are passed over.
+    """Reads a fold list: one line per video, `name frames fps`. Blank lines are ignored.
 
     Raises:
         StavisError: The file is missing, or a line does not have that form.
@@ -46,15 +46,15 @@ def _parse_entry(line: str, path: Path, number: int) -> FoldEntry:
 
 
 def format_fold_list(entries: list[FoldEntry]) -> str:
-    """The text of a fold list, as `read_fold_list` reads it."""
+    """The text of a fold list for `read_fold_list`."""
     return "".join(f"{e.video} {e.num_frames} {e.frame_rate:.6f}\n" for e in entries)
 
 
 def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
-    """The databases to work on: those named, or all that have fold lists.
+    """The databases to work on: the requested ones, or all that have fold lists.
 
     Raises:
-        StavisError: One that is named has no fold list here.
+        StavisError: A requested database has no fold list.
     """
     there = {unicodedata.normalize("NFC", name): name for name in layout.databases()}
     if wanted is None:
@@ -69,9 +69,9 @@ def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
 
 
 def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple[int | None, str, Path]]:
-    """The fold lists to look at, as (split, subset, path); split None for a list that is for all splits.
+    """The fold lists to look at, as (split, subset, path); split None for a list of all splits.
 
-    Of the six databases all published lists are expected, of others those of the splits that they have.
+    For the six databases all published lists are expected, for others those of the splits that they have.
     """
     expected = SPLITS if database in DATABASES and database not in SINGLE_SPLIT_DATABASES else ()
     there = layout.splits(database)

@@ -30,11 +30,11 @@ RESULT_FOLDERS = {
     "ETMD_av": "etmd",
     "SumMe": "summe",
 }
-"""Database -> the folder that its predictions stand in below `split<k>_results`."""
+"""Database -> folder of its predictions below `split<k>_results`."""
 
 SPLITS = (1, 2, 3)
 SINGLE_SPLIT_DATABASES = frozenset({"DIEM"})
-"""Databases with one division into train and test, used in every split."""
+"""Databases with a single division into train and test, used in every split."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class FoldEntry:
     """One line of a fold list.
 
     Attributes:
-        video: The video's folder name.
-        num_frames: Its number of frames as the list gives it.
+        video: Name of the video's folder.
+        num_frames: Number of frames according to the list.
         frame_rate: Frames per second.
     """
 
@@ -53,7 +53,7 @@ class FoldEntry:
 
 
 def result_folder(database: str) -> str:
-    """The folder below `split<k>_results` for `database`; beside the six, its name in lower case."""
+    """The folder below `split<k>_results` for `database`: for others than the six, its name in lower case."""
     return RESULT_FOLDERS.get(database, database.lower())
 
 
@@ -86,10 +86,10 @@ class Layout:
         return self.annotations_folder(database, video) / f"fixMap_{frame + 1:05d}.mat"
 
     def fold_list(self, database: str, subset: str, split: int) -> Path:
-        """The list of `subset` ("train" or "test") in `split`, whether or not it is there.
+        """The list of `subset` ("train" or "test") in `split`, whether or not it exists.
 
-        A database has a list a split, or one list for all splits, as DIEM has. Where only the other kind is
-        there, it is taken, so that databases besides the six can have either.
+        A database has one list per split, or one list for all splits, like DIEM. If only the other kind exists, it is
+        used, so that databases other than the six can have either.
         """
         folder = self.root / "fold_lists"
         kinds = [
@@ -107,17 +107,17 @@ class Layout:
         return self.root / "pretrained_models" / folder / f"{modality}_split{split}_save_60.pth"
 
     def splits(self, database: str) -> tuple[int, ...]:
-        """The splits that `database` has lists for, in order; none where its lists are for all splits."""
+        """The splits that `database` has lists for, in order; none if its lists are for all splits."""
         folder = self.root / "fold_lists"
         pattern = re.compile(re.escape(database) + r"_list_(?:train|test)_([0-9]+)_fps\.txt")
         matches = (pattern.fullmatch(name) for name in _list_folder(folder))
         return tuple(sorted({int(match[1]) for match in matches if match}))
 
     def databases(self) -> list[str]:
-        """The databases that have fold lists here, the six first, then others by name.
+        """The databases that have fold lists: first the six, then others by name.
 
         Raises:
-            StavisError: There is no folder `fold_lists` or no list in it.
+            StavisError: There is no folder `fold_lists`, or no list in it.
         """
         folder = self.root / "fold_lists"
         if not folder.is_dir():
@@ -137,15 +137,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class VideoFiles:
-    """Which files of a video are there, by a look into its folders alone: nothing is opened.
+    """Which files of a video exist, found by listing its folders: nothing is opened.
 
     Attributes:
-        frames: (num_frames,) whether each frame that the fold list names has its picture.
+        frames: (num_frames,) whether each frame in the fold list has its picture.
         density_maps: (num_frames,) the same for density maps.
         fixation_maps: (num_frames,) the same for fixation maps.
-        wave: Whether its wave is there.
-        surplus: Part ("frames", "density_maps", "fixation_maps") -> how many numbered files are there beyond
-            those that the list names.
+        wave: Whether there is a WAV file.
+        surplus: Part ("frames", "density_maps", "fixation_maps") -> number of numbered files beyond those in the
+            list.
     """
 
     frames: npt.NDArray[np.bool_]
@@ -156,7 +156,7 @@ class VideoFiles:
 
 
 def find_files(layout: Layout, database: str, entry: FoldEntry) -> VideoFiles:
-    """Looks which files of a video are there: one listing a folder, however many frames there are."""
+    """Finds out which files of a video exist. Each folder is listed once, however many frames there are."""
     frames = _find_numbered(layout.frames_folder(database, entry.video), "img_", ".jpg", entry.num_frames)
     annotations = layout.annotations_folder(database, entry.video)
     density_maps = _find_numbered(annotations / "maps", "eyeMap_", ".jpg", entry.num_frames)
@@ -171,7 +171,7 @@ def find_files(layout: Layout, database: str, entry: FoldEntry) -> VideoFiles:
 
 
 def _find_numbered(folder: Path, prefix: str, suffix: str, num: int) -> tuple[npt.NDArray[np.bool_], int]:
-    """Which of the files 1 to `num` are in `folder`, and how many others of that form are."""
+    """Which of the files 1 to `num` are in `folder`, and how many more files of that form."""
     names = {name for name in _list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)}
     present = np.fromiter(
         (f"{prefix}{i:05d}{suffix}" in names for i in range(1, num + 1)), np.bool_, count=num
@@ -188,7 +188,7 @@ def _list_folder(folder: Path) -> list[str]:
 
 
 def list_numbers(frames: Iterable[int]) -> str:
-    """0-based frames as their files' numbers, runs joined: "3, 7-15". At most five runs are written out."""
+    """The file numbers of 0-based frames with runs joined: "3, 7-15". At most five runs are written out."""
     runs: list[list[int]] = []
     for frame in frames:
         if runs and frame == runs[-1][1] + 1:

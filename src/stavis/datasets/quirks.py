@@ -1,4 +1,4 @@
-"""The switches between the published loader's oddities and what this project does. See docs/reproduction.md."""
+"""Switches for the quirks of the published data loader (docs/reproduction.md)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ from stavis.errors import StavisError
 
 @dataclass(frozen=True)
 class Quirks:
-    """Which oddities of the published loader a dataset keeps; the defaults are this project's.
+    """Which quirks of the published loader a dataset reproduces; by default hardly any.
 
     Attributes:
-        silent_last_video: The last video of every fold list has no sound (an off-by-one in the published look-up).
-        native_sample_rate: Sound stays at its file's own rate instead of the one that the network was built for.
+        silent_last_video: The last video of every fold list has no audio (an off-by-one error).
+        native_sample_rate: Audio keeps the sample rate of its file instead of the one that the network was built for.
         alternating_target: A clip is compared with the maps of its rounded median frame, which alternates between
             the 8th and the 9th entry, instead of always with the frame that its prediction is named after.
         fixation_blobs: Fixation maps are resized bilinearly, so that a fixation covers several pixels; otherwise
-            it is the one pixel that it lies in. Published, and kept by default: the weight of the NSS loss goes with
-            it, and no score is computed from these maps.
+            it is a single pixel. As published by default, since the weight of the NSS loss depends on it and no score
+            is computed from these maps.
     """
 
     silent_last_video: bool = False
@@ -27,14 +27,14 @@ class Quirks:
 
     @classmethod
     def reference(cls) -> "Quirks":
-        """All as in the published loader."""
+        """All quirks of the published loader."""
         return cls(
             silent_last_video=True, native_sample_rate=True, alternating_target=True, fixation_blobs=True
         )
 
     @classmethod
     def named(cls, quirks: "Quirks | Literal['fixed', 'reference'] | str") -> "Quirks":
-        """A set of switches as it is, or by its name: "fixed" (the defaults) or "reference".
+        """Returns a set of switches unchanged, or by its name: "fixed" (the defaults) or "reference".
 
         Raises:
             StavisError: There is no set of that name.

@@ -1,4 +1,4 @@
-"""A video's pictures, maps and sound from their files, at the network's size: what the frame cache keeps."""
+"""Reading of frames, maps and audio at the input size of the network, as the frame cache stores them."""
 
 import math
 from collections import OrderedDict
@@ -53,7 +53,7 @@ def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8
 def load_maps(
     layout: Layout, database: str, video: str, frame: int, preprocessing: Preprocessing, quirks: Quirks
 ) -> npt.NDArray[np.uint8]:
-    """A frame's maps at the network's size: (2, height, width), the density map 0..255, the fixation map 0 or 1.
+    """Reads the maps of a frame at the network's size: (2, height, width), density 0..255 and fixations 0 or 1.
 
     Raises:
         StavisError: A file is missing or unreadable.
@@ -67,14 +67,14 @@ def load_maps(
 
 
 def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.float32], int]:
-    """A wave's whole sound, mono.
+    """Reads a whole WAV file, mixed to one channel.
 
     Args:
-        path: The wave.
-        sample_rate: In Hz, what the sound is resampled to; None leaves it at the file's own rate.
+        path: The WAV file.
+        sample_rate: Sample rate in Hz to resample to; None keeps that of the file.
 
     Returns:
-        (S,) samples in -1..1 and their rate in Hz.
+        (S,) samples in -1..1, and their rate in Hz.
 
     Raises:
         StavisError: The file is missing or unreadable.
@@ -88,7 +88,7 @@ def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.f
 
 
 class DirectReader:
-    """Reads every picture, map and sound from its own file each time; of sound, the last videos' are kept."""
+    """Reads every frame and map from its file each time; the audio of the last videos stays in memory."""
 
     def __init__(self, layout: Layout, preprocessing: Preprocessing, quirks: Quirks) -> None:
         self.layout = layout
@@ -97,7 +97,7 @@ class DirectReader:
         self._waveforms: OrderedDict[Path, tuple[npt.NDArray[np.float32], int]] = OrderedDict()
 
     def frames(self, database: str, entry: FoldEntry, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """(T, height, width, 3): the frames in the order asked for; a repeated one is read once."""
+        """The frames in the requested order, (T, height, width, 3); a repeated one is read once."""
         loaded = {
             frame: load_frame(self.layout.frame(database, entry.video, frame), self.preprocessing)
             for frame in set(frames)
@@ -105,7 +105,7 @@ class DirectReader:
         return np.stack([loaded[frame] for frame in frames])
 
     def maps(self, database: str, entry: FoldEntry, frame: int) -> npt.NDArray[np.uint8]:
-        """(2, height, width): density and fixation map of a frame."""
+        """Density and fixation map of a frame, (2, height, width)."""
         return load_maps(self.layout, database, entry.video, frame, self.preprocessing, self.quirks)
 
     def waveform(self, database: str, entry: FoldEntry) -> tuple[npt.NDArray[np.float32], int]:
