@@ -1,7 +1,10 @@
 """Live prediction: the same maps as for files, never late ones, and the outputs of `stavis live`."""
 
+import contextlib
+import http.client
 import io
 import json
+import socket
 import struct
 import threading
 import time
@@ -12,6 +15,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="needs stavis[app]")
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 import stavis
 from stavis import media
@@ -198,8 +204,6 @@ def test_watching_prints_and_records(model: stavis.STAViS, clip: Path, tmp_path:
 
 
 def test_preview_streams_pictures() -> None:
-    import http.client
-
     with media_preview() as (viewers, port):
         page = Client(port).get("/")
         assert b"stream.mjpg" in page.body
@@ -216,31 +220,22 @@ def test_preview_streams_pictures() -> None:
         connection.close()
 
 
+@contextlib.contextmanager
 def media_preview():
-    import contextlib
-    import socket
-
-    @contextlib.contextmanager
-    def open_one():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with _previewing(AppSettings(port=port), quiet=True) as viewers:
-            yield viewers, port
-
-    return open_one()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with _previewing(AppSettings(port=port), quiet=True) as viewers:
+        yield viewers, port
 
 
 # Sessions ----------------------------------------------------------------------------------------------------------
 
 
 def test_sessions_are_limited_and_checked(tmp_path: Path) -> None:
-    from websockets.exceptions import InvalidStatus
-    from websockets.sync.client import connect
-
     with serving(AppSettings(folder=tmp_path / "a", max_live=0)) as client:
-        with connect(f"ws://127.0.0.1:{client.port}/v1/live") as socket:
-            assert "the most that are allowed" in json.loads(socket.recv())["error"]
+        with connect(f"ws://127.0.0.1:{client.port}/v1/live") as session:
+            assert "the most that are allowed" in json.loads(session.recv())["error"]
     with serving(AppSettings(folder=tmp_path / "b")) as client:
         address = f"ws://127.0.0.1:{client.port}/v1/live"
         for message in (
@@ -249,17 +244,15 @@ def test_sessions_are_limited_and_checked(tmp_path: Path) -> None:
             '{"container": "../x"}',
             '{"container": "video/webm", "look_ahead": 9}',
         ):
-            with connect(address) as socket:
-                socket.send(message)
-                assert "not a valid request" in json.loads(socket.recv())["error"]
+            with connect(address) as session:
+                session.send(message)
+                assert "not a valid request" in json.loads(session.recv())["error"]
         with pytest.raises(InvalidStatus):
             connect(address, origin="http://evil.example")
 
 
 @pytest.mark.slow
 def test_session_turns_chunks_into_maps(tmp_path: Path, shared: Path) -> None:
-    from websockets.sync.client import connect
-
     video = shared / "media" / "friday_cc0.mp4"
     path = tmp_path / "chunks.mkv"
     with media.VideoWriter(path, width=320, height=240, frame_rate=30, audio_from=video) as writer:
@@ -267,32 +260,33 @@ def test_session_turns_chunks_into_maps(tmp_path: Path, shared: Path) -> None:
             writer.write(frame.image[::2, ::2], frame.time_seconds)
     data = path.read_bytes()
     with serving(AppSettings(folder=tmp_path / "jobs")) as client:
-        with connect(f"ws://127.0.0.1:{client.port}/v1/live", max_size=None) as socket:
-            socket.send(json.dumps({"container": "video/x-matroska", "look_ahead": 0}))
-            ready, _ = split(socket.recv(timeout=120))
+        with connect(f"ws://127.0.0.1:{client.port}/v1/live", max_size=None) as session:
+            session.send(json.dumps({"container": "video/x-matroska", "look_ahead": 0}))
+            ready, _ = split(session.recv(timeout=120))
             assert ready["type"] == "ready"
-            size = len(data) // 60  # 0.1 s
-            threading.Thread(
-                target=lambda: [
-                    (socket.send(data[i : i + size]), time.sleep(0.1)) for i in range(0, len(data), size)
-                ],
-                daemon=True,
-            ).start()
+            threading.Thread(target=send_slowly, args=(session, data, len(data) // 60), daemon=True).start()
             times = []
             for _ in range(3):
-                header, values = split(socket.recv(timeout=60))
+                header, values = split(session.recv(timeout=60))
                 assert header["type"] == "map"
                 assert len(values) == header["width"] * header["height"]
                 assert max(values) == 255
                 times.append(header["time"])
             assert times == sorted(set(times))
-            socket.send(json.dumps({"hears": False}))
-        with connect(f"ws://127.0.0.1:{client.port}/v1/live") as socket:  # what crashes is the session
-            socket.send(json.dumps({"container": "video/webm"}))
-            socket.recv(timeout=120)
-            socket.send(b"This is not a video. " * 5000)
-            assert "error" in json.loads(socket.recv(timeout=60))
+            session.send(json.dumps({"hears": False}))
+        with connect(f"ws://127.0.0.1:{client.port}/v1/live") as session:  # what crashes is the session
+            session.send(json.dumps({"container": "video/webm"}))
+            session.recv(timeout=120)
+            session.send(b"This is not a video. " * 5000)
+            assert "error" in json.loads(session.recv(timeout=60))
         assert client.get("/v1/limits").status == 200
+
+
+def send_slowly(session, data: bytes, size: int) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        for start in range(0, len(data), size):
+            session.send(data[start : start + size])
+            time.sleep(0.1)
 
 
 def split(message: bytes | str) -> tuple[dict, bytes]:

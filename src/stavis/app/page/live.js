@@ -4,7 +4,7 @@ import { $, drawHeat, limits, showProblem, sizeCanvas } from "./common.js";
 const CHUNK_MS = 100, PLOT_SECONDS = 60;
 const camera = $("camera"), heat = $("live-heat");
 let stream = null, recorder = null, socket = null, began = 0, last = null, history = [], delays = [];
-export const figures = { maps: 0, delays: [], first: 0, error: "" }; // for measurements
+export const figures = { maps: 0, delays: [], times: [], first: 0, error: "" }; // for measurements
 window.stavisLive = figures;
 
 export function setUpLive() {
@@ -46,7 +46,7 @@ async function start() {
   socket.onopen = () => socket.send(JSON.stringify({ container: type.split(";")[0], look_ahead: Number($("look-ahead").value), hears: $("hears").checked }));
   socket.onmessage = (event) => receive(event.data, type);
   socket.onclose = () => { if (stream) stop(figures.error || "The connection to the server ended."); };
-  Object.assign(figures, { maps: 0, delays: [], first: 0, error: "" });
+  Object.assign(figures, { maps: 0, delays: [], times: [], first: 0, error: "" });
   history = []; delays = []; last = null;
   $("live-start").hidden = true;
   for (const id of ["live-controls", "meters", "live-plot"]) $(id).hidden = false;
@@ -79,7 +79,8 @@ function receive(data, type) {
     const delay = (performance.now() - began) / 1000 - header.time;
     figures.maps++;
     figures.first ||= performance.now();
-    figures.delays.push(delay);
+    if (figures.maps < 1e5) figures.delays.push(delay);
+    if (figures.maps < 1e5) figures.times.push(performance.now());
     delays.push(delay);
     if (delays.length > 40) delays.shift();
     show(header);
