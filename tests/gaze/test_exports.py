@@ -376,3 +376,47 @@ def test_damaged_gzip_is_refused_in_one_line(tmp_path: Path, content: bytes) -> 
     path = write_bids(tmp_path)
     path.write_bytes(content)
     assert read_or_refuse(path) is None
+
+
+@pytest.mark.slow
+def test_mutated_files_give_gaze_or_one_error(tmp_path: Path) -> None:
+    seeds = {"s1.asc": BOTH_EYES.encode(), "export.tsv": TOBII.encode("utf-16"), "plain.tsv": TOBII.encode()}
+    seeds["gaze_positions.csv"] = (
+        b"gaze_timestamp,confidence,norm_pos_x,norm_pos_y\n0.1,0.9,0.2,0.7\n0.2,0.9,0.4,0.1\n"
+    )
+    bids = write_bids(tmp_path / "bids")
+    sidecar = bids.with_name("sub-01_task-look_recording-eye1_physio.json")
+    seeds |= {str(bids): gzip.decompress(bids.read_bytes()), str(sidecar): sidecar.read_bytes()}
+    tokens = [
+        b"nan",
+        b"-1",
+        b"1e999",
+        b"\t",
+        b",",
+        b"\n",
+        b"\0",
+        b"\xff",
+        b"MSG",
+        b"START",
+        b'"',
+        b"[",
+        b"null",
+        b".",
+    ]
+    rng = np.random.default_rng(5)
+    num_read = 0
+    for name, seed in seeds.items():
+        for _ in range(50):
+            data = bytearray(seed)
+            for _ in range(int(rng.integers(1, 5))):
+                at, cut = int(rng.integers(len(data) + 1)), int(rng.integers(6))
+                data[at : at + cut] = tokens[rng.integers(len(tokens))]
+            path = tmp_path / name
+            path.write_bytes(data)
+            read_from = bids if path == sidecar else path
+            gaze = read_or_refuse(read_from, named=path.name.split("_recording")[0], screen=(128, 96))
+            if gaze is not None:
+                num_read += 1
+                assert ((gaze.x >= 0) & (gaze.x < 64) & (gaze.y >= 0) & (gaze.y < 48)).all()
+        (tmp_path / name).write_bytes(seed)
+    assert num_read > 30
