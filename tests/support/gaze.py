@@ -14,7 +14,7 @@ def read(*paths: Path, size: tuple[int, int] = (64, 48), video: str = "clip", **
 
 
 def read_or_refuse(path: Path, *, named: str | None = None, **options: object) -> Gaze | None:
-    """Reads a file that may be damaged: its gaze, or None after an error of one line that names the file (or `named`)."""
+    """Reads a file that may be damaged: its gaze, or None after an error of one line that names it (or `named`)."""
     message = ""
     try:
         return read(path, **options)
