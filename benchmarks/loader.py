@@ -1,12 +1,11 @@
-"""What a training sample costs: as the published loader makes it, from files directly, and from the frame cache.
+"""Cost of a training sample: with the published loader's steps, from files, and from the frame cache.
 
     python benchmarks/loader.py
 
-writes a small data set of 1280x720 JPEGs to a temporary folder (textured pictures, made by computation), and measures
-all ways of loading it in turns, round after round, so that a slow spell of the machine meets all of them. Printed are
-medians over the rounds and their ratios; without workers also the processor time, which other programs on the machine
-disturb less. With --steps it also trains on what it loads and tells which share of the
-time the training step waited.
+writes a small data set of generated 1280x720 JPEGs to a temporary folder and measures the three loaders in turns, round
+after round, so that a slow spell of the machine affects all of them. It prints medians over the rounds and their ratios;
+without workers also the processor time, which other programs on the machine disturb less. With --steps it also trains
+on the loaded samples and reports how long the training steps waited for them.
 """
 
 import argparse
@@ -40,16 +39,19 @@ DATABASE = "Benchmark"
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the training data loader.")
     parser.add_argument("--videos", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=90, help="of a video")
+    parser.add_argument("--frames", type=int, default=90, help="per video")
     parser.add_argument(
-        "--samples", type=int, default=8, help="a round, of the ways that decode; the cache: ten times"
+        "--samples",
+        type=int,
+        default=8,
+        help="per round; ten times as many from the cache",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=0, help="training steps of each way; 0: none")
+    parser.add_argument("--steps", type=int, default=0, help="training steps with each loader; 0: none")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--folder", type=Path, help="for the data set; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="parent folder of the temporary data set")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         run(Path(folder), arguments)
@@ -63,7 +65,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> None:
     num_bytes = write_data_set(layout, arguments.videos, arguments.frames)
     num_frames = arguments.videos * arguments.frames
     console.print(
-        f"{num_frames} frames of {WIDTH}x{HEIGHT}, {num_bytes / num_frames / 1000:.0f} kB a JPEG, written in "
+        f"{num_frames} frames of {WIDTH}x{HEIGHT}, {num_bytes / num_frames / 1000:.0f} kB per JPEG, written in "
         f"{time.perf_counter() - began:.0f} s"
     )
     began = time.perf_counter()
@@ -95,7 +97,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def write_data_set(layout: Layout, num_videos: int, num_frames: int) -> int:
-    """Writes the data set and gives the size of its JPEGs."""
+    """Writes the data set and returns the size of its JPEGs in bytes."""
     rng = np.random.default_rng(0)
     num_bytes = 0
     entries = [FoldEntry(f"video_{i}", num_frames, FRAME_RATE) for i in range(num_videos)]
@@ -124,7 +126,7 @@ def write_data_set(layout: Layout, num_videos: int, num_frames: int) -> int:
 
 
 def make_texture(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Noise of all sizes, as photographs have it: (height, width, 3), larger than a frame."""
+    """Noise at all scales, as in photographs: (height, width, 3), larger than a frame."""
     height, width = HEIGHT + 256, WIDTH + 512
     texture = np.zeros((height, width, 3))
     for octave in range(7):
@@ -154,9 +156,9 @@ def save(path: Path, picture: Image.Image, quality: int) -> int:
 
 
 class PublishedDataset(Dataset[Sample]):
-    """The published loader's steps for the clips of `samples`, flips and all: every file decoded, every time.
+    """The published loader's steps for the clips of `samples`, including flips: every file is decoded every time.
 
-    Kind to it: waves are in memory already, as it keeps them all.
+    As in the published loader, all audio is in memory.
     """
 
     def __init__(self, samples: SaliencyDataset) -> None:
@@ -221,7 +223,7 @@ def to_tensor(image: Image.Image, flipped: bool) -> torch.Tensor:
 
 
 def check_equal(direct: SaliencyDataset, cached: SaliencyDataset, published: PublishedDataset) -> None:
-    """The three ways load the same, or their speeds could not be compared."""
+    """Checks that the three loaders load the same samples; else their speeds would not be comparable."""
     for index in range(len(direct)):
         samples = direct[index], cached[index], published[index]
         for name, one, other, by_published in zip(Sample._fields, *samples, strict=True):
@@ -242,14 +244,14 @@ def make_loader(data: Dataset[Sample], num: int, workers: int, batch_size: int) 
 
 
 class Cost(NamedTuple):
-    """Seconds a sample; processor time is known where no worker takes part."""
+    """Seconds per sample; the processor time is only known without workers."""
 
     elapsed: float
     processor: float | None
 
 
 def time_samples(data: Dataset[Sample], epoch: int, num: int, workers: int, batch_size: int) -> Cost:
-    """What a sample costs. Workers are started, and a round is loaded, before the clock starts."""
+    """Measures the cost of a sample. Workers are started and a round is loaded before the clock starts."""
     if workers == 0:
         data.set_epoch(epoch)  # type: ignore[attr-defined]
         data[0]
@@ -267,11 +269,11 @@ def time_samples(data: Dataset[Sample], epoch: int, num: int, workers: int, batc
 
 
 def tabulate(rounds: dict[tuple[str, int], list[Cost]]) -> Table:
-    """Medians over the rounds; ratios are medians of the rounds' ratios."""
+    """Medians over the rounds; the ratios are medians of each round's ratios."""
     table = Table(title="A training sample")
-    headings = ("way", "workers", "ms", "samples/s", "direct / this", "processor ms", "direct / this")
+    headings = ("loader", "workers", "ms", "samples/s", "direct / this", "processor ms", "direct / this")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+        table.add_column(heading, justify="left" if heading == "loader" else "right")
     for (name, workers), costs in sorted(rounds.items(), key=lambda item: item[0][1]):
         row = [name, str(workers)]
         for field in Cost._fields:
@@ -292,7 +294,7 @@ def tabulate(rounds: dict[tuple[str, int], list[Cost]]) -> Table:
 
 
 def measure_waiting(ways: dict[str, tuple[Dataset[Sample], int]], arguments: argparse.Namespace) -> Table:
-    """Trains the audiovisual ResNet-50 a few steps on what each way loads, and tells how long the steps waited."""
+    """Trains the audiovisual ResNet-50 for a few steps with each loader, and measures how long the steps waited."""
     from stavis.model import ModelConfig, STAViS
     from stavis.training.losses import LossWeights, output_loss
 
@@ -311,8 +313,8 @@ def measure_waiting(ways: dict[str, tuple[Dataset[Sample], int]], arguments: arg
             torch.cuda.synchronize()
 
     table = Table(title=f"Training steps of {arguments.batch_size} clips on {device.type}")
-    for heading in ("way", "workers", "ms a step", "of it waiting for data"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for heading in ("loader", "workers", "ms per step", "waiting for data"):
+        table.add_column(heading, justify="left" if heading == "loader" else "right")
     for workers in (0, arguments.workers):
         for name, (data, _) in ways.items():
             loader = make_loader(
@@ -324,7 +326,7 @@ def measure_waiting(ways: dict[str, tuple[Dataset[Sample], int]], arguments: arg
 
 
 def time_steps(batches: Iterator[Sample], step: Callable[[Sample], None]) -> tuple[float, float]:
-    """Seconds a step waited for its batch, and in all; the first step, which warms up, is not counted."""
+    """Seconds per step spent waiting for a batch, and in total, without the first step, which warms up."""
     waited, total, began = [], [], time.perf_counter()
     for batch in batches:
         loaded = time.perf_counter()

@@ -111,7 +111,7 @@ def test_cached_arrays_cannot_be_written_to(layout: Layout, tmp_path: Path) -> N
         frames[0] = 0
 
 
-def test_what_is_there_is_not_made_again(
+def test_existing_cache_files_are_not_made_again(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = frame_cache(tmp_path, layout)
@@ -198,7 +198,7 @@ def test_every_kind_of_change_asks_for_another_file(tmp_path: Path, part: str, c
         ({"mean": (0.0, 0.0, 0.0), "clip_length": 8, "num_audio_samples": 100}, set()),
     ],
 )
-def test_settings_that_decide_the_contents_are_told_apart(
+def test_settings_that_change_the_contents_change_the_name(
     layout: Layout, tmp_path: Path, setting, parts
 ) -> None:
     entry = FoldEntry("train_0", 24, 25.0)
@@ -209,7 +209,7 @@ def test_settings_that_decide_the_contents_are_told_apart(
     assert differing == parts
 
 
-def test_quirks_and_decoders_are_told_apart(
+def test_quirks_and_decoder_versions_change_the_name(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = FoldEntry("train_0", 24, 25.0)
@@ -286,7 +286,7 @@ def undisturbed(long_layout: Layout, tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_run_resumes(
     long_layout: Layout, undisturbed: dict[str, bytes], tmp_path: Path, sig: signal.Signals
 ) -> None:
     folder = tmp_path / "cache"
@@ -352,7 +352,7 @@ def test_a_file_that_another_process_makes_is_waited_for(layout: Layout, tmp_pat
     assert held.path.exists()
 
 
-def test_half_made_files_of_the_dead_are_cleared_away(layout: Layout, tmp_path: Path) -> None:
+def test_leftovers_of_killed_processes_are_removed(layout: Layout, tmp_path: Path) -> None:
     cache = frame_cache(tmp_path, layout)
     files, _ = plan_cache(cache, databases=["DIEM"])
     folder = files[0].path.parent
@@ -367,7 +367,7 @@ def test_half_made_files_of_the_dead_are_cleared_away(layout: Layout, tmp_path: 
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_beforehand(
+def test_insufficient_disk_space_is_reported_beforehand(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
@@ -472,7 +472,7 @@ def test_the_command_names_what_is_missing(own_layout: Layout, tmp_path: Path) -
     assert "no fold list of database 'UCF'" in str(result.exception)
 
 
-def test_sizes_are_told_in_units() -> None:
+def test_sizes_have_units() -> None:
     entry = FoldEntry("v", 10, 25.0)
     files = [CacheFile("frames", "DIEM", entry, Path(str(i)), 1_234_000_000) for i in range(3)]
     assert summarize(files) == "1 video, 3.7 GB"

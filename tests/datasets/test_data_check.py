@@ -149,7 +149,7 @@ def test_oddities_of_lists_are_remarks(layout: Layout) -> None:
     assert "train_and_test" not in {problem.kind for problem in check(layout, split=2).problems}
 
 
-def test_a_video_of_two_splits_is_no_remark(layout: Layout) -> None:
+def test_a_video_in_two_splits_is_fine(layout: Layout) -> None:
     """In the train list of one split and the test list of another: that is what splits are."""
     train, test = layout.fold_list("AVAD", "train", 2), layout.fold_list("AVAD", "test", 2)
     texts = train.read_text(), test.read_text()

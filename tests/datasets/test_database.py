@@ -62,7 +62,7 @@ def test_observers_are_those_that_prepare_wrote(tmp_path: Path) -> None:
     assert observers.frame.tolist() == [0, 3]
 
 
-def test_what_is_not_there_is_named(layout: Layout) -> None:
+def test_missing_databases_videos_and_frames_are_named(layout: Layout) -> None:
     with pytest.raises(stavis.StavisError, match=r"no fold list of database 'SumMe'.*allowed: AVAD, DIEM"):
         stavis.Database(layout.root, "SumMe")
     database = stavis.Database(layout.root, "AVAD")

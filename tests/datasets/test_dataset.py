@@ -340,7 +340,7 @@ def test_the_target_alternates_on_request_only(layout: Layout) -> None:
     assert [int(fixed[i].target) + 1 for i in range(4)] == [9, 10, 11, 12]
 
 
-def test_sound_is_resampled_unless_asked_otherwise(layout: Layout) -> None:
+def test_audio_is_resampled_by_default(layout: Layout) -> None:
     native = dataset(layout, mode="test", quirks=Quirks(native_sample_rate=True))
     fixed = dataset(layout, mode="test")
 
@@ -437,7 +437,7 @@ def test_a_missing_part_is_named_at_once(own_layout: Layout, path, message: str)
         assert len(dataset(own_layout, subset="test")) > 0
 
 
-def test_a_list_that_names_more_frames_than_there_are(own_layout: Layout) -> None:
+def test_a_list_with_more_frames_than_exist(own_layout: Layout) -> None:
     path = own_layout.fold_list("DIEM", "train", 1)
     path.write_text(path.read_text().replace("train_0 24 ", "train_0 26 "))
     with pytest.raises(
@@ -489,7 +489,7 @@ def test_windows_without_their_files_are_left_out_if_that_is_allowed(own_layout:
         assert heard == (data.describe(index).video != "train_0" or data.describe(index).database != "DIEM")
 
 
-def test_a_missing_map_costs_only_the_clips_that_are_compared_with_it(own_layout: Layout) -> None:
+def test_a_missing_map_drops_only_the_clips_that_use_it(own_layout: Layout) -> None:
     own_layout.density_map("DIEM", "train_0", 12).unlink()
     own_layout.fixation_map("DIEM", "train_0", 13).unlink()
     own_layout.frame("DIEM", "train_0", 20).unlink()
@@ -527,7 +527,7 @@ def test_nothing_left_is_an_error(own_layout: Layout) -> None:
         dataset(own_layout, allow_missing=True)
 
 
-def test_maps_and_sound_need_not_be_there_where_they_are_not_wanted(tmp_path: Path) -> None:
+def test_maps_and_audio_may_be_absent_when_not_requested(tmp_path: Path) -> None:
     own = write_data_set(tmp_path, ["Own"], num_frames=(20,), annotations=False, audio=False)
     with pytest.raises(StavisError, match="annotations/Own: folder not found"):
         dataset(own, subset="test")
@@ -541,7 +541,7 @@ def test_maps_and_sound_need_not_be_there_where_they_are_not_wanted(tmp_path: Pa
         assert batch.density_map.shape == batch.fixation_map.shape == (2, 1, 0, 0)
 
 
-def test_construction_looks_at_no_single_frame(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_construction_does_not_stat_single_frames(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Counter()
 
     def count(name: str) -> None:

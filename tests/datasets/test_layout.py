@@ -37,6 +37,13 @@ def test_blank_lines_windows_ends_and_byte_order_marks_are_read(tmp_path):
     assert read_fold_list(path) == [FoldEntry("one", 30, 25.0), FoldEntry("two", 7, 23.976024)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_lists_that_windows_programs_write_are_read(tmp_path, encoding):
+    path = tmp_path / "list.txt"
+    path.write_bytes("señora 30 25\r\nAttaché 7 23.976\r\n".encode(encoding))
+    assert read_fold_list(path) == [FoldEntry("señora", 30, 25.0), FoldEntry("Attaché", 7, 23.976)]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -69,7 +76,7 @@ def test_a_list_cannot_name_a_path(tmp_path, name):
 def test_missing_and_binary_lists(tmp_path):
     with pytest.raises(StavisError, match="fold list not found"):
         read_fold_list(tmp_path / "none.txt")
-    (tmp_path / "binary.txt").write_bytes(b"\x1f\x8b\xff\xfe")
+    (tmp_path / "binary.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     with pytest.raises(StavisError, match="not a text file"):
         read_fold_list(tmp_path / "binary.txt")
 
@@ -130,7 +137,7 @@ def test_result_folders():
 
 @settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(0, 25)), st.sets(st.integers(0, 25)), st.sets(st.integers(0, 25)), st.booleans())
-def test_find_files_tells_what_is_there(tmp_path_factory, frames, density_maps, fixation_maps, wave):
+def test_find_files_finds_what_is_there(tmp_path_factory, frames, density_maps, fixation_maps, wave):
     layout = Layout(tmp_path_factory.mktemp("data"))
     entry = FoldEntry("v", 20, 25.0)
     paths = [layout.frame("Own", "v", i) for i in frames]

@@ -269,7 +269,7 @@ NAMES = st.text(st.sampled_from("ab./\\~\0é\n"), max_size=12) | st.sampled_from
 
 @settings(max_examples=150, deadline=None)
 @given(members=st.lists(st.tuples(NAMES, NAMES, st.sampled_from([b"0", b"1", b"2", b"5"])), max_size=8))
-def test_no_names_get_anything_out_of_the_folder(
+def test_no_member_name_escapes_the_folder(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, str, bytes]]
 ) -> None:
     folder = tmp_path_factory.mktemp("names")

@@ -25,7 +25,7 @@ def test_a_cut_is_resumed_where_it_happened(site: Site, tmp_path: Path, pauses: 
     assert site.gets()[1]["if-range"] == site.etags[path]
 
 
-def test_what_an_earlier_call_received_is_kept(site: Site, tmp_path: Path) -> None:
+def test_a_later_call_resumes_an_interrupted_download(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES), Answer(cut_after=5000))
     with pytest.raises(
         StavisError, match=f"{site.url}/data/{FRAMES}.tar.gz: the connection broke off after 5000 of"
@@ -75,7 +75,7 @@ def test_a_partial_answer_that_does_not_fit_is_not_appended(site: Site, tmp_path
     assert [headers.get("range") for headers in site.gets()] == [None, "bytes=5000-", None]
 
 
-def test_a_weak_etag_is_no_condition_but_a_date_is(site: Site, tmp_path: Path) -> None:
+def test_if_range_takes_a_date_instead_of_a_weak_etag(site: Site, tmp_path: Path) -> None:
     path = site.put(FRAMES, archive_of(FRAMES), Answer(cut_after=5000))
     site.etags[path] = 'W/"1"'
     site.last_modified[path] = formatdate(1_500_000_000, usegmt=True)
@@ -104,7 +104,7 @@ def test_a_server_without_ranges_starts_over(site: Site, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("how", [Answer(chunked=True), Answer(tells_length=False)])
-def test_a_server_that_tells_no_length(site: Site, tmp_path: Path, how: Answer) -> None:
+def test_a_server_that_announces_no_length(site: Site, tmp_path: Path, how: Answer) -> None:
     path = site.put(FRAMES, archive_of(FRAMES))
     site.forever[path] = how
     fetch_frames(site, tmp_path)
@@ -112,7 +112,7 @@ def test_a_server_that_tells_no_length(site: Site, tmp_path: Path, how: Answer) 
 
 
 @pytest.mark.parametrize("fields", [{"chunked": True}, {"tells_length": False}])
-def test_a_cut_where_no_length_was_told(site: Site, tmp_path: Path, fields: dict[str, bool]) -> None:
+def test_a_cut_without_an_announced_length(site: Site, tmp_path: Path, fields: dict[str, bool]) -> None:
     path = site.put(FRAMES, archive_of(FRAMES), Answer(cut_after=5000, **fields))
     site.forever[path] = Answer(knows_ranges=False, **fields)
     fetch_frames(site, tmp_path)
@@ -223,9 +223,7 @@ def test_503_is_retried_when_the_server_says(site: Site, tmp_path: Path, pauses:
     assert 4.0 <= pauses[2] <= 4.5
 
 
-def test_a_server_that_asks_for_too_much_patience_is_given_up(
-    site: Site, tmp_path: Path, pauses: list[float]
-) -> None:
+def test_a_retry_after_of_an_hour_is_given_up(site: Site, tmp_path: Path, pauses: list[float]) -> None:
     path = site.put(FRAMES, archive_of(FRAMES))
     site.forever[path] = Answer(status=503, headers={"Retry-After": "3600"})
     with pytest.raises(StavisError, match="status 503 Service Unavailable and asks to come back in 3600 s"):
@@ -268,7 +266,7 @@ def test_a_page_instead_of_an_archive_is_an_error(
     expect_frames_absent(tmp_path)
 
 
-def test_a_page_in_the_middle_costs_nothing_of_what_is_there(site: Site, tmp_path: Path) -> None:
+def test_an_error_page_does_not_discard_a_partial_download(site: Site, tmp_path: Path) -> None:
     path = site.put(FRAMES, archive_of(FRAMES), Answer(cut_after=5000))
     site.forever[path] = Answer(body=LOGIN)
     with pytest.raises(StavisError, match="not an archive"):
@@ -319,7 +317,7 @@ def test_silence_counts_as_a_broken_connection(site: Site, tmp_path: Path) -> No
     assert len(site.gets()) == 2
 
 
-def test_no_host_at_all(closed_url: str, tmp_path: Path, pauses: list[float]) -> None:
+def test_unreachable_host(closed_url: str, tmp_path: Path, pauses: list[float]) -> None:
     with pytest.raises(
         StavisError, match=r"20 of 20 parts not fetched: fold_lists: .*no connection to the host.*17 more"
     ):
@@ -327,7 +325,7 @@ def test_no_host_at_all(closed_url: str, tmp_path: Path, pauses: list[float]) ->
     assert len(pauses) == 3
 
 
-def test_one_bad_part_does_not_keep_the_others_away(site: Site, tmp_path: Path) -> None:
+def test_a_failed_part_does_not_stop_the_others(site: Site, tmp_path: Path) -> None:
     site.put("video_audio/AVAD", archive_of("video_audio/AVAD"))
     site.put(FRAMES, archive_of(FRAMES))
     with pytest.raises(StavisError, match=r"1 of 3 parts not fetched: annotations/AVAD: .*not found"):
@@ -345,7 +343,7 @@ def test_one_bad_part_does_not_keep_the_others_away(site: Site, tmp_path: Path) 
 @pytest.mark.parametrize(
     "url", ["", "cvsp.cs.ntua.gr", "file:///tmp", "http://", "http://a b/", "http://a?b", "http://a:b/"]
 )
-def test_what_is_no_base_url(url: str, tmp_path: Path) -> None:
+def test_invalid_base_urls(url: str, tmp_path: Path) -> None:
     with pytest.raises(StavisError, match="not a base URL"):
         fetch(data=tmp_path, base_url=url)
 
@@ -356,7 +354,7 @@ def test_impossible_retries_and_timeouts() -> None:
             fetch(**bad)  # type: ignore[arg-type]
 
 
-def test_sizes_are_asked_for_with_head(site: Site) -> None:
+def test_sizes_come_from_head_requests(site: Site) -> None:
     path = site.put(FRAMES, archive_of(FRAMES))
     url = f"{site.url}/data/{FRAMES}.tar.gz"
     assert remote_size(url) == len(site.files[path])
@@ -432,22 +430,20 @@ def test_a_proxy_that_cannot_work_is_named_at_once(
     assert site.requests == []
 
 
-def test_a_host_that_does_not_exist_is_not_asked_again(tmp_path: Path, pauses: list[float]) -> None:
+def test_an_unknown_host_is_not_retried(tmp_path: Path, pauses: list[float]) -> None:
     with pytest.raises(StavisError, match=r"no connection to the host: "):
         fetch_frames("http://stavis.invalid/x", tmp_path)
     # Some resolvers say that they do not know now; that may pass.
     assert pauses == [] or len(pauses) == 3
 
 
-def test_a_certificate_that_is_not_valid_is_not_asked_again(
-    site: Site, tmp_path: Path, pauses: list[float]
-) -> None:
+def test_an_invalid_certificate_is_not_retried(site: Site, tmp_path: Path, pauses: list[float]) -> None:
     with pytest.raises(StavisError, match=r"no connection to the host: .*(SSL|wrong version)"):
         fetch_frames(f"https://127.0.0.1:{site.port}/stavis", tmp_path)
     assert pauses == []
 
 
-def test_a_proxy_that_refuses_is_not_asked_again(
+def test_a_refusing_proxy_is_not_retried(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     monkeypatch.setenv("no_proxy", "")

@@ -70,7 +70,7 @@ def test_parts_and_databases_are_selected_by_name() -> None:
 @pytest.mark.parametrize(
     "prefix", ["AVAD/", "./AVAD/", "video_frames/AVAD/", "data/video_frames/AVAD/", "", "./", "avad/"]
 )
-def test_the_top_of_an_archive_may_be_any_part_of_the_path(site: Site, tmp_path: Path, prefix: str) -> None:
+def test_an_archive_may_start_anywhere_in_the_path(site: Site, tmp_path: Path, prefix: str) -> None:
     site.put(FRAMES, archive_of(FRAMES, prefix))
     fetch_frames(site, tmp_path)
     expect_frames(tmp_path)
@@ -80,7 +80,9 @@ def test_the_top_of_an_archive_may_be_any_part_of_the_path(site: Site, tmp_path:
     "part", ["fold_lists", "pretrained_models", "annotations/SumMe", "video_audio/SumMe"]
 )
 @pytest.mark.parametrize("prefix", ["", "data/{part}/", "./{last}/"])
-def test_other_parts_may_have_any_top_too(site: Site, tmp_path: Path, part: str, prefix: str) -> None:
+def test_archives_of_other_parts_may_start_anywhere_in_the_path(
+    site: Site, tmp_path: Path, part: str, prefix: str
+) -> None:
     site.put(part, archive_of(part, prefix.format(part=part, last=part.rpartition("/")[2])))
     name = {
         "fold_lists": "lists",
@@ -117,7 +119,7 @@ def test_an_archive_of_something_else_is_an_error(
     assert tree(tmp_path) == {}
 
 
-def test_files_beside_the_part_are_left_out_and_told(
+def test_files_outside_the_part_are_left_out_and_reported(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = {f"AVAD/{name}": data for name, data in frames_of().items()}
@@ -136,7 +138,7 @@ def set_free(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("has_head", [True, False])
-def test_too_little_room_is_told_before_anything_is_written(
+def test_insufficient_space_is_reported_before_anything_is_written(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_head: bool
 ) -> None:
     path = site.put(FRAMES, archive_of(FRAMES))
@@ -247,7 +249,7 @@ def test_a_record_of_the_first_version_is_read(site: Site, tmp_path: Path) -> No
     expect_frames(tmp_path)
 
 
-def test_a_folder_put_there_by_other_means_is_left_alone(site: Site, tmp_path: Path) -> None:
+def test_a_folder_from_elsewhere_is_left_alone(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES))
     mine = tmp_path / FRAMES / "v0" / "img_00001.jpg"
     mine.parent.mkdir(parents=True)
@@ -258,14 +260,14 @@ def test_a_folder_put_there_by_other_means_is_left_alone(site: Site, tmp_path: P
     assert tree(tmp_path) == {f"{FRAMES}/v0/img_00001.jpg": b"mine"}
 
 
-def test_an_empty_folder_is_no_part(site: Site, tmp_path: Path) -> None:
+def test_an_empty_folder_does_not_count_as_fetched(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES))
     (tmp_path / FRAMES).mkdir(parents=True)
     fetch_frames(site, tmp_path)
     expect_frames(tmp_path)
 
 
-def test_a_link_in_place_of_the_folder_is_told(site: Site, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_is_an_error(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES))
     (tmp_path / "disk2").mkdir()
     (tmp_path / "data" / "video_frames").mkdir(parents=True)
@@ -279,7 +281,7 @@ def test_a_link_in_place_of_the_folder_is_told(site: Site, tmp_path: Path) -> No
     expect_frames(tmp_path / "data")
 
 
-def test_lists_of_ones_own_stay_beside_the_published(site: Site, tmp_path: Path) -> None:
+def test_own_lists_stay_beside_the_published_ones(site: Site, tmp_path: Path) -> None:
     site.put("fold_lists", archive_of("fold_lists"))
     own = tmp_path / "fold_lists" / "mine_list_test_1_fps.txt"
     own.parent.mkdir()
@@ -302,7 +304,7 @@ def test_lists_of_ones_own_stay_beside_the_published(site: Site, tmp_path: Path)
 
 
 @pytest.mark.parametrize("subfolder", ["", "data"])
-def test_archives_that_are_here_need_no_network(closed_url: str, tmp_path: Path, subfolder: str) -> None:
+def test_local_archives_need_no_network(closed_url: str, tmp_path: Path, subfolder: str) -> None:
     archive = tmp_path / "archives" / subfolder / f"{FRAMES}.tar.gz"
     archive.parent.mkdir(parents=True)
     archive.write_bytes(archive_of(FRAMES))
@@ -353,7 +355,7 @@ def test_one_process_at_a_time(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"parts": {"x": {"status": 1}}}', "\udcff"])
-def test_a_broken_record_is_told(tmp_path: Path, text: str) -> None:
+def test_a_broken_record_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / ".stavis-fetch").mkdir()
     (tmp_path / ".stavis-fetch" / "state.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(StavisError, match=r"state.json: not a record of earlier fetches"):

@@ -91,9 +91,7 @@ print(num_points)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_killed_before_a_change_to_the_disk_it_goes_on_to_the_same_result(
-    site: Site, tmp_path: Path, step: int
-) -> None:
+def test_killed_before_any_write_it_resumes_to_the_same_result(site: Site, tmp_path: Path, step: int) -> None:
     lists = dict(list(content_of("fold_lists").items())[:2])
     site.put("fold_lists", archive_of("fold_lists", content=lists))
     site.put(FRAMES, archive_of(FRAMES, content=frames_of(num_videos=1)))

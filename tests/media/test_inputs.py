@@ -31,7 +31,7 @@ def test_files_folders_and_patterns(tree: Path) -> None:
     ("name", "message"),
     [("empty", "neither videos"), ("none.mp4", "no such file"), ("*.xyz", "matches nothing")],
 )
-def test_what_is_not_there_is_named(tree: Path, name: str, message: str) -> None:
+def test_missing_databases_videos_and_frames_are_named(tree: Path, name: str, message: str) -> None:
     with pytest.raises(StavisError, match=message) as caught:
         find_videos([str(tree / name)])
     assert name in str(caught.value)

@@ -8,23 +8,23 @@ from typing import TypeVar
 
 from stavis.datasets.layout import DATABASES, SINGLE_SPLIT_DATABASES, SPLITS, SUBSETS, FoldEntry, Layout
 from stavis.errors import StavisError
+from stavis.gaze.text import read_text
 
 T = TypeVar("T")
 
 
 def read_fold_list(path: Path) -> list[FoldEntry]:
-    """Reads a fold list: one line per video, `name frames fps`. Blank lines are ignored.
+    """Reads a fold list: one line per video, `name frames fps`, in UTF-8, UTF-16 or Windows-1252.
+
+    Blank lines are ignored.
 
     Raises:
-        StavisError: The file is missing, or a line does not have that form.
+        StavisError: The file is missing or not text, or a line does not have that form.
     """
     try:
-        # Windows editors put a byte order mark before the first name.
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).split("\n")
     except FileNotFoundError:
         raise StavisError(f"{path}: fold list not found") from None
-    except UnicodeDecodeError:
-        raise StavisError(f"{path}: not a text file; a fold list has lines 'name frames fps'") from None
     return [_parse_entry(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
 
 
