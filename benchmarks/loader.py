@@ -3,7 +3,7 @@
     python benchmarks/loader.py
 
 writes a small data set of generated 1280x720 JPEGs to a temporary folder and measures the three loaders in turns, round
-after round, so that a slow spell of the machine affects all of them. It prints medians over the rounds and their ratios;
+after round, so that slow spells of the machine affect all of them. It prints medians over the rounds and their ratios;
 without workers also the processor time, which other programs on the machine disturb less. With --steps it also trains
 on the loaded samples and reports how long the training steps waited for them.
 """
