@@ -127,6 +127,15 @@ def test_uploads_beyond_limits_are_refused(client: Client, clip: bytes) -> None:
     assert client.upload(clip, start=5, end=4).status == 422
 
 
+def test_announced_gigabyte_is_refused_before_it_comes(client: Client) -> None:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n"
+            b"content-type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
 def test_long_videos_and_large_pictures_are_refused(client: Client, tmp_path: Path) -> None:
     for name, size, num in (("long", (32, 32), 60), ("large", (640, 480), 1)):
         path = tmp_path / f"{name}.mp4"

@@ -105,8 +105,21 @@ async function refresh() {
   showJobs();
   const job = jobs.find((one) => one.id === awaited);
   if (job?.status === "finished") open(job.id);
+  watch(job);
   const busy = jobs.some((one) => one.status === "queued" || one.status === "running");
   timer = setTimeout(refresh, document.hidden ? 5000 : busy ? 700 : 4000);
+}
+
+// The video that was uploaded last fills the room in which its result will be.
+function watch(job) {
+  const busy = !current && (job?.status === "queued" || job?.status === "running");
+  $("watching").hidden = !busy;
+  for (const part of document.querySelectorAll(".intro")) part.hidden = busy;
+  if (!busy) return;
+  const waiting = jobs.filter((one) => one.status === "queued").reverse();
+  $("watching-name").textContent = job.name;
+  if (job.progress) $("watching-bar").value = job.progress; else $("watching-bar").removeAttribute("value");
+  $("watching-status").textContent = describe(job, waiting.indexOf(job));
 }
 
 function showJobs() {
@@ -169,6 +182,7 @@ function close() {
   player.load();
   $("result").hidden = true;
   $("welcome").hidden = false;
+  document.body.classList.remove("has-result");
   history.replaceState(null, "", "#");
 }
 
@@ -184,6 +198,7 @@ async function open(id) {
   const base = `v1/jobs/${id}/results/`;
   $("welcome").hidden = true;
   $("result").hidden = false;
+  document.body.classList.add("has-result");
   $("result-name").textContent = job.name;
   const { width, height } = job.info;
   $("result-facts").textContent = `${width}×${height} · ${job.outcome.num_frames} frames · ${job.info.has_sound ? "with sound" : "has no sound"} · weights: ${job.outcome.weights}`;
@@ -369,8 +384,8 @@ const NUMBERS = [
 ];
 
 function showNumbers() {
-  const columns = [["this frame", result.rows, false], ["mean", result.rows, true]];
-  if (result.silentRows) columns.push(["no sound: this frame", result.silentRows, false], ["no sound: mean", result.silentRows, true]);
+  const columns = [["frame", result.rows, false], ["mean", result.rows, true]];
+  if (result.silentRows) columns.push(["frame, no sound", result.silentRows, false], ["mean, no sound", result.silentRows, true]);
   result.means ??= new Map(columns.filter((one) => one[2]).map(([, rows]) => [rows, NUMBERS.map(([, get]) => rows.reduce((sum, row) => sum + get(row), 0) / rows.length)]));
   const table = $("numbers");
   if (table.dataset.job !== result.job.id) {
@@ -391,12 +406,13 @@ function showNumbers() {
 }
 
 const TITLES = {
+  "all.zip": "Everything (zip)",
   "overlay.mp4": "Overlay video", "saliency.mp4": "Gray saliency video", "saliency.npz": "Maps as numbers (npz)", "frames.csv": "Table, a row per frame (CSV)",
   "summary.json": "Summary (JSON)", "timeline.png": "Timeline (PNG)", "without-sound/saliency.npz": "Maps without sound (npz)", "without-sound/frames.csv": "Table without sound (CSV)",
-  "maps.zip": "Maps as pictures (zip)", "pred_sal.zip": "Published format (zip)", "all.zip": "Everything (zip)",
+  "maps.zip": "Maps as pictures (zip)", "pred_sal.zip": "Published format (zip)",
 };
 function showDownloads(job, base) {
-  const names = job.results.filter((name) => name in TITLES).sort((a, b) => (b === "all.zip") - (a === "all.zip"));
+  const names = Object.keys(TITLES).filter((name) => job.results.includes(name));
   $("downloads").replaceChildren(...names.map((name) => {
     const item = document.createElement("li"), link = document.createElement("a");
     link.href = `${base}${name}?download`;
