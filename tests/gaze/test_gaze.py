@@ -1,4 +1,4 @@
-"""Gaze files of every format: what is read, converted, kept and dropped."""
+"""Gaze files of the formats that databases use: what is read, converted, kept and dropped."""
 
 import csv
 import itertools
@@ -145,7 +145,7 @@ def test_each_sample_goes_to_the_frame_on_display(durations: list[float], times:
     assert assigned.dropped["outside_time"] == num - inside.sum()
 
 
-def test_frames_that_the_video_has_not_are_counted() -> None:
+def test_frames_beyond_the_video_are_counted() -> None:
     gaze = by_frame([0] * 4, [-1, 0, 2, 3], [1] * 4, [1] * 4)
     assigned = assign_frames(gaze, np.array([0.0, 0.1, 0.2]), 0.3)
     assert assigned.frame is not None
@@ -160,7 +160,9 @@ def test_frames_that_the_video_has_not_are_counted() -> None:
         max_size=40,
     )
 )
-def test_one_sample_an_observer_and_frame_is_the_median(samples: list[tuple[int, int, float, float]]) -> None:
+def test_the_sample_per_observer_and_frame_is_the_median(
+    samples: list[tuple[int, int, float, float]],
+) -> None:
     observer, frame, x, y = (list(values) for values in zip(*samples, strict=True))
     merged = median_per_observer(by_frame(observer, frame, x, y))
     assert merged.frame is not None
@@ -180,7 +182,7 @@ def test_one_sample_an_observer_and_frame_is_the_median(samples: list[tuple[int,
         assert point == pytest.approx(expected[key])
 
 
-def test_merging_needs_observers_that_are_told_apart() -> None:
+def test_merging_needs_known_observers() -> None:
     with pytest.raises(ValueError, match="distinguishes observers"):
         median_per_observer(by_frame([0], [0], [1], [1], known=False))
 
@@ -340,7 +342,7 @@ def test_decimal_comma_between_semicolons(tmp_path: Path) -> None:
         ("frame,x,y\n0,\0\x01,1\n", "not a text file; allowed: UTF-8, UTF-16"),
     ],
 )
-def test_bad_csv_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_csv_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "gaze.csv"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(StavisError, match=message) as caught:
@@ -485,7 +487,7 @@ def test_mat_array_and_choice_of_variable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"text", b"MATLAB 5.0 MAT-file" + bytes(200), b"\x89HDF\r\n\x1a\n" + bytes(600)]
 )
-def test_broken_mat_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_broken_mat_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "gaze.mat").write_bytes(content)
     with pytest.raises(StavisError, match=r"gaze\.mat"):
         read(tmp_path / "gaze.mat")
@@ -702,7 +704,7 @@ def test_challenge_json_has_the_row_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "3", "[3]", "[[3]]", '[[["a", 1]]]', "[[[1, 2, 3]]]"])
-def test_bad_challenge_json_is_told_in_one_line(tmp_path: Path, text: str) -> None:
+def test_bad_challenge_json_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "fixations.json").write_text(text)
     with pytest.raises(StavisError, match=r"fixations.json: "):
         read(tmp_path / "fixations.json")
@@ -730,7 +732,7 @@ def test_text_with_a_table_header_is_a_table(tmp_path: Path) -> None:
     assert read(path).x.tolist() == [1]
 
 
-def test_folder_of_one_file_an_observer(tmp_path: Path) -> None:
+def test_folder_with_one_file_per_observer(tmp_path: Path) -> None:
     for name, x in (("ann", 1), ("bob", 2)):
         write_csv(tmp_path / f"{name}.csv", [{"frame": 0, "x": x, "y": 3}])
     gaze = read(tmp_path)

@@ -1,4 +1,4 @@
-"""`stavis prepare`: own videos and gaze into the published layout, through interruptions and bad files."""
+"""`stavis prepare`: videos and gaze in the published layout, interruptions and bad files included."""
 
 import contextlib
 import csv
@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import filelock
 import numpy as np
@@ -26,10 +27,11 @@ from typer.testing import CliRunner
 import stavis
 from stavis.cli import app
 from stavis.cli.options import name_flags
+from stavis.cli.prepare import Format
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError
-from stavis.gaze import fixation_counts, read_observers
+from stavis.gaze import FORMATS, fixation_counts, read_observers
 from stavis.maps import density_from_fixations, read_density_map, read_fixation_map, read_map, to_8bit
 from stavis.media import AudioReader, read_wave, write_wave
 from stavis.preparation import records
@@ -84,7 +86,7 @@ GAZE_ROWS = [
 
 
 def run(*arguments: object, code: int = 0) -> str:
-    """Runs the command in this process; an error of the user's counts as status 1, with its message as output."""
+    """Runs the command in this process; a user error counts as status 1, with its message as output."""
     result = CliRunner().invoke(app, ["prepare", *(str(argument) for argument in arguments)])
     if isinstance(result.exception, StavisError):
         assert code == 1, result.exception
@@ -169,7 +171,7 @@ def test_frames_sound_maps_and_lists_of_a_video_with_gaze(tmp_path: Path) -> Non
     assert read_fold_list(layout.fold_list("mine", "train", 2)) == []
 
 
-def test_the_data_check_and_the_dataset_take_what_was_prepared(tmp_path: Path) -> None:
+def test_prepared_data_pass_the_data_check(tmp_path: Path) -> None:
     for name in "abc":
         make_images(tmp_path / "in" / name)
         make_gaze(tmp_path / "gaze" / f"{name}.csv", GAZE_ROWS)  # type: ignore[arg-type]
@@ -234,7 +236,7 @@ def test_sound_written_in_blocks_is_the_same(tmp_path: Path, monkeypatch: pytest
     assert max(sizes[1:]) == 997
 
 
-def test_raw_gaze_gives_one_fixation_an_observer_and_frame(tmp_path: Path) -> None:
+def test_raw_gaze_gives_one_fixation_per_observer_and_frame(tmp_path: Path) -> None:
     rows = [(name, i / 250, x + i % 2, 7) for name, x in (("ann", 10), ("bob", 40)) for i in range(125)]
     rows += [("ann", 0.49, 60, 40)]
     gaze = make_gaze(tmp_path / "talk.csv", rows, "time")
@@ -333,7 +335,7 @@ def test_frames_at_constant_intervals_are_all_kept(
     assert (chosen, shown) == (rate, None)
 
 
-def test_a_header_that_lies_about_a_constant_rate_is_corrected() -> None:
+def test_wrong_constant_rate_of_a_header_is_corrected() -> None:
     rate, shown = choose_frames(np.arange(300) / 24, Fraction(30), None)
     assert shown is None
     assert float(rate) == pytest.approx(24)
@@ -485,7 +487,7 @@ def test_manifest_names_videos_their_gaze_and_how_to_read_it(tmp_path: Path) -> 
         ("video,name\none,../one\n", "cannot be a video's name"),
     ],
 )
-def test_bad_manifests_are_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_manifests_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     make_images(tmp_path / "one")
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(StavisError, match=message.replace(".", r"\.")):
@@ -616,7 +618,7 @@ def test_prepare_from_python(tmp_path: Path) -> None:
     num=st.integers(2, 6),
     seed=st.integers(0, 5),
 )
-def test_folds_deal_every_video_out_once(names: set[str], num: int, seed: int) -> None:
+def test_every_video_is_tested_in_one_fold(names: set[str], num: int, seed: int) -> None:
     num = min(num, len(names))
     folds = k_folds(names, num, seed)
     assert folds == k_folds(sorted(names, reverse=True), num, seed)
@@ -658,7 +660,7 @@ def test_given_folds(tmp_path: Path) -> None:
         choose_folds(FoldChoice(num_folds=3), "ab")
 
 
-def test_lists_of_an_earlier_choice_do_not_stay(tmp_path: Path) -> None:
+def test_fold_lists_of_an_earlier_choice_are_removed(tmp_path: Path) -> None:
     videos = [make_images(tmp_path / "in" / name, num=2) for name in "abcd"]
     common = [*videos, "--frame-rate", RATE, "-o", tmp_path / "data"]
 
@@ -733,10 +735,12 @@ def test_two_runs_in_one_data_folder_do_not_mix(tmp_path: Path, monkeypatch: pyt
 
 
 class Killed(BaseException):
-    """Stands for a kill: no handler of errors may catch it."""
+    """Simulates a kill: no error handler may catch it."""
 
 
-def test_killed_between_any_two_moves_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumes_after_being_killed_between_any_two_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = make_images(tmp_path / "talk", num=2, size=(16, 12))
     gaze = make_gaze(tmp_path / "talk.csv", [("ann", 0, 1, 2)])
     common = [images, "--gaze", gaze, "--frame-rate", RATE, "-d", "mine"]
@@ -774,7 +778,7 @@ def test_killed_between_any_two_moves_it_goes_on(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_killed_in_the_middle_of_the_work_it_goes_on(tmp_path: Path) -> None:
+def test_resumes_after_being_killed_in_the_middle_of_the_work(tmp_path: Path) -> None:
     videos = [make_images(tmp_path / "in" / name, num=40) for name in "abc"]
     for name in "abc":
         make_gaze(tmp_path / "gaze" / f"{name}.csv", [("ann", i, i, 10) for i in range(40)])
@@ -800,6 +804,10 @@ def test_killed_in_the_middle_of_the_work_it_goes_on(tmp_path: Path) -> None:
 
 def tree_names(root: Path) -> list[str]:
     return [name for _, _, names in os.walk(root) for name in names]
+
+
+def test_formats_of_the_command_are_those_of_the_library() -> None:
+    assert get_args(Format) == ("auto", *FORMATS)
 
 
 def test_help_and_wrong_use(tmp_path: Path) -> None:

@@ -47,22 +47,22 @@ _TEXT_ENCODINGS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16
 
 
 class _DamagedError(Exception):
-    """The bytes do not follow the format."""
+    """The bytes violate the format."""
 
 
 class _NotNumbersError(Exception):
-    """The variable is something else than a matrix of real numbers."""
+    """The variable is not a matrix of real numbers."""
 
 
 class _Element(NamedTuple):
-    """A tagged piece of the file: the number of its type and its bytes."""
+    """A tagged part of the file: the number of its type, and its bytes."""
 
     kind: int
     data: memoryview
 
 
 class _Matrix(NamedTuple):
-    """The head of a matrix, and its numbers, not yet looked at."""
+    """The header of a matrix, and its parts, still unread."""
 
     name: str
     array_class: int
@@ -73,14 +73,14 @@ class _Matrix(NamedTuple):
 
 
 def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
-    """Reads the numeric or logical matrix `name`. Sparse ones become full.
+    """Reads the numeric or logical matrix `name`; a sparse one is returned as a full one.
 
     Returns:
-        The matrix, in the number type that it is stored in, which can be smaller than its MATLAB class: zeros and
-        ones of class double are stored in 8 bits.
+        The matrix in its stored number type, which can be smaller than its MATLAB class: zeros and ones of class double
+        are stored in 8 bits.
 
     Raises:
-        StavisError: The file is missing, is no MATLAB 5 file (7.3 is not), is damaged, has no variable of that name,
+        StavisError: The file is missing, damaged, not a MATLAB 5 file (7.3 is not) or without a variable of that name,
             or the variable is not a matrix of real numbers.
     """
     data, order = _open(path, name)
@@ -144,12 +144,12 @@ def _open(path: Path, name: str) -> tuple[memoryview, str]:
 
 
 def _matrices(data: memoryview, order: str, wanted: str) -> Iterator[_Matrix]:
-    """The variables of a file. Of compressed ones, only the wanted one is unpacked whole."""
+    """The variables of a file. Compressed ones are only inflated to their names, except the wanted one."""
     for element in _elements(data, order, padded=False):
         kind, content = element
         if kind == _COMPRESSED:
             unpacked = _unpack(content, at_most=256 + len(wanted), whole=False)
-            # The name is known without the numbers: they end where this head does.
+            # The name is known without the numbers, which are cut off here.
             cut = wanted.encode() not in unpacked
             if not cut:
                 unpacked = _unpack(content)
@@ -175,7 +175,7 @@ def _unpack(packed: memoryview, at_most: int = _MAX_UNPACKED, *, whole: bool = T
 
 
 def _elements(data: memoryview, order: str, *, padded: bool = True, cut: bool = False) -> Iterator[_Element]:
-    """The elements that follow each other in `data`; the last may be cut off with `cut`."""
+    """The consecutive elements in `data`; with `cut`, the last one may be incomplete."""
     begin = 0
     while begin < len(data):
         if len(data) - begin < 8:
@@ -306,7 +306,7 @@ def _array(element: _Element, order: str) -> npt.NDArray[Any]:
 def _full(
     rows: npt.NDArray[Any], column_starts: npt.NDArray[Any], numbers: npt.NDArray[Any], shape: tuple[int, ...]
 ) -> npt.NDArray[Any]:
-    """The full matrix of a sparse one, which is stored as the rows and numbers of each column."""
+    """The full matrix for a sparse one, which is stored as the rows and numbers of each column."""
     if len(shape) != 2 or np.prod(shape, dtype=object) > _MAX_FULL_SIZE:
         raise _DamagedError(f"a sparse matrix of the size {shape}")
     height, width = shape
