@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -172,6 +173,41 @@ def test_a_signal_to_torchrun_ends_in_a_checkpoint(data: Path, tmp_path: Path) -
     output = finish(process, timeout=120)
     assert process.returncode != 0
     assert "stopped by SIGTERM; resume with: stavis train --resume run" in output
+    steps = num_steps(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / f"step_{steps:08d}.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("both", [True, False])
+def test_processes_stopped_interrupted_and_continued_end(both: bool, data: Path, tmp_path: Path) -> None:
+    """As Ctrl-Z, Ctrl-C and fg in a terminal do; without torchrun, which would end them after a while in any case."""
+    (tmp_path / "tiny.toml").write_text(format_recipe(tiny_recipe(data, "epochs=200", "validation.on=test")))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    processes = []
+    for rank in ("0", "1"):
+        joined = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in joined.items():
+                patch.setenv(name, value)
+            processes.append(start(["tiny.toml", "--output", "run"], cwd=tmp_path))
+    wait_until(lambda: num_steps(tmp_path / "run") >= 1, processes[0])
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    for process in processes if both else processes[1:]:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        process.send_signal(signal.SIGCONT)
+    for process in processes:
+        output = finish(process, timeout=120)  # a hang would outlast this
+        assert process.returncode == 128 + signal.SIGINT, output
     steps = num_steps(tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / f"step_{steps:08d}.pt").exists()
 
