@@ -2,10 +2,10 @@
 
     python benchmarks/default_weights.py --output scores [--weights W] [--data experiment/data] [--shared ../shared]
 
---data is a folder of generated databases (benchmarks/synthetic_experiment.py makes one); of their test videos every
-fifth frame is scored. --shared is where the two clips and their gaze are (media/, gaze/); every frame of them is. They
-are for reporting, and nothing was chosen by them. Either is left out where it is not there. What is finished is not
-done again. Overlays of the two clips are in OUTPUT/overlays, to be looked at.
+--data is a folder of generated databases (benchmarks/synthetic_experiment.py makes one); every fifth frame of their test
+videos is scored. --shared contains the two clips and their gaze (media/, gaze/), of which every frame is scored. They
+are for reporting only; nothing was chosen by them. Either folder may be missing. Finished parts are not repeated.
+Overlays of the two clips go to OUTPUT/overlays.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Trains a small network on a few real clips until it has learnt them by heart: the loop learns what it is shown.
+"""Overfits a small network on a few real clips, to show that the training loop learns.
 
     python benchmarks/overfit.py --data ../shared/goldens/dataset/data --output runs/overfit
 
-The data folder's training and test lists should name the same videos, so that the validation CC is that of the frames
-trained on. Prints it after every tenth of the run, plots the curves, and ends with status 1 if the last one is not
-above 0.8. Interrupted, it goes on where it was.
+The training and test lists of the data folder should name the same videos, so that the validation CC is that of the
+training frames. Prints it after every tenth of the run, plots the curves, and exits with status 1 unless the last value
+is above 0.8. After an interruption, the same command resumes.
 """
 
 import argparse

@@ -1,20 +1,20 @@
-"""Does the network listen? Trains it with and without sound in a world whose truth is known, and measures.
+"""Measures whether the network uses sound, by training with and without it in the generated world.
 
     python benchmarks/synthetic_experiment.py --output experiment [--quick]
 
-1. generates four databases, one a preset (docs/synthetic.md), as `stavis synth` does;
-2. trains three networks as `stavis train` does: a visual one (configs/synthetic_visual.toml); from it, and from a
-   SoundNet that has learnt to tell kinds of sounds apart (benchmarks/synthetic_soundnet.py), an audiovisual one
-   (configs/synthetic_audiovisual.toml); and from it, on as many clips as the audiovisual one, the control: the same
-   recipe without the sound;
-3. predicts the test videos as `stavis test` does: with the control, and with the audiovisual network given the videos'
-   own sound, none, other videos', their own shifted in time;
-4. scores the maps as `stavis evaluate` does, beside what can be known with the sound and without it (the truth's own
-   densities), what 200 other observers say, and a center prior;
+1. generates four databases, one per preset (docs/synthetic.md), as `stavis synth` does;
+2. trains three networks as `stavis train` does: a visual one (configs/synthetic_visual.toml); an audiovisual one that
+   starts from it and from a SoundNet trained to classify sounds (configs/synthetic_audiovisual.toml,
+   benchmarks/synthetic_soundnet.py); and a control that starts from the visual one and trains on as many clips as the
+   audiovisual one, with the same recipe but without sound;
+3. predicts the test videos as `stavis test` does: with the control, and with the audiovisual network with the video's
+   own sound, no sound, the sound of another video, and its own sound shifted in time;
+4. scores the maps as `stavis evaluate` does, together with the true densities with and without sound, the density of 200
+   other observers, and a center prior;
 5. writes results.md (tables with 95 % intervals over videos), results.json, results.png and curves.png.
 
-What is finished is not done again, so it can be interrupted. --quick does all of it with a few tiny videos in minutes:
-to see that it works; its numbers mean nothing.
+Finished parts are not repeated, so it can be interrupted. --quick does everything with a few tiny videos in minutes, to
+check that it runs; its numbers mean nothing.
 """
 
 import argparse

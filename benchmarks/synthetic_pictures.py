@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/synthetic.md.
+"""Draws the pictures of docs/synthetic.md.
 
 python benchmarks/synthetic_pictures.py [docs/images]
 """

@@ -1,12 +1,11 @@
-"""SoundNet's first training in the synthetic experiment: to tell apart what kinds of things sound.
+"""Initial training of SoundNet in the synthetic experiment: classification of sounds.
 
     python benchmarks/synthetic_soundnet.py DATA OUTPUT.pth
 
-The published audiovisual stage does not begin with an untrained SoundNet either: its initial weights had learnt to name
-what is in a video from its sound. Here it learns which kind of source a generated clip lets one hear (speech, blows,
-notes, noise, or none), from the sounds of the training videos and the truth beside them; nothing is seen. Written is a
-SoundNet initializer, for `initial_weights` of a recipe. Printed is the share of the test videos' clips that are named
-right, and that of the commonest kind.
+The published audiovisual stage also starts from a trained SoundNet, which had learned to name the content of a video from
+its sound. Here it learns which kind of source is heard in a generated clip (speech, blows, notes, noise, or none), from
+the audio of the training videos and their ground truth, without frames. Writes a SoundNet initializer for
+`initial_weights` of a recipe, and prints the accuracy on clips of the test videos and that of the most frequent class.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Measures on generated videos whether the shares that were set can be found again, and what bounds any model.
+"""Measures in generated videos whether the designed shares can be recovered, and the bounds for any model.
 
     python benchmarks/synthetic_truth.py [--videos 12] [--seconds 10] [--presets mixed,sound-decides]
 
-prints the tables of docs/synthetic.md. Everything follows from the seed; only the speed depends on the machine.
+prints the tables of docs/synthetic.md. Everything depends on the seed only, except the speed.
 """
 
 import argparse

@@ -1,18 +1,18 @@
-"""Training speed: this project's loop against one written the published way, on the same clips in the same run.
+"""Training speed of this loop and of one written like the published one, on the same clips in the same run.
 
     python benchmarks/training.py
 
-writes a small data set of 1280x720 JPEGs to a temporary folder and trains on it in turns, round after round, so that a
-slow spell of the machine meets both:
+writes a small data set of 1280x720 JPEGs to a temporary folder and trains on it in alternating rounds, so that slow
+phases of the machine affect both:
 
 - ours: the loop of `stavis train`, with the frame cache, one optimizer;
-- published: a DataLoader that decodes and resizes the JPEGs of every clip, four optimizers of one parameter a group.
+- published: a DataLoader that decodes and resizes the JPEGs of every clip, four optimizers with one parameter per group.
 
-Both train the same network with the same losses, which is kind to the published way. Printed are clips per second, the
-share of the time spent waiting for clips, and the ratio.
+Both train the same network with the same losses, which favors the published way. Prints clips per second, the share of
+time spent waiting for clips, and the ratio.
 
-Where there is a GPU, our loop is then measured on it in float32, bfloat16 and compiled, with memory a clip beside its
-estimate, and one step is profiled. Without a GPU a line says that this part was left out.
+On a GPU, our loop is then measured in float32, bfloat16 and compiled, with memory per clip beside its estimate, and one
+step is profiled. Without a GPU, a line says that this part is skipped.
 """
 
 import argparse
