@@ -2,8 +2,8 @@
 
     python benchmarks/default_weights.py --output scores [--weights W] [--data experiment/data] [--shared ../shared]
 
---data is a folder of generated databases (benchmarks/synthetic_experiment.py makes one); every fifth frame of their test
-videos is scored. --shared contains the two clips and their gaze (media/, gaze/), of which every frame is scored. They
+--data is a folder of generated databases (benchmarks/synthetic_experiment.py makes one); every fifth frame of their
+test videos is scored. --shared contains the two clips and their gaze (media/, gaze/), all scored. They
 are for reporting only; nothing was chosen by them. Either folder may be missing. Finished parts are not repeated.
 Overlays of the two clips go to OUTPUT/overlays.
 """

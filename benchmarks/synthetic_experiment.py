@@ -9,8 +9,8 @@
    audiovisual one, with the same recipe but without sound;
 3. predicts the test videos as `stavis test` does: with the control, and with the audiovisual network with the video's
    own sound, no sound, the sound of another video, and its own sound shifted in time;
-4. scores the maps as `stavis evaluate` does, together with the true densities with and without sound, the density of 200
-   other observers, and a center prior;
+4. scores the maps as `stavis evaluate` does, with the true densities with and without sound, the density of 200 other
+   observers, and a center prior;
 5. writes results.md (tables with 95 % intervals over videos), results.json, results.png and curves.png.
 
 Finished parts are not repeated, so it can be interrupted. --quick does everything with a few tiny videos in minutes, to

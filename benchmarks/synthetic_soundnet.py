@@ -2,9 +2,9 @@
 
     python benchmarks/synthetic_soundnet.py DATA OUTPUT.pth
 
-The published audiovisual stage also starts from a trained SoundNet, which had learned to name the content of a video from
-its sound. Here it learns which kind of source is heard in a generated clip (speech, blows, notes, noise, or none), from
-the audio of the training videos and their ground truth, without frames. Writes a SoundNet initializer for
+The published audiovisual stage also starts from a trained SoundNet, which had learned to name the content of a video
+from its sound. Here it learns which kind of source is heard in a generated clip (speech, blows, notes, noise, or none),
+from the audio of the training videos and their ground truth, without frames. Writes a SoundNet initializer for
 `initial_weights` of a recipe, and prints the accuracy on clips of the test videos and that of the most frequent class.
 """
 

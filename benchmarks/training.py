@@ -6,7 +6,7 @@ writes a small data set of 1280x720 JPEGs to a temporary folder and trains on it
 phases of the machine affect both:
 
 - ours: the loop of `stavis train`, with the frame cache, one optimizer;
-- published: a DataLoader that decodes and resizes the JPEGs of every clip, four optimizers with one parameter per group.
+- published: a DataLoader that decodes and resizes the JPEGs of every clip, four optimizers, one parameter per group.
 
 Both train the same network with the same losses, which favors the published way. Prints clips per second, the share of
 time spent waiting for clips, and the ratio.
