@@ -15,6 +15,8 @@ from stavis.cli import app as commands  # noqa: E402
 
 project = "stavis"
 author = "The stavis authors"
+project_copyright = ""
+smartquotes = False  # "--" in help texts is no dash
 release = stavis.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
@@ -82,12 +84,13 @@ def describe_command(name: str, command: Any, parent: Any) -> list[str]:
     context: Any = typer.Context(command, info_name=name.rpartition(" ")[2], parent=parent)
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"## {name}", "", inspect.cleandoc(command.help or ""), "", f"    {name} {usage}", ""]
-    lines += ["| argument or option | |", "|---|---|"]
+    lines += ["| argument or option | meaning |", "|---|---|"]
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is None or "--help" in parameter.opts:
             continue
-        names, text = (part.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for part in record)
+        names, text = (part.replace("|", "\\|").replace("\n", " ") for part in record)
+        text = text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
         lines.append(f"| `{names}` | {text} |")
     return [*lines, ""]
 
