@@ -1,11 +1,35 @@
-"""The command line: one module a command, each importing what it needs only when it runs.
+"""The command line: one module per command.
 
-`stavis --help` must answer at once, so nothing here imports torch at the top.
+`stavis --help` must be fast, so no module imports torch or other heavy libraries before its command runs.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+
+from stavis.cli.areas import areas
+from stavis.cli.bench import bench
+from stavis.cli.convert import convert
+from stavis.cli.data import data
+from stavis.cli.demo import demo
+from stavis.cli.doctor import doctor
+from stavis.cli.encode import encode, roi
+from stavis.cli.evaluate import evaluate
+from stavis.cli.export import export
+from stavis.cli.fetch import fetch
+from stavis.cli.leaderboard import leaderboard
+from stavis.cli.live import live
+from stavis.cli.pictures import prepare_pictures
+from stavis.cli.predict import predict
+from stavis.cli.prepare import prepare
+from stavis.cli.push import push
+from stavis.cli.reframe import reframe
+from stavis.cli.runs import runs
+from stavis.cli.serve import serve
+from stavis.cli.synth import synth
+from stavis.cli.test import predict_test_videos
+from stavis.cli.train import train
 
 app = typer.Typer(
     name="stavis",
@@ -33,92 +57,33 @@ def _options(
     pass
 
 
-# Commands, in the order in which `stavis --help` lists them. Each imports what it needs only when it runs.
-from stavis.cli.predict import predict  # noqa: E402
-
-app.command()(predict)
-
-from stavis.cli.serve import serve  # noqa: E402  # a module named `app` would hide `app` above
-
-app.command("app")(serve)
-
-from stavis.cli.reframe import reframe  # noqa: E402
-
-app.command()(reframe)
-
-from stavis.cli.areas import areas  # noqa: E402
-
-app.command()(areas)
-
-from stavis.cli.encode import encode, roi  # noqa: E402
-
-app.command()(encode)
-app.command()(roi)
-
-from stavis.cli.live import live  # noqa: E402
-
-app.command()(live)
-
-from stavis.cli.demo import demo  # noqa: E402
-
-app.command()(demo)
-
-from stavis.cli.convert import convert  # noqa: E402
-
-app.command()(convert)
-
-from stavis.cli.fetch import fetch  # noqa: E402
-
-app.command()(fetch)
-
-from stavis.cli.synth import synth  # noqa: E402
-
-app.command()(synth)
-
-from stavis.cli.data import data  # noqa: E402
-
-app.add_typer(data)
-
-from stavis.cli.prepare import prepare  # noqa: E402
-
-app.command()(prepare)
-
-from stavis.cli.pictures import prepare_pictures  # noqa: E402
-
-app.command()(prepare_pictures)
-
-from stavis.cli.train import train  # noqa: E402
-
-app.command()(train)
-
-from stavis.cli.runs import runs  # noqa: E402
-
-app.command()(runs)
-
-from stavis.cli.test import predict_test_videos  # noqa: E402
-
-app.command("test")(predict_test_videos)
-
-from stavis.cli.evaluate import evaluate  # noqa: E402
-
-app.command()(evaluate)
-
-from stavis.cli.leaderboard import leaderboard  # noqa: E402
-
-app.command()(leaderboard)
-
-from stavis.cli.export import export  # noqa: E402
-
-app.command()(export)
-
-from stavis.cli.push import push  # noqa: E402
-
-app.command()(push)
-
-from stavis.cli.bench import bench  # noqa: E402
-
-app.command()(bench)
-
-from stavis.cli.doctor import doctor  # noqa: E402
-
-app.command()(doctor)
+_COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {  # in the order of `stavis --help`
+    "predict": predict,
+    "app": serve,
+    "reframe": reframe,
+    "areas": areas,
+    "encode": encode,
+    "roi": roi,
+    "live": live,
+    "demo": demo,
+    "convert": convert,
+    "fetch": fetch,
+    "synth": synth,
+    "data": data,
+    "prepare": prepare,
+    "prepare-pictures": prepare_pictures,
+    "train": train,
+    "runs": runs,
+    "test": predict_test_videos,
+    "evaluate": evaluate,
+    "leaderboard": leaderboard,
+    "export": export,
+    "push": push,
+    "bench": bench,
+    "doctor": doctor,
+}
+for _name, _command in _COMMANDS.items():
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command)
+    else:
+        app.command(_name)(_command)
