@@ -35,7 +35,7 @@ MAX_AV1_VALUES = 8  # segments of an AV1 frame
 
 def write_roi(
     video: str | Path,
-    path: Path,
+    path: str | Path,
     target: RoiTarget,
     model: STAViS | None = None,
     *,
@@ -63,10 +63,10 @@ def write_roi(
     if target not in ROI_NAMES:
         raise ValueError(f"`target={target}`: allowed are {', '.join(ROI_NAMES)}")
     if target == "x264-saliency":
-        return _write_saliency_video(Path(video), path, model, options or PredictOptions(), maps, quiet)
+        return _write_saliency_video(Path(video), Path(path), model, options or PredictOptions(), maps, quiet)
     plan = plan_offsets(video, model, settings=settings, options=options, maps=maps, block=BLOCK, quiet=quiet)
     lines = kvazaar_lines(plan.grids) if target == "kvazaar" else svt_av1_lines(plan.grids)
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(Path(path), "".join(f"{line}\n" for line in lines))
     return len(plan.grids)
 
 
