@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=OffsetSettings().strength)
     parser.add_argument("--max-offset", type=float, default=OffsetSettings().max_offset)
     parser.add_argument("--floor", type=float, default=OffsetSettings().floor)
+    parser.add_argument("--maps", nargs="+", choices=("predicted", "gaze"), default=["predicted", "gaze"])
     parser.add_argument("--clips", nargs="+", choices=tuple(RATES), default=list(RATES))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     arguments = parser.parse_args()
@@ -65,14 +66,22 @@ def main() -> None:
     for name in arguments.clips:
         video = arguments.shared / "media" / name
         predicted = predicted_or_cached(arguments.output / "maps", video, arguments.weights, arguments.stride)
-        scoring = {"plain": None, "saliency": predicted}
-        sources: dict[str, npt.NDArray[np.floating] | None] = {"none": None, "predicted": predicted}
+        scoring: dict[str, npt.NDArray[np.float32] | None] = {
+            "plain": None,
+            "saliency": as_weights(predicted),
+        }
+        sources: dict[str, npt.NDArray[np.floating] | None] = {"none": None}
+        if "predicted" in arguments.maps:
+            sources["predicted"] = predicted
         clip = next((clip for clip in GAZE_CLIPS if clip.video == name), None)
         if clip is not None:
             points = read_points(arguments.shared, clip)
             even = np.arange(points.num_observers) % 2 == 0
-            scoring["gaze"] = density_maps(points.of_observers(~even), clip.sigma_share)
-            sources["gaze of the other observers"] = density_maps(points.of_observers(even), clip.sigma_share)
+            scoring["gaze"] = as_weights(density_maps(points.of_observers(~even), clip.sigma_share))
+            if "gaze" in arguments.maps:
+                sources["gaze of the other observers"] = density_maps(
+                    points.of_observers(even), clip.sigma_share
+                )
         curves = {}
         for source, maps in sources.items():
             plan = plan_offsets(
@@ -92,6 +101,7 @@ def main() -> None:
                 quality = Quality(measured, weighted_psnr(video, path, scoring))
                 curves[source].append(quality)
                 details.append({"clip": name, "maps": source, "rate": measured, **quality.psnr})
+                print(details[-1], flush=True)
                 path.unlink()
         for source, curve in curves.items():
             if source != "none":
@@ -107,29 +117,33 @@ def main() -> None:
     print(text, end="")
 
 
+def as_weights(maps: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """(N, 90, 160) weights of squared errors, each frame's with a sum of 1."""
+    weights = np.stack([np.maximum(resize(one, WEIGHT_SIZE), 0) for one in maps])
+    return np.asarray(weights / weights.sum(axis=(1, 2), keepdims=True), np.float32)
+
+
 def weighted_psnr(
-    source: Path, encoded: Path, weights: dict[str, npt.NDArray[np.floating] | None]
+    source: Path, encoded: Path, weights: dict[str, npt.NDArray[np.float32] | None]
 ) -> dict[str, float]:
     """PSNR of luma over a whole video, its squared errors weighted by each frame's map (None: all alike)."""
     sums = dict.fromkeys(weights, 0.0)
     num_frames = 0
     for index, (before, after) in enumerate(zip(luma(source), luma(encoded), strict=True)):
-        squared = (before - after) ** 2
-        grid = resize_mean(squared)
+        grid = cell_means(np.square(before - after))
         for kind, maps in weights.items():
-            weight = np.ones(WEIGHT_SIZE) if maps is None else np.maximum(resize(maps[index], WEIGHT_SIZE), 0)
-            sums[kind] += float((grid * weight).sum() / weight.sum())
+            sums[kind] += float(grid.mean() if maps is None else (grid * maps[index]).sum())
         num_frames += 1
     return {kind: float(10 * np.log10(255**2 * num_frames / total)) for kind, total in sums.items()}
 
 
-def resize_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def cell_means(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Means of the cells of a `WEIGHT_SIZE` grid over a picture."""
     for axis, num in enumerate(WEIGHT_SIZE):
-        edges = np.linspace(0, values.shape[axis], num + 1).round().astype(int)[:-1]
-        counts = np.diff([*edges, values.shape[axis]]).reshape([-1, 1] if axis == 0 else [1, -1])
-        values = np.add.reduceat(values, edges, axis=axis) / counts
-    return np.asarray(values, float)
+        edges = np.linspace(0, values.shape[axis], num + 1).round().astype(int)
+        counts = np.diff(edges).reshape([-1, 1] if axis == 0 else [1, -1])
+        values = np.add.reduceat(values, edges[:-1], axis=axis) / counts
+    return values
 
 
 def luma(video: Path) -> Iterator[npt.NDArray[np.float32]]:

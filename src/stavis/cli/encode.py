@@ -49,8 +49,8 @@ def encode(
 ) -> None:
     """Encode videos with more bits where people look and fewer elsewhere.
 
-    Every video gets a folder below --output with encoded.mp4, its audio included, and encode.json. Run again, it skips
-    what is finished.
+    Each video gets a folder below --output with encoded.mp4 (audio included) and encode.json. When run again, the
+    command skips what is finished.
     """
     from stavis.encoding.encode import encode as encode_video
     from stavis.encoding.offsets import OffsetSettings
@@ -107,7 +107,7 @@ def roi(
 ) -> None:
     """Write maps of where people look for other video encoders.
 
-    Every video gets a folder below --output with roi-kvazaar.txt, roi-svt-av1.txt or saliency-x264.mp4.
+    Each video gets a folder below --output with roi-kvazaar.txt, roi-svt-av1.txt or saliency-x264.mp4.
     """
     from stavis.encoding.offsets import OffsetSettings
     from stavis.encoding.roi import ROI_NAMES, write_roi

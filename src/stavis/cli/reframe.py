@@ -61,8 +61,8 @@ def reframe(
 ) -> None:
     """Crop videos to another shape, following what people look at.
 
-    Every video gets a folder below --output with reframed.mp4, its audio included, and reframe.json, the window of
-    every frame. Run again, it skips what is finished.
+    Each video gets a folder below --output with reframed.mp4 (audio included) and reframe.json (the window per frame).
+    When run again, the command skips what is finished.
     """
     from stavis.media.inputs import find_videos, name_folders
     from stavis.prediction.map_source import load_source
