@@ -355,9 +355,9 @@ def test_precision_that_is_not_to_be_had(
     model = networks["visual"]
     for engine, precision, message in (
         ("auto", "float64", "float32, bf16, fp16, int8"),
-        ("plain", "bf16", "'plain' computes in float32 only"),
-        ("torch", "bf16", "needs --engine openvino"),
-        ("torch", "int8", "needs --engine openvino"),
+        ("plain", "bf16", "`engine=plain` computes in float32 only"),
+        ("torch", "bf16", "needs `engine=openvino`"),
+        ("torch", "int8", "needs `engine=openvino`"),
         ("auto", "fp16", "is for GPUs"),
     ):
         with pytest.raises(StavisError, match=message):

@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +15,7 @@ WEIGHTS_HELP = (
     "from the data folder) or untrained (random, only to try things out)."
 )
 
-# Literals of the library are repeated here where their modules import torch; tests/prediction/test_cli_predict.py
+# Literals of the library are repeated here where their modules import torch; tests/prediction/test_cli_options.py
 # compares them.
 Modality = Literal["audiovisual", "visual"]
 Engine = Literal["auto", "plain", "torch", "openvino"]
@@ -26,12 +25,6 @@ Quirks = Literal["fixed", "reference"]
 Split = Literal["1", "2", "3", "all"]
 
 RUNNING = "Running"
-
-
-class ModalityName(StrEnum):  # of `stavis convert`, until it takes `Modality`
-    AUDIOVISUAL = "audiovisual"
-    VISUAL = "visual"
-
 
 WeightsOption = Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)]
 ModalityOption = Annotated[

@@ -1,4 +1,4 @@
-"""A convolution with the BatchNorm, sum and ReLU that follow it in one, for inference.
+"""Convolution fused with the BatchNorm, sum and ReLU that follow it, for inference.
 
 On a CPU it goes straight to oneDNN with weights packed in advance, where this PyTorch offers that; elsewhere it is an
 ordinary one.
@@ -15,12 +15,12 @@ from stavis.engine.batch_norm import fold_batch_norm
 
 
 class FoldedConvolution(nn.Module):
-    """A convolution over two or three axes with its BatchNorm, an optional sum and an optional ReLU.
+    """A 2D or 3D convolution with its BatchNorm, an optional sum and an optional ReLU.
 
     Args:
         conv: An `nn.Conv2d` or `nn.Conv3d`.
-        norm: The BatchNorm behind it, in eval mode.
-        fuse: Use oneDNN's fused operators if they are there. Without, it can be traced and exported.
+        norm: The BatchNorm after it, in eval mode.
+        fuse: Use oneDNN's fused operators if available. Without them the module can be traced and exported.
     """
 
     def __init__(self, conv: nn.Module, norm: nn.Module, fuse: bool) -> None:
@@ -64,7 +64,7 @@ class FoldedConvolution(nn.Module):
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight, self.padding, self.stride, dilation, groups, [1, *x.shape[1:]]
             )
-            self.weight = None  # it is held once, packed
+            self.weight = None  # stored once, packed
         geometry = (self._packed, self.bias, self.padding, self.stride, dilation, groups)
         if add is None:
             convolve = torch.ops.mkldnn._convolution_pointwise
@@ -78,9 +78,9 @@ class FoldedConvolution(nn.Module):
 
 @functools.cache
 def fused_operators_work() -> bool:
-    """Whether this PyTorch has oneDNN's fused convolutions and they agree with the ordinary ones.
+    """Whether this PyTorch has oneDNN's fused convolutions and they agree with the regular ones.
 
-    They are what torch.compile's own CPU backend calls, and not documented, so that it is tried out.
+    torch.compile's CPU backend uses them, but they are not documented, so they are tried out.
     """
     pairs: list[tuple[nn.Module, nn.Module]] = [
         (nn.Conv3d(16, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16)),

@@ -1,4 +1,4 @@
-"""Which engine runs a network."""
+"""Choice of the engine that runs a network."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ from stavis.runtime.allocator import return_free_memory
 
 EngineName = Literal["auto", "plain", "torch", "openvino"]
 
-WORTH_COMPILING = 300  # windows: about where OpenVINO's gain makes up for its first compilation
+WORTH_COMPILING = 300  # windows: roughly where OpenVINO's gain makes up for its first compilation
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class EngineFactory:
-    """Makes engines around one network, a new one a video, that share what does not depend on the video.
+    """Makes an engine per video around one network; they share what does not depend on the video.
 
     Args:
-        model: In eval mode, on the device that it is to run on. Its weights must not change afterwards.
-        name: "plain": the whole forward pass a window, the reference for the others. "torch": what windows share is
-            computed once, the rest rearranged. "openvino": the same, the rest through OpenVINO, on CPUs. "auto": on a
-            CPU "openvino" where it is installed and has compiled this network before or has enough to do; else "torch".
+        model: In eval mode, on the device to run on. Its weights must not change afterwards.
+        name: "plain": the whole forward pass per window, the reference for the others. "torch": computes what windows
+            share once, and the rest rearranged. "openvino": the same, the rest through OpenVINO, on CPUs. "auto": on a
+            CPU "openvino" if it is installed and has compiled this network before or has enough to do; else "torch".
         precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
-            "bf16" and "int8" on CPUs through "openvino". "int8" is fitted to each video by examples of it.
+            "bf16" and "int8" on CPUs through "openvino". "int8" is calibrated on examples of each video.
         keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages and SoundNet are
             given up when an engine has a form of its own of them and no other engine is to come: "torch" and "openvino"
             at once, "auto" when it has chosen "openvino"; "plain" and "int8" need them for every video.
@@ -50,11 +50,9 @@ class EngineFactory:
         keep_model: bool = True,
     ) -> None:
         if name not in get_args(EngineName):
-            raise StavisError(f"engine {name!r} is not known; allowed: {', '.join(get_args(EngineName))}")
+            raise StavisError(f"`engine={name}`: allowed are {', '.join(get_args(EngineName))}")
         if precision not in get_args(Precision):
-            raise StavisError(
-                f"precision {precision!r} is unknown; allowed: {', '.join(get_args(Precision))}"
-            )
+            raise StavisError(f"`precision={precision}`: allowed are {', '.join(get_args(Precision))}")
         on_cpu = next(model.parameters()).device.type == "cpu"
         installed = importlib.util.find_spec("openvino") is not None
         if name == "openvino" and not on_cpu:
@@ -76,7 +74,7 @@ class EngineFactory:
     def __call__(
         self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
     ) -> Engine:
-        """An engine for a video of about `num_windows`, if that is known; "int8" needs `examples` of its windows."""
+        """Makes an engine for a video of about `num_windows`, if known; "int8" needs `examples` of its windows."""
         if self.name == "plain":
             return PlainEngine(self.model)
         if self.precision == "int8":
@@ -141,25 +139,27 @@ def _no_backend(pooled: torch.Tensor, mean: torch.Tensor, sound: torch.Tensor | 
 
 
 def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) -> None:
-    """Whether an approximation is to be had from this engine on this machine.
+    """Checks that this engine offers an approximation on this machine.
 
     Raises:
-        StavisError: It is not; with what to do instead.
+        StavisError: It does not; the message says what to do instead.
     """
     if name == "plain":
         raise StavisError(
-            "engine 'plain' computes in float32 only; give another --engine or --precision float32"
+            "`engine=plain` computes in float32 only; choose another engine, or `precision=float32`"
         )
     if not on_cpu:
         if precision == "int8":
             raise StavisError("precision 'int8' is for CPUs; on a GPU use 'bf16' or 'fp16'")
         if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise StavisError("this GPU does not compute in bf16; use --precision fp16 or float32")
+            raise StavisError(
+                "this GPU does not compute in bf16; use `precision=fp16` or `precision=float32`"
+            )
         return
     if precision == "fp16":
         raise StavisError("precision 'fp16' is for GPUs; on a CPU use 'bf16' or 'int8'")
     if name == "torch":
-        raise StavisError(f"on a CPU precision {precision!r} needs --engine openvino (or auto), not torch")
+        raise StavisError(f"on a CPU `precision={precision}` needs `engine=openvino` or `engine=auto`")
     if importlib.util.find_spec("openvino") is None:
         raise StavisError(f"on a CPU precision {precision!r} needs OpenVINO: pip install 'stavis[openvino]'")
     if precision == "int8" and not quantization.is_installed():
@@ -167,4 +167,4 @@ def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) ->
     from stavis.engine import openvino
 
     if not openvino.can_compute(precision.upper()):
-        raise StavisError(f"this processor has no instructions for {precision}; use --precision float32")
+        raise StavisError(f"this processor has no instructions for {precision}; use `precision=float32`")

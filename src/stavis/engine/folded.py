@@ -1,4 +1,4 @@
-"""The network rearranged for inference: what follows one another linearly is one, activations are fused.
+"""The network rearranged for inference: consecutive linear operations are merged, activations are fused.
 
 The results are those of `STAViS` up to rounding.
 """
@@ -23,7 +23,7 @@ class FoldedNetwork(nn.Module):
     picture and sound: of its 64 results one weighted sum is read out, which is one bilinear form.
 
     Args:
-        model: A network in eval mode; it is left as it is.
+        model: A network in eval mode; it is not modified.
         fuse: For running as it is: oneDNN's fused operators where they are there, memory in the order that suits them,
             products in place. Without, it can be traced, and run under autocast.
     """
@@ -48,7 +48,7 @@ class FoldedNetwork(nn.Module):
         )
 
     def forward(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
-        """Computes what the network makes of windows.
+        """Computes the logits of windows.
 
         Args:
             pooled: (B, 64, T/2, h, w), the stem's output after ReLU, its maximum over time; may be overwritten.
@@ -59,7 +59,7 @@ class FoldedNetwork(nn.Module):
             (B, 1, H, W) logits.
         """
         logits, attention_logits = self.sides[0](mean)
-        # The attention is positive and constant over time: the maximum over time was taken before it.
+        # The attention is positive and constant over time, so the maximum over time was taken before it.
         x = self._max_pool(self._attend(pooled, attention_logits))
         for side, stage in zip(self.sides[1:], self.stages, strict=True):
             x = stage(x)
@@ -90,17 +90,17 @@ class FoldedNetwork(nn.Module):
         """The mean over time, (B, C, t, h, w) to (B, C, h, w)."""
         if not self.fuse:
             return x.mean(dim=2)
-        # In the order of memory: 20 times as fast.
+        # In memory order: 20 times faster.
         return x.permute(0, 2, 3, 4, 1).mean(dim=1).permute(0, 3, 1, 2)
 
 
 class FoldedSide(nn.Module):
-    """A DSAM together with its part of the read-out.
+    """A DSAM merged with its part of the read-out.
 
     Args:
         dsam: The module.
         read_out: (16,) weights of its features.
-        attention: Whether another stage follows, which is fed with attention.
+        attention: Whether another stage follows that uses the attention.
     """
 
     def __init__(self, dsam: nn.Module, read_out: Tensor, *, attention: bool) -> None:
@@ -121,7 +121,7 @@ class FoldedSide(nn.Module):
 
 
 class FoldedFusion(nn.Module):
-    """The fusion of picture and sound together with its part of the read-out.
+    """The audiovisual fusion merged with its part of the read-out.
 
     Args:
         fusion: The module.

@@ -1,4 +1,4 @@
-"""The plain forward pass, a whole clip a window: slow, obvious, the reference for every other engine."""
+"""Plain forward pass of a whole clip per window: slow and simple, the reference for all other engines."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class PlainEngine:
     """Runs `model(clips, audio)` on every window.
 
     Args:
-        model: A network in eval mode, on the device that it is to run on.
+        model: A network in eval mode, on the device to run on.
     """
 
     def __init__(self, model: STAViS) -> None:

@@ -1,4 +1,4 @@
-"""How exactly a network is computed."""
+"""Precision of the computation."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from stavis.engine.folded import FoldedNetwork
 from stavis.model import STAViS
 
 Precision = Literal["float32", "bf16", "fp16", "int8"]
-"""float32 gives the exact maps. The others are approximations: bf16 and fp16 compute in 16 bits, int8 in 8."""
+"""float32 gives the exact maps; bf16 and fp16 (16 bits) and int8 (8 bits) are approximations."""
 
 
 class AutocastBackend:
-    """The network behind the stem in 16 bits, through PyTorch; what loses much by it PyTorch leaves in 32.
+    """The network after the stem in 16 bits through PyTorch, which keeps sensitive operations in 32.
 
     Args:
-        model: A network in eval mode, on the device that it is to run on.
+        model: A network in eval mode, on the device to run on.
         dtype: `torch.bfloat16` or `torch.float16`.
     """
 
@@ -35,7 +35,7 @@ class AutocastBackend:
 
 @contextlib.contextmanager
 def without_tf32() -> Iterator[None]:
-    """Has CUDA compute float32 convolutions in float32: by default it keeps ten bits of each factor only."""
+    """Makes CUDA compute float32 convolutions in full float32; by default it keeps only ten bits of each factor."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

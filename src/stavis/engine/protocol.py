@@ -1,4 +1,4 @@
-"""What every engine offers."""
+"""Interface of the engines."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -10,13 +10,13 @@ from stavis.clips import Window
 
 
 class Engine(Protocol):
-    """Turns windows over a stream of frames into saliency maps. Frames are given once each, in order."""
+    """Computes saliency maps of windows over a stream of frames, which are added once each, in order."""
 
     def add_frame(self, index: int, frame: npt.NDArray[np.uint8]) -> None:
-        """Takes the (h, w, 3) RGB frame `index`, already at the network's size."""
+        """Adds the (h, w, 3) RGB frame `index`, already at the network's size."""
 
     def drop_frames_before(self, index: int) -> None:
-        """Forgets the frames before `index`; no later window asks for them."""
+        """Drops the frames before `index`, which no later window needs."""
 
     def predict(
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
@@ -24,8 +24,8 @@ class Engine(Protocol):
         """Computes the maps of a batch of windows.
 
         Args:
-            windows: B windows; all their frames were added and not dropped.
-            audio: (B, S) excerpts in -256..256 that go with them; None for a visual network.
+            windows: B windows; all their frames have been added and not dropped.
+            audio: (B, S) excerpts in -256..256 of these windows; None for a visual network.
 
         Returns:
             (B, h, w) probabilities.
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
 
 class Example(NamedTuple):
-    """A window of the video that an engine is going to see.
+    """A window of the video to be predicted, for calibration.
 
     Attributes:
         frames: (T, h, w, 3) RGB at the network's size.
@@ -51,10 +51,10 @@ class MakeEngine(Protocol):
     def __call__(
         self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
     ) -> Engine:
-        """An engine.
+        """Makes an engine.
 
         Args:
-            num_windows: About how many windows are to come, if that is known.
-            examples: Gives some of them, spread over the video; called by engines that fit themselves to it.
+            num_windows: Approximate number of windows to come, if known.
+            examples: Returns some of them, spread over the video; called by engines that calibrate on it.
         """
         ...

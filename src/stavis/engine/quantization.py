@@ -1,4 +1,4 @@
-"""The network behind the stem in 8-bit integers: post-training quantization with NNCF, on windows of the video itself.
+"""8-bit quantization of the network after the stem, with NNCF, calibrated on windows of the video itself.
 
 The ranges of the integers are those of the values that the windows cause, so they fit this network and this video.
 What is quantized is the convolutions of the residual stages, nine tenths of the arithmetic. The side branches, the
@@ -32,13 +32,13 @@ def is_installed() -> bool:
 
 
 def quantize(network: Any, windows: Sequence[Inputs]) -> Any:
-    """An OpenVINO model in 8-bit integers.
+    """Quantizes an OpenVINO model to 8-bit integers.
 
     Args:
-        network: The same in floats; it is left as it is.
-        windows: What the ranges are found on.
+        network: The model in float32; it is not modified.
+        windows: Inputs on which the ranges are calibrated.
     """
-    # It tells of its progress on standard output, and of versions that it would rather see.
+    # NNCF prints its progress, and remarks about versions, on standard output.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -50,6 +50,6 @@ def quantize(network: Any, windows: Sequence[Inputs]) -> Any:
             subset_size=len(windows),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=list(FLOAT_PARTS), validate=False),
-            # It doubles the time and changes nothing here.
+            # Doubles the time and changes nothing here.
             advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
         )

@@ -1,4 +1,4 @@
-"""The stem of the network, computed once a frame instead of sixteen times.
+"""Stem of the network, computed once per frame instead of sixteen times.
 
 The stem's 7x7x7 convolution is a sum over seven frames of a 7x7 convolution each ("tap"), and a tap's response to a
 frame is the same in every window. An output inside a window is a sum of seven responses; the three at either end of a
@@ -38,19 +38,19 @@ class StemCache:
         # Every output has a frame under its middle tap, which adds the bias.
         self.bias = F.pad(bias, (HALF * len(bias), HALF * len(bias)))
         self._frames: dict[int, Tensor] = {}
-        # All below is made when a window asks for it, and given up when windows have moved on: a frame's responses
-        # are a hundred times as large as the frame.
+        # Everything below is computed when a window needs it and dropped when windows have moved on: the responses of
+        # a frame are a hundred times larger than the frame.
         self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
         self._sums: dict[Neighborhood, Tensor] = {}  # not yet rectified
         self._outputs: dict[Neighborhood, Tensor] = {}
         self._maxima: dict[tuple[Neighborhood, ...], Tensor] = {}
 
     def add_frame(self, index: int, frame: Tensor) -> None:
-        """Takes a (3, H, W) frame minus the mean."""
+        """Adds a (3, H, W) frame minus the mean."""
         self._frames[index] = frame
 
     def drop_frames_before(self, index: int) -> None:
-        """Forgets the frames before `index`, and all that was made of them."""
+        """Drops the frames before `index` and everything computed from them."""
         for old in [i for i in self._frames if i < index]:
             del self._frames[old]
         self._give_up_before(index)
@@ -64,7 +64,7 @@ class StemCache:
             del self._maxima[pair]
 
     def window(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """What the network behind the stem needs of a window.
+        """The inputs of the network after the stem for one window.
 
         Args:
             frames: T frames, all added and not dropped, in any order and with repetitions. Least is computed where

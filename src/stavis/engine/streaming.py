@@ -1,4 +1,4 @@
-"""The streaming engine: the stem once a frame, the rest of the network once a window."""
+"""Streaming engine: the stem once per frame, the rest of the network once per window."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,12 +19,12 @@ overwritten."""
 
 
 class StreamingEngine:
-    """Exact inference that shares between windows what can be shared.
+    """Exact inference that computes what windows share only once.
 
     Args:
-        model: A network in eval mode, on the device that it is to run on.
-        backend: What computes the network behind the stem.
-        listen: What computes (B, 1024) of their sound from excerpts (B, S); made of the model if it is not given.
+        model: A network in eval mode, on the device to run on.
+        backend: Computes the network after the stem.
+        listen: Computes audio features (B, 1024) from excerpts (B, S). Default: made from the model.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class StreamingEngine:
         if listen is None and model.config.modality == "audiovisual":
             listen = FoldedSoundNet(model.soundnet8)
         self._listen = listen
-        # One window keeps a CPU's cores busy, and the tensors of several do not fit into its caches.
+        # One window keeps all cores of a CPU busy, and the tensors of several do not fit into its caches.
         self._num_at_once = 1 if self.device.type == "cpu" else None
         mean = torch.tensor(model.config.preprocessing.mean, device=self.device)
         self._mean = mean[:, None, None]
@@ -69,7 +69,7 @@ class StreamingEngine:
     def begin(
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the backend gets of a batch of windows."""
+        """The inputs of the backend for a batch of windows."""
         sound = None
         if audio is not None and self._listen is not None:
             sound = self._listen(torch.from_numpy(audio).to(self.device))

@@ -75,7 +75,7 @@ def draw_timeline(
         strip.add_artist(AnnotationBbox(box, (x, 1.0), frameon=False, box_alignment=(0.5, 1.0), pad=0))
         strip.annotate(f"{thumbnail.time_seconds:.2f} s", (x, 0.0), ha="center", va="bottom", fontsize=8)
     if audio_level_db is None:
-        sound.text(0.5, 0.5, "no sound", transform=sound.transAxes, ha="center", va="center", color="0.5")
+        sound.text(0.5, 0.5, "no audio", transform=sound.transAxes, ha="center", va="center", color="0.5")
         sound.set_yticks([])
     else:
         sound.fill_between(time_seconds, audio_level_db, -80, color="tab:blue", alpha=0.6, linewidth=0)
@@ -83,7 +83,7 @@ def draw_timeline(
     sound.set_ylabel("audio level\n(dB full scale)")
     spread.plot(time_seconds, entropy_bits, color="tab:red", linewidth=1.2)
     middle, reach = (max(entropy_bits) + min(entropy_bits)) / 2, max(entropy_bits) - min(entropy_bits)
-    reach = max(reach, 0.2)  # bits; less is no difference worth a curve
+    reach = max(reach, 0.2)  # bits; smaller differences are not worth magnifying
     spread.set_ylim(middle - 0.55 * reach, middle + 0.55 * reach)
     spread.ticklabel_format(useOffset=False)
     spread.set_ylabel("saliency entropy\n(bits)")
@@ -101,7 +101,7 @@ LONGEST_LEVEL_SECONDS = 5.0  # of audio around a frame whose level is measured
 
 
 class Thumbnails:
-    """Four to eight overlays spread evenly over a video whose length is not known beforehand."""
+    """Four to eight overlays, evenly spaced over a video of unknown length."""
 
     def __init__(self) -> None:
         self.kept: list[Thumbnail] = []

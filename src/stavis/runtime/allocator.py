@@ -1,4 +1,4 @@
-"""How the C library keeps memory that was freed, where it is glibc; elsewhere nothing is done."""
+"""Settings of the C library's memory allocator (glibc only; elsewhere they do nothing)."""
 
 import ctypes
 import functools
@@ -9,7 +9,7 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def use_one_arena() -> None:
-    """Has all threads of this process take memory from one place. To be called before they begin.
+    """Makes all threads of this process share one memory arena. Call it before they start.
 
     By default each thread has a place of its own, which keeps what the thread has freed from the others, and gives it
     back to the system and takes it again many times a second. With few threads and large blocks, one place for all
@@ -21,7 +21,7 @@ def use_one_arena() -> None:
 
 
 def return_free_memory() -> None:
-    """Gives the system back what is free between blocks in use: after large work that is done once."""
+    """Returns free memory between used blocks to the system; useful after large one-time work."""
     if (library := _library()) is not None:
         library.malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""Iteration ahead of the consumer, in a thread."""
+"""Iteration ahead of the consumer in a thread."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ _END = object()
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Yields `items`, up to `depth` of them made in advance by a thread. Errors come out where they belong."""
+    """Yields `items`, up to `depth` of them produced in advance by a thread; errors are raised in order, too."""
     ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
@@ -31,7 +31,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
                 if not put((item, None)):
                     return
             put((_END, None))
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # raised by the consumer
             put((_END, error))
         finally:
             if isinstance(items, Generator):

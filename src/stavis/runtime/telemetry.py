@@ -1,10 +1,10 @@
-"""Keeps what we use from reporting on our users."""
+"""Telemetry of dependencies, switched off."""
 
 import sys
 
 
 def switch_off_telemetry() -> None:
-    """To be called before OpenVINO or NNCF is imported: both report each use to their makers unless told otherwise.
+    """Call this before importing OpenVINO or NNCF: both report each use to their makers by default.
 
     They do without where the package that does it is missing.
     """
