@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stavis.errors import StavisError
-from stavis.gaze import detect_format
+from stavis.gaze import GazeOptions, detect_format, holds_several_videos
 from support.gaze import read, read_or_refuse
 
 
@@ -94,6 +94,17 @@ def test_eyelink_with_both_eyes_and_two_recordings(tmp_path: Path) -> None:
         StavisError, match=r"no message with 'ONSET'; there are: TRIALID 2 clip\.avi; SYNCTIME"
     ):
         read(path, start_message="ONSET")
+
+
+def test_files_of_several_recordings_serve_several_videos(tmp_path: Path) -> None:
+    asc = write(tmp_path / "s1.asc", BOTH_EYES)
+    one = write(tmp_path / "one.asc", BOTH_EYES[BOTH_EYES.index("MSG\t1995") :])
+    bids = write_bids(tmp_path / "bids")
+    assert holds_several_videos(asc, GazeOptions())
+    assert not holds_several_videos(one, GazeOptions())
+    assert not holds_several_videos(bids, GazeOptions())
+    write(bids.with_name("sub-01_task-look_events.tsv"), "onset\tduration\tstim_file\n0.5\t2\tclip.mp4\n")
+    assert holds_several_videos(bids, GazeOptions())
 
 
 def test_eyelink_at_2000_hz_with_one_eye_and_the_frames_of_the_video(tmp_path: Path) -> None:
@@ -308,6 +319,8 @@ def test_bids_recording_with_inherited_screen_and_events(tmp_path: Path) -> None
     )
     shown = read(path)
     assert shown.time_seconds == pytest.approx(np.arange(-1, 5) / 1000)
+    with pytest.raises(StavisError, match=r"no event presents 'talk'; stim_file names: videos/clip\.mp4"):
+        read(path, video="talk")
     # Events in the ticks of the recording's clock.
     events = path.with_name("sub-01_task-look_recording-eye1_physioevents.tsv.gz")
     text = '7186799\tn/a\tn/a\t0\t"start"\n7186800\t2\tfixation\t0\tn/a\n7186802\t2\tsaccade\t0\tn/a\n'

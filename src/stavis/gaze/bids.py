@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, some
 from stavis.gaze.fixations import read_json
 from stavis.gaze.recording import Event, FloatArray, Origin, Recording
 from stavis.gaze.tables import SECONDS_PER_UNIT, Table, event_from_word, read_text_table, unit_in_name
@@ -197,15 +197,32 @@ def _events(path: Path, clock: FloatArray, seconds_per_tick: float) -> NDArray[n
     return event
 
 
-def _onset(path: Path, video: str) -> float:
-    """Seconds from the start of the task to the event that presents the video; 0 if no event names it."""
+def names_stimuli(path: Path) -> bool:
+    """Whether the events of a recording name what was presented."""
+    return bool(_stimuli(path))
+
+
+def _stimuli(path: Path) -> list[tuple[str, float]]:
+    """What the events of a recording present (`stim_file`), and when, in seconds from the start of the task."""
     wanted = {entity for entity in _entities(path.name) if not entity.startswith("recording-")}
+    found: list[tuple[str, float]] = []
     for candidate in sorted(path.parent.glob("*_events.tsv")):
         if _entities(candidate.name) <= wanted:
             table = read_text_table(candidate)
             stimulus, onset = table.find("stim_file"), table.find("onset")
             if stimulus is not None and onset is not None:
-                for row, cell in enumerate(table.words(stimulus)):
-                    if names_video(cell, video):
-                        return float(table.numbers(onset, [row])[0])
-    return 0.0
+                cells = zip(table.words(stimulus), table.numbers(onset).tolist(), strict=True)
+                found += [(cell, time) for cell, time in cells if cell and cell != "n/a"]
+    return found
+
+
+def _onset(path: Path, video: str) -> float:
+    """Seconds from the start of the task to the event that presents the video; 0 if events name nothing."""
+    stimuli = _stimuli(path)
+    onset = next((time for cell, time in stimuli if names_video(cell, video)), None)
+    if onset is None and stimuli:
+        raise StavisError(
+            f"{path}: no event presents {video!r}; stim_file names: {some({cell for cell, _ in stimuli})} (`stimulus` "
+            "names another)"
+        )
+    return onset or 0.0

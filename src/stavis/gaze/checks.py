@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stavis.errors import StavisError, some
 from stavis.gaze.recording import FloatArray, Gaze, Recording, ScreenMapping
@@ -56,7 +57,7 @@ def check_time(gaze: Gaze, by_frame: Gaze, frame_starts: FloatArray, end_seconds
         end_seconds: Time at which the last frame disappears.
 
     Returns:
-        Warnings: most samples are outside, some observers have none inside, or all lie in one of many frames.
+        Warnings: over a fifth of the samples is outside, observers have none inside, or all lie in one of many frames.
 
     Raises:
         StavisError: No sample lies in the video's time; or few do, nothing says that times are in seconds, and nearly
@@ -74,39 +75,42 @@ def check_time(gaze: Gaze, by_frame: Gaze, frame_starts: FloatArray, end_seconds
         limits = f"the video's time, 0 to {end_seconds:.6g} s"
         outside = (values < frame_starts[0]) | (values >= end_seconds)
         label, unit = "", " s"
-    num_outside = int(outside.sum())
+    inside = ~outside
     warnings: list[str] = []
-    if num_outside > num / 2:
-        first = f"{label}{values[outside][0]:.10g}{unit}"
-        cause = _cause(gaze, values, end_seconds)
-        smaller = _unit_that_fits(values, end_seconds) if gaze.time_seconds is not None else None
-        if num_outside == num:
-            raise StavisError(
-                f"no sample lies in {limits}: all {num} are outside, the first at {first}; {cause}"
-            )
-        if gaze.unit_assumed and smaller and num_outside > 0.9 * num:
-            raise StavisError(
-                f"{num_outside} of {num} samples lie outside {limits}, the first at {first}; {cause}"
-            )
-        warnings.append(f"{num_outside} of {num} samples lie outside {limits}, the first at {first}; {cause}")
-    elif num_outside:
-        lost = [
-            name
-            for i, name in enumerate(gaze.observers)
-            if (gaze.observer == i).any() and outside[gaze.observer == i].all()
-        ]
-        if lost:
-            first = (
-                f"{label}{values[outside & (gaze.observer == gaze.observers.index(lost[0]))][0]:.10g}{unit}"
-            )
-            warnings.append(
-                f"no sample of {some(lost)} lies in {limits}, the first at {first}; is this another clock?"
-            )
+
+    def first(where: NDArray[np.bool_]) -> str:
+        return f"the first at {label}{values[where][0]:.10g}{unit}"
+
+    num_outside = int(outside.sum())
+    lost = [
+        i
+        for i in range(len(gaze.observers))
+        if (gaze.observer == i).any() and outside[gaze.observer == i].all()
+    ]
+    if num_outside == num:
+        raise StavisError(
+            f"no sample lies in {limits}: all {num} are outside, {first(outside)}; {_cause(gaze, values, end_seconds)}"
+        )
+    if lost:
+        theirs = np.isin(gaze.observer, lost)
+        warnings.append(
+            f"no sample of {some(gaze.observers[i] for i in lost)} lies in {limits}, {first(theirs)}; is this another "
+            "clock?"
+        )
+        outside = outside & ~theirs
+    if outside.sum() > num / 5:
+        problem = (
+            f"{outside.sum()} of {num} samples lie outside {limits}, {first(outside)}; "
+            f"{_cause(gaze, values, end_seconds)}"
+        )
+        if gaze.unit_assumed and outside.sum() > 0.9 * num and _unit_that_fits(values, end_seconds):
+            raise StavisError(problem)
+        warnings.append(problem)
     assert by_frame.frame is not None
     if len(by_frame) >= FEW and num_frames >= FEW and len(np.unique(by_frame.frame)) == 1:
         warnings.append(
             f"all {len(by_frame)} samples lie in frame {by_frame.frame[0]} of {num_frames}, the first at "
-            f"{label}{values[~outside][0]:.6g}{unit}: are times in another unit (`time_unit`)?"
+            f"{label}{values[inside][0]:.6g}{unit}: are times in another unit (`time_unit`)?"
         )
     return tuple(warnings)
 

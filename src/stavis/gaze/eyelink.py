@@ -44,6 +44,11 @@ def is_eyelink(lines: Sequence[str]) -> bool:
     )
 
 
+def holds_several(path: Path) -> bool:
+    """Whether an ASC file contains several recordings."""
+    return sum(line.startswith("START") for line in read_text(path).split("\n")) > 1
+
+
 def read_eyelink(
     path: Path, *, eye: Eye, origin: int, clip: int | None, start_message: str | None, video: str
 ) -> Recording:

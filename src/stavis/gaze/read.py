@@ -367,7 +367,7 @@ def _mapping(
 
 
 def holds_several_videos(path: Path, options: GazeOptions) -> bool:
-    """Whether a gaze file can contain several videos: it names stimuli, or is a JSON by video."""
+    """Whether a gaze file can contain several videos: several recordings, stimuli by name, or a JSON by video."""
     try:
         format = detect_format(path) if options.format == "auto" else options.format
     except StavisError:
@@ -376,6 +376,10 @@ def holds_several_videos(path: Path, options: GazeOptions) -> bool:
         return fixations.is_challenge_json(path, by_video=True)
     if format == "tobii":
         return True
+    if format == "eyelink":
+        return eyelink.holds_several(path)
+    if format == "bids":
+        return bids.names_stimuli(path)
     if format not in ("csv", "parquet"):
         return False
     names = tables.read_column_names(path, parquet=format == "parquet")
