@@ -1,4 +1,4 @@
-"""The network: clip and sound in, saliency logits out.
+"""The STAViS network: clips and audio to saliency logits.
 
 Tsiami, Koutras, Maragos: STAViS: Spatio-Temporal AudioVisual Saliency Network. CVPR 2020.
 """
@@ -22,11 +22,11 @@ INITIAL_LOGIT_BIAS = -6.0
 
 
 class Prediction(NamedTuple):
-    """Saliency maps before the sigmoid.
+    """Predicted saliency maps before the sigmoid.
 
     Attributes:
-        logits: (B, 1, H, W), the saliency of each clip's target frame.
-        side_logits: The visual variant's four side outputs, each (B, 1, H, W); the audiovisual has none.
+        logits: (B, 1, H, W), for the target frame of each clip.
+        side_logits: The four side outputs of the visual network, each (B, 1, H, W); empty for the audiovisual one.
     """
 
     logits: Tensor
@@ -34,11 +34,11 @@ class Prediction(NamedTuple):
 
 
 class VisualFeatures(NamedTuple):
-    """What the visual stages leave for fusion and read-out.
+    """Output of the visual stages for fusion and read-out.
 
     Attributes:
-        dsam: The four modules' outputs, in the order of the stages.
-        layer2: (B, C, T/4, H/8, W/8) before its attention.
+        dsam: Outputs of the four modules, in the order of the stages.
+        layer2: (B, C, T/4, H/8, W/8) before attention.
     """
 
     dsam: tuple[DSAMOutput, ...]
@@ -48,10 +48,10 @@ class VisualFeatures(NamedTuple):
 class STAViS(ResNet3D):
     """The STAViS network, audiovisual or visual.
 
-    Only what the variant trains exists: the audiovisual one has no side outputs and no attention behind
-    layer3, the visual one no SoundNet and no fusion. Names in the state dict are the published ones.
+    It has exactly the parameters that its training uses: the audiovisual network has no side outputs and no attention
+    after layer3, the visual one no SoundNet and no fusion. Names in the state dict are the published ones.
 
-    `forward` is `listen`, `conv1`, `see` and `read_out` in turn.
+    `forward` calls `listen`, `conv1`, `see` and `read_out`.
 
     Args:
         config: Modality, depth and shortcut. The weights are freshly initialized as published.
@@ -76,23 +76,23 @@ class STAViS(ResNet3D):
         initialize_as_published(self)
 
     def forward(self, clips: Tensor, audio: Tensor | None = None) -> Prediction:
-        """Predicts the saliency map of each clip's target frame.
+        """Predicts the saliency map of the target frame of each clip.
 
         Args:
             clips: (B, 3, T, H, W), RGB in 0..255 minus the mean. H and W are multiples of 16 from 64; T is a
                 multiple of 8 (visual) or 16 (audiovisual). Published weights were trained at 16 x 112 x 112.
             audio: (B, 1, 1, S) or (B, S) in -256..256, S at least 12,766; published weights were trained at
-                35,280. The visual variant does not use it.
+                35,280. The visual network ignores it.
 
         Raises:
-            ValueError: If a shape is not one of these, or the audiovisual variant gets no audio.
+            ValueError: A shape is not one of these, or the audiovisual network gets no audio.
         """
         self._check_clips(clips)
         sound = self.listen(audio, batch=clips.shape[0]) if self.config.modality == "audiovisual" else None
         return self.read_out(self.see(self.conv1(clips)), sound)
 
     def see(self, stem: Tensor) -> VisualFeatures:
-        """The visual stages and the attention between them, from what `conv1` makes of the clips on."""
+        """Applies the visual stages and the attention between them to the output of `conv1`."""
         x = self.activate_stem(stem)
         dsam1 = self.score_dsn[0](x)
         x = self.layer1(self.max_pool(attend(x, dsam1.attention_logits)))
@@ -104,10 +104,10 @@ class STAViS(ResNet3D):
         return VisualFeatures((dsam1, dsam2, dsam3, dsam4), layer2)
 
     def listen(self, audio: Tensor | None, *, batch: int | None = None) -> Tensor:
-        """One vector (B, 1024) for each clip's sound, (B, 1, 1, S) or (B, S).
+        """Computes one vector (B, 1024) for the audio of each clip, (B, 1, 1, S) or (B, S).
 
         Raises:
-            ValueError: If there is no audio, or its shape is another or not for `batch` clips.
+            ValueError: There is no audio, or its shape does not fit `batch` clips.
         """
         size = "B" if batch is None else batch
         expected = f"({size}, 1, 1, S) or ({size}, S) with S at least {soundnet.MIN_NUM_SAMPLES}"
@@ -127,7 +127,7 @@ class STAViS(ResNet3D):
         return self.soundnet8.encode(audio)
 
     def read_out(self, visual: VisualFeatures, sound: Tensor | None) -> Prediction:
-        """Joins what was seen and heard into the logits."""
+        """Combines visual features and audio into logits."""
         features = [one.features for one in visual.dsam]
         if self.config.modality == "audiovisual":
             features.append(self.fusion3(visual.layer2, sound))
@@ -154,7 +154,7 @@ class STAViS(ResNet3D):
 
 @torch.no_grad()
 def initialize_as_published(model: STAViS) -> None:
-    """Draws all weights anew, from the published code's distributions."""
+    """Initializes all weights from the distributions of the published code."""
     for module in model.modules():
         match module:
             case nn.Conv3d() | nn.Linear() | nn.Bilinear():
@@ -162,7 +162,7 @@ def initialize_as_published(model: STAViS) -> None:
             case nn.Conv2d():
                 nn.init.normal_(module.weight, std=0.001)
             case nn.ConvTranspose2d():
-                # Each channel is interpolated by itself.
+                # Each channel is interpolated separately.
                 kernel = bilinear_kernel(module.kernel_size[0])
                 module.weight.copy_(torch.eye(module.in_channels)[:, :, None, None] * kernel)
             case nn.BatchNorm3d() | nn.BatchNorm2d():

@@ -1,4 +1,4 @@
-"""Which parameter learns how fast, and how that changes over the epochs."""
+"""Optimizer, parameter groups and learning rate schedule."""
 
 import math
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ Rates = Literal["published", "uniform", "fine-tuning"]
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimizer. The defaults are the published ones.
+    """Settings of the optimizer. The defaults are the published ones.
 
     Attributes:
         name: "sgd", or beyond the paper "adamw" (momentum is then its first beta, dampening is not used, and
             the decay is decoupled from the gradient).
-        base_rate: The rate of the fusion's parameters. What the others' are by it, `rates` says.
+        base_rate: Learning rate of the fusion. `rates` determines those of the other parameters.
         rates: "published": fixed parts of the base rate, see `parameter_rate`: for weights that come from
             elsewhere. Beyond the paper "uniform": the base rate for all, for training from scratch;
             "fine-tuning": the base rate for fusion and read-out, which no initial weights bring along, and a
@@ -57,13 +57,13 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """How the rates change. The defaults are the published ones.
+    """Settings of the learning rate schedule. The defaults are the published ones.
 
     Attributes:
         name: "steps": multiplied by `factor` after certain epochs. Beyond the paper "cosine": falls to 0
             along half a cosine, step by step.
         milestones: Shares of all epochs. A share s of n epochs lowers the rate after epoch int(s n) - 1.
-        factor: What the rate is multiplied by at each milestone.
+        factor: Factor of the rate at each milestone.
         warm_up_epochs: With "cosine": the rate first rises in a straight line for so many epochs.
     """
 
@@ -90,7 +90,7 @@ PARTS = {
 
 
 def parameter_rate(name: str, modality: str, base_rate: float) -> tuple[str, float]:
-    """The group that the parameter `name` belongs to, and its learning rate, as published.
+    """Returns the group of the parameter `name` and its learning rate, as published.
 
     With r = base_rate / 100: the fusion learns at the base rate, SoundNet at a tenth of it, the backbone at
     a tenth (visual) or at r (audiovisual). `side_prep` learns at r, its bias at twice that; the other layers
@@ -112,7 +112,7 @@ def parameter_rate(name: str, modality: str, base_rate: float) -> tuple[str, flo
 
 
 def parameter_groups(model: STAViS, base_rate: float, rates: Rates = "published") -> list[dict[str, Any]]:
-    """The parameters that learn, in groups of one rate: `name`, `params`, `lr`, `parameter_names`."""
+    """Groups the trainable parameters by learning rate: `name`, `params`, `lr`, `parameter_names`."""
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -130,10 +130,10 @@ def parameter_groups(model: STAViS, base_rate: float, rates: Rates = "published"
 
 
 def build_optimizer(model: STAViS, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """One optimizer over all parameters that learn.
+    """Builds one optimizer for all trainable parameters.
 
     Raises:
-        StavisError: Everything is frozen.
+        StavisError: All parameters are frozen.
     """
     groups = parameter_groups(model, settings.base_rate, settings.rates)
     if not groups:
@@ -149,12 +149,12 @@ def build_optimizer(model: STAViS, settings: OptimizerSettings) -> torch.optim.O
 
 
 def milestone_epochs(settings: ScheduleSettings, num_epochs: int) -> list[int]:
-    """After which epochs, counted from 1, the rate falls: int(share * n) - 1, but never before the first."""
+    """Returns the epochs, from 1, after which the rate drops: int(share * n) - 1, but never before the first."""
     return [max(1, int(share * num_epochs) - 1) for share in settings.milestones]
 
 
 def cosine_factor(step: int, num_steps: int, num_warm_up_steps: int) -> float:
-    """What the rates are multiplied by in optimizer step `step`, counted from 0, of `num_steps`."""
+    """Returns the factor of the rates in optimizer step `step`, from 0, of `num_steps`."""
     if step < num_warm_up_steps:
         return (step + 1) / (num_warm_up_steps + 1)
     progress = (step - num_warm_up_steps) / max(1, num_steps - num_warm_up_steps)
@@ -164,7 +164,7 @@ def cosine_factor(step: int, num_steps: int, num_warm_up_steps: int) -> float:
 def build_scheduler(
     optimizer: torch.optim.Optimizer, settings: ScheduleSettings, num_epochs: int, steps_per_epoch: int
 ) -> LRScheduler:
-    """The schedule: to be stepped after every epoch ("steps") or after every optimizer step ("cosine")."""
+    """Builds the schedule, to be stepped after every epoch ("steps") or every optimizer step ("cosine")."""
     if settings.name == "cosine":
         num_warm_up_steps = round(settings.warm_up_epochs * steps_per_epoch)
         num_steps = num_epochs * steps_per_epoch
@@ -173,7 +173,7 @@ def build_scheduler(
 
 
 def freeze(model: STAViS, parts: Iterable[str]) -> None:
-    """Takes `parts` (names of `PARTS`) out of training: no gradient."""
+    """Freezes `parts` (names in `PARTS`): their parameters get no gradient."""
     prefixes = tuple(prefix for part in parts for prefix in PARTS[part])
     for name, parameter in model.named_parameters():
         if name.startswith(prefixes):
@@ -181,12 +181,12 @@ def freeze(model: STAViS, parts: Iterable[str]) -> None:
 
 
 def set_training_mode(model: STAViS, *, frozen: Iterable[str], frozen_statistics: bool) -> None:
-    """Train mode, except for normalization layers whose running statistics must stay as they are.
+    """Sets train mode, except for normalization layers whose running statistics must not change.
 
     Args:
         model: The network.
-        frozen: Names of `PARTS` whose statistics stay.
-        frozen_statistics: Whether all statistics stay.
+        frozen: Names in `PARTS` whose statistics are kept.
+        frozen_statistics: Whether all statistics are kept.
     """
     model.train()
     prefixes = tuple(prefix for part in frozen for prefix in PARTS[part])

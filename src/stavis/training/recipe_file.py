@@ -1,4 +1,4 @@
-"""Recipe files: TOML in and out."""
+"""Recipe files in TOML."""
 
 import copy
 import dataclasses
@@ -18,10 +18,10 @@ from stavis.training.recipe import CHANGEABLE, Recipe
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe from a TOML file, with `a.b=value` settings that win over it.
+    """Reads a recipe from a TOML file; `a.b=value` settings override it.
 
     Raises:
-        StavisError: The file is missing or not TOML, a key is not known, a value is not allowed.
+        StavisError: The file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -33,24 +33,24 @@ def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """The recipe with `a.b=value` settings changed.
+    """Returns the recipe with `a.b=value` settings changed.
 
     Raises:
-        StavisError: A key is not known, a value is not allowed.
+        StavisError: A key is unknown, or a value is not allowed.
     """
     return parse_recipe(dataclasses.asdict(recipe), "recipe", overrides)
 
 
 def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe in a table as TOML gives it.
+    """Parses a recipe from a table as read from TOML.
 
     Args:
         table: Nested dictionaries.
-        source: Named in errors.
-        overrides: `a.b=value` settings that win over the table.
+        source: Name of the source for error messages.
+        overrides: `a.b=value` settings that override the table.
 
     Raises:
-        StavisError: A key is not known, a value is not allowed.
+        StavisError: A key is unknown, or a value is not allowed.
     """
     merged = copy.deepcopy(dict(table))
     overrides = list(overrides)
@@ -68,12 +68,12 @@ def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str]
 
 
 def format_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML, every setting included; `read_recipe` gives the same recipe back."""
+    """Formats the complete recipe as TOML; `read_recipe` returns an equal recipe."""
     return _format_table(dataclasses.asdict(recipe), ())
 
 
 def differences(here: Recipe, there: Recipe) -> list[str]:
-    """What differs between two recipes and would lead to other numbers, a line for each setting."""
+    """Lists the settings that differ between two recipes and change the results, one line each."""
     ours, theirs = _flatten(dataclasses.asdict(here)), _flatten(dataclasses.asdict(there))
     return [
         f"{key} is {_format_value(ours[key])}, was {_format_value(theirs[key])}"
@@ -90,11 +90,11 @@ def _adapter() -> pydantic.TypeAdapter[Recipe]:
 def _set(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise StavisError(f"--set {override}: expected key=value, data.split=2 say")
+        raise StavisError(f"--set {override}: expected key=value, such as data.split=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # a bare string, which TOML would want in quotes
+        value = text  # a bare string, which TOML requires in quotes
     *path, last = key.strip().split(".")
     for part in path:
         inner = table.setdefault(part, {})
@@ -105,7 +105,7 @@ def _set(table: dict[str, Any], override: str) -> None:
 
 
 def _rename(table: dict[str, Any]) -> None:
-    """Accepts the spellings of recipes written before version 0.2."""
+    """Accepts the spelling of recipes written before version 0.2."""
     augmentation, runtime = table.get("augmentation"), table.get("runtime")
     if isinstance(augmentation, dict) and "colour" in augmentation:
         augmentation.setdefault("color", augmentation.pop("colour"))
@@ -114,7 +114,7 @@ def _rename(table: dict[str, Any]) -> None:
 
 
 def _expand(table: dict[str, Any]) -> None:
-    """Writes out what may be written shorter: a list of one without brackets, a set of quirks by its name."""
+    """Expands short forms: a single value for a list, the name of a set of quirks."""
     for path in (("initial_weights",), ("data", "databases"), ("optimizer", "frozen"), ("data", "quirks")):
         *outer, last = path
         inner: Any = table
