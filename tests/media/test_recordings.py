@@ -1,5 +1,6 @@
 """Recordings as they occur: cut streams, wrong headers, drifting clocks, gaps, odd names and formats."""
 
+import contextlib
 import logging
 import struct
 from collections.abc import Callable, Sequence
@@ -535,3 +536,18 @@ def test_warnings_name_the_parameters(caplog: pytest.LogCaptureFixture, tmp_path
     caplog.set_level(logging.WARNING, "stavis")
     times(make_video(tmp_path / "video.mkv", 4, times=[0, 0.04, 1000, 1000.04], options={"bf": "0"}))
     assert "`keep_gaps=True` keeps it" in caplog.text
+
+
+def test_damaged_images_are_one_line_errors(tmp_path: Path) -> None:
+    """Pillow reports damage by errors of many kinds, such as TypeError for a TIFF without its size."""
+    Image.fromarray(numbered_picture(3)).save(tmp_path / "whole.tiff")
+    content = (tmp_path / "whole.tiff").read_bytes()
+    (tmp_path / "whole.tiff").unlink()
+    directory = struct.unpack("<I", content[4:8])[0]
+    for entry in range(struct.unpack("<H", content[directory : directory + 2])[0]):
+        data = bytearray(content)
+        data[directory + 2 + 12 * entry] ^= 0x40  # another tag
+        (tmp_path / "1.tiff").write_bytes(data)
+        for source in (tmp_path, tmp_path / "1.tiff"):
+            with contextlib.suppress(StavisError):  # some are still images
+                assert len(list(read_frames(source, frame_rate=25))) == 1

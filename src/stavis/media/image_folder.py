@@ -207,7 +207,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             if upright.mode.startswith("I"):
                 upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
             return np.array(upright.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:
             raise StavisError(f"{path} cannot be decoded: {reason(error)}") from error
 
 
@@ -215,7 +215,11 @@ def read_size(path: Path) -> tuple[int, int]:
     """Returns (width, height) as displayed, from the header."""
     with _require_image(path) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
+        try:
+            is_turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        except Exception as error:
+            raise StavisError(f"{path} cannot be decoded: {reason(error)}") from error
+        return (height, width) if is_turned else (width, height)
 
 
 def _require_image(path: Path) -> Image.Image:
@@ -238,7 +242,7 @@ def open_image(path: Path) -> Image.Image | None:
             image = Image.open(path)
     except Image.DecompressionBombError as error:
         raise StavisError(f"{path} announces an image of more than {MAX_PIXELS} pixels") from error
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # Pillow reports damage by exceptions of many kinds
         return None
     check_size(path, *image.size)
     return image
@@ -262,12 +266,13 @@ def check_single(path: Path) -> None:
         size = image.size
         try:
             image.seek(1)
-        except (EOFError, OSError, ValueError, SyntaxError):
+            num_frames = getattr(image, "n_frames", 2)
+        except Exception:
             return
         if image.size == size:  # a TIFF may hold a thumbnail
             what = "pages" if image.format == "TIFF" else "frames"
             raise StavisError(
-                f"{path} is a {image.format} image of {getattr(image, 'n_frames', 2)} {what}, which is not read as a "
+                f"{path} is a {image.format} image of {num_frames} {what}, which is not read as a "
                 "video; convert it to a video or to numbered images"
             )
 
