@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stavis.encoding.roi import write_roi as write_roi
     from stavis.errors import StavisError as StavisError
     from stavis.evaluation.evaluate import evaluate as evaluate
+    from stavis.evaluation.leaderboard import make_leaderboard as make_leaderboard
+    from stavis.evaluation.submission import make_submission as make_submission
     from stavis.evaluation.summary import Evaluation as Evaluation
     from stavis.fetching.fetch import fetch as fetch
     from stavis.metrics.frame import FrameScores as FrameScores
@@ -54,6 +56,8 @@ _HOMES = {
     "write_roi": "stavis.encoding.roi",
     "StavisError": "stavis.errors",
     "evaluate": "stavis.evaluation.evaluate",
+    "make_leaderboard": "stavis.evaluation.leaderboard",
+    "make_submission": "stavis.evaluation.submission",
     "Evaluation": "stavis.evaluation.summary",
     "FrameScores": "stavis.metrics.frame",
     "score_frame": "stavis.metrics.frame",

@@ -27,6 +27,7 @@ from stavis.cli.push import push
 from stavis.cli.reframe import reframe
 from stavis.cli.runs import runs
 from stavis.cli.serve import serve
+from stavis.cli.submit import submit
 from stavis.cli.synth import synth
 from stavis.cli.test import predict_test_videos
 from stavis.cli.train import train
@@ -77,6 +78,7 @@ _COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {  # in the order of `
     "test": predict_test_videos,
     "evaluate": evaluate,
     "leaderboard": leaderboard,
+    "submit": submit,
     "export": export,
     "push": push,
     "bench": bench,

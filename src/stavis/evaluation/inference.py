@@ -1,5 +1,6 @@
 """Statistical inference: bootstrap intervals, permutation tests, effect sizes; seeds are fixed."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ NUM_RESAMPLES_OF_VIDEOS = 10_000  # more, as the tails are further out
 NUM_PERMUTATIONS = 9_999
 LARGEST_EXACT = 14  # differences whose signs are all tried
 CONFIDENCE = 0.95
+BLOCK_SECONDS = 2.0
 
 Float64 = npt.NDArray[np.float64]
 
@@ -27,8 +29,8 @@ class Interval(NamedTuple):
 def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     """95 % interval of the mean of a video's frames, by the circular block bootstrap (Politis and Romano 1992).
 
-    Adjacent frames are correlated, so resampling single frames would give intervals that are too narrow. Blocks of one
-    second are resampled, or of a quarter of the video if that is shorter.
+    Adjacent frames are correlated, so resampling single frames would give intervals that are too narrow. Blocks of two
+    seconds are resampled, or of a quarter of the video if that is shorter. Tails are widened as for few videos.
 
     Args:
         values: (n,) scores, or differences of scores, of the frames; nan where undefined.
@@ -37,12 +39,12 @@ def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     values = values[~np.isnan(values)]
     if values.size < 2:
         return Interval(math.nan, math.nan)
-    length = max(1, min(round(frame_rate), values.size // 4))
+    length = max(1, min(round(BLOCK_SECONDS * frame_rate), values.size // 4))
     around = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values[: length - 1]]))])
     block_means = (around[length:] - around[:-length]) / length
     num_blocks = math.ceil(values.size / length)
     drawn = np.random.default_rng(0).integers(block_means.size, size=(NUM_RESAMPLES, num_blocks))
-    return _ends(block_means[drawn].mean(axis=1))
+    return _ends(block_means[drawn].mean(axis=1), _outside(num_blocks))
 
 
 def interval_of_mean(values: Float64) -> Interval:
@@ -55,12 +57,23 @@ def interval_of_mean(values: Float64) -> Interval:
     num = values.size
     if num < 2:
         return Interval(math.nan, math.nan)
+    return _ends(_resampling_weights(num) @ values, _outside(num))
+
+
+def _outside(num: int) -> float:
+    """The share of resampled means of `num` independent values to leave out at each end."""
+    return float(ndtr(math.sqrt(num / (num - 1)) * stdtrit(num - 1, (1 - CONFIDENCE) / 2)))
+
+
+@functools.lru_cache(maxsize=4)
+def _resampling_weights(num: int) -> Float64:
+    """(NUM_RESAMPLES_OF_VIDEOS, num): the share of each of `num` values in each resample."""
     drawn = np.random.default_rng(0).integers(num, size=(NUM_RESAMPLES_OF_VIDEOS, num))
-    t = -stdtrit(num - 1, (1 - CONFIDENCE) / 2)
-    return _ends(values[drawn].mean(axis=1), float(ndtr(-math.sqrt(num / (num - 1)) * t)))
+    flat = (drawn + np.arange(NUM_RESAMPLES_OF_VIDEOS)[:, None] * num).ravel()
+    return np.bincount(flat, minlength=NUM_RESAMPLES_OF_VIDEOS * num).reshape(-1, num) / num
 
 
-def _ends(means: Float64, outside: float = (1 - CONFIDENCE) / 2) -> Interval:
+def _ends(means: Float64, outside: float) -> Interval:
     low, high = np.quantile(means, [outside, 1 - outside])
     return Interval(float(low), float(high))
 
@@ -81,8 +94,13 @@ def sign_flip_test(differences: Float64) -> float:
     if num <= LARGEST_EXACT:
         bits = np.arange(1 << num)[:, None] >> np.arange(num) & 1
         return float((np.abs((2 * bits - 1) @ differences) >= observed).mean())
-    signs = np.random.default_rng(0).integers(0, 2, size=(NUM_PERMUTATIONS, num)) * 2 - 1
-    return float((1 + (np.abs(signs @ differences) >= observed).sum()) / (1 + NUM_PERMUTATIONS))
+    return float((1 + (np.abs(_random_signs(num) @ differences) >= observed).sum()) / (1 + NUM_PERMUTATIONS))
+
+
+@functools.lru_cache(maxsize=4)
+def _random_signs(num: int) -> Float64:
+    """(NUM_PERMUTATIONS, num) of -1 and 1."""
+    return np.random.default_rng(0).integers(0, 2, size=(NUM_PERMUTATIONS, num)) * 2.0 - 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -184,7 +184,7 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     return {number - (not from_zero): numbers[number] for number in sorted(numbers)}
 
 
-class _ColorCheck:
+class ColorCheck:
     """Notes maps in color, of which a channel or a mean is scored."""
 
     def __init__(self) -> None:
@@ -215,7 +215,7 @@ class _ImageReader:
     def __init__(self, folder: Path, own_depth: bool) -> None:
         self._paths = numbered_maps(folder)
         self._own_depth = own_depth
-        self._colors = _ColorCheck()
+        self._colors = ColorCheck()
 
     def read(self, frame: int) -> Array | None:
         path = self._paths.get(frame)
@@ -286,7 +286,7 @@ class _VideoReader:
             media.read_samples(path) if own_depth else (frame.image for frame in media.read_frames(path))
         )
         self._num_read = 0
-        self._colors = _ColorCheck()
+        self._colors = ColorCheck()
 
     def read(self, frame: int) -> Array | None:
         for index, samples in self._frames:

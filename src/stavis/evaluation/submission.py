@@ -1,0 +1,217 @@
+"""Submissions to the video saliency challenges and to DHF1K: checked, then written as one ZIP file."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from stavis.errors import StavisError, some
+from stavis.evaluation.predictions import VIDEO_SUFFIXES, ColorCheck, MapSource, numbered_maps, source_in
+from stavis.evaluation.protocols.challenge import SPLIT_FILE
+from stavis.maps import Array, read_prediction
+from stavis.media import probe, read_samples
+from stavis.media.samples import count_pictures
+from stavis.runtime.files import atomic_path
+from stavis.runtime.progress import track
+
+Kind = Literal["challenge", "dhf1k"]
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member: the same maps give the same bytes
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Result of a check.
+
+    Attributes:
+        output: The ZIP file; None if there are problems, and nothing was written.
+        problems: What is wrong, one line each, naming the video.
+        num_videos: Number of videos that were expected.
+        num_frames: Number of maps that were found.
+    """
+
+    output: Path | None
+    problems: tuple[str, ...]
+    num_videos: int
+    num_frames: int
+
+
+def make_submission(
+    kind: Kind, predictions: str | Path, data: str | Path, output: str | Path, *, quiet: bool = True
+) -> Submission:
+    """Checks predictions of a test set, and writes them as a submission if nothing is wrong.
+
+    Every video must have a prediction and every frame a map; maps must be gray, not constant, of one size per video and
+    of the input's aspect ratio. Submissions to a challenge contain one video file per video, those to DHF1K one 8-bit
+    PNG per frame.
+
+    Args:
+        kind: "challenge" or "dhf1k".
+        predictions: Folder of predictions: for a challenge video files `<video>.mp4`, or folders of `stavis predict`
+            with `saliency.mp4`; for DHF1K any form that `stavis evaluate` takes.
+        data: Folder of the test set's videos, or of its ground truth; for a challenge with `TrainTestSplit.json`.
+        output: The ZIP file.
+        quiet: Show no progress.
+
+    Raises:
+        ValueError: There is no such kind.
+        StavisError: The data folder contains no test videos.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(get_args(Kind))}")
+    predictions, data, output = Path(predictions), Path(data), Path(output)
+    if not predictions.is_dir():
+        raise StavisError(f"{predictions}: the folder of predictions does not exist")
+    expected = (
+        _challenge_inputs(data, predictions) if kind == "challenge" else _dhf1k_inputs(data, predictions)
+    )
+    problems: list[str] = []
+    sources = {name: _find(kind, predictions, name, problems) for name in expected}
+    extra = {path.stem for path in predictions.iterdir() if not path.name.startswith(".")} - expected.keys()
+    extra -= {"report", "summary", "testrun"}
+    if extra:
+        problems.append(f"not in the test set: {some(extra)}")
+    num_frames = 0
+    with track("check", len(expected), unit="videos", quiet=quiet) as advance:
+        for name, source in sources.items():
+            if source is not None:
+                num_frames += _check(name, source, expected[name], problems)
+            advance(1)
+    if problems:
+        return Submission(None, tuple(problems), len(expected), num_frames)
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in sources.items():
+            assert source is not None
+            for member, content in _members(kind, name, source):
+                archive.writestr(zipfile.ZipInfo(member, _EPOCH), content)
+    return Submission(output, (), len(expected), num_frames)
+
+
+def _videos_below(folder: Path, without: Path) -> dict[str, Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    return {path.stem: path for path in found if without.resolve() not in path.resolve().parents}
+
+
+def _challenge_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
+    """Test videos of a challenge and their input files, None where there is none."""
+    path = data / SPLIT_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = sorted(str(n) for subset, names in record.items() if subset != "train" for n in names)
+    except FileNotFoundError:
+        raise StavisError(f"{data}: no {SPLIT_FILE} in it, which names the test videos") from None
+    except (ValueError, AttributeError, TypeError):
+        raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+    videos = _videos_below(data, predictions)
+    return {name: videos.get(name) for name in names}
+
+
+def _dhf1k_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
+    """The videos of a folder by DHF1K's four-digit names: its files, or folders with `maps` or `images`."""
+    found: dict[str, Path | None] = dict(_videos_below(data, predictions))
+    if not found:
+        found = {
+            path.parent.name: path for kind in ("images", "maps") for path in sorted(data.rglob(f"*/{kind}"))
+        }
+    if not found:
+        raise StavisError(
+            f"{data}: no test videos in it: video files, or folders <video>/images or <video>/maps"
+        )
+    return {name.zfill(4) if name.isdecimal() else name: path for name, path in found.items()}
+
+
+def _find(kind: Kind, predictions: Path, name: str, problems: list[str]) -> MapSource | None:
+    source = source_in(predictions, name)
+    if source is not None and kind == "challenge" and source.kind != "video":
+        video = next((p for p in (predictions / name).glob("saliency.*") if p.suffix in VIDEO_SUFFIXES), None)
+        source = MapSource.at(video) if video is not None else None
+        if source is None:
+            problems.append(
+                f"{name}: a video file is needed, found other maps (stavis predict --outputs video)"
+            )
+            return None
+    if source is None:
+        problems.append(f"{name}: no prediction")
+    return source
+
+
+def _samples(source: MapSource) -> Iterator[tuple[int, Array]]:
+    """Frame and map of a prediction, in order."""
+    if source.kind == "video":
+        yield from enumerate(read_samples(source.path))
+    elif source.kind == "images":
+        for frame, path in numbered_maps(source.path).items():
+            yield frame, read_prediction(path)
+    else:
+        reader = source.open(own_depth=True)
+        frame = 0
+        while (saliency := reader.read(frame)) is not None:
+            yield frame, saliency
+            frame += 1
+
+
+def _check(name: str, source: MapSource, reference: Path | None, problems: list[str]) -> int:
+    """Adds what is wrong with a prediction; returns its number of maps."""
+    colors, sizes, constant, frames = ColorCheck(), set(), [], []
+    try:
+        for frame, samples in _samples(source):
+            frames.append(frame)
+            sizes.add((samples.shape[1], samples.shape[0]))
+            colors.add(samples)
+            if samples.min() == samples.max():
+                constant.append(frame + 1)
+        num_expected, size = _frames_and_size(reference) if reference is not None else (None, None)
+    except StavisError as error:
+        problems.append(f"{name}: {error}")
+        return len(frames)
+    missing = sorted(set(range(num_expected or len(frames))) - set(frames))
+    if missing:
+        problems.append(
+            f"{name}: no map of {len(missing)} of {num_expected or len(frames)} frames, first {missing[0] + 1}"
+        )
+    if num_expected is not None and len(frames) - (num_expected - len(missing)) > 0:
+        problems.append(f"{name}: {len(frames)} maps, the video has {num_expected} frames")
+    if len(sizes) > 1:
+        problems.append(f"{name}: maps of {len(sizes)} sizes: {some(f'{w}x{h}' for w, h in sizes)}")
+    elif sizes and size is not None:
+        (width, height) = next(iter(sizes))
+        if abs(width / height - size[0] / size[1]) > 0.03 * size[0] / size[1]:
+            problems.append(
+                f"{name}: maps of {width}x{height}, the video has {size[0]}x{size[1]}: another aspect ratio"
+            )
+    if constant:
+        problems.append(f"{name}: {len(constant)} constant maps, first of frame {constant[0]}")
+    problems.extend(f"{name}: {note}" for note in colors.notes)
+    return len(frames)
+
+
+def _frames_and_size(reference: Path) -> tuple[int, tuple[int, int] | None]:
+    if reference.is_dir():
+        return len(numbered_maps(reference)), None
+    info = probe(reference)
+    return count_pictures(reference), (info.width, info.height)
+
+
+def _members(kind: Kind, name: str, source: MapSource) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the ZIP file's members of a video."""
+    if kind == "challenge":
+        yield f"{name}{source.path.suffix}", source.path.read_bytes()
+        return
+    for frame, samples in _samples(source):
+        buffer = io.BytesIO()
+        Image.fromarray(_scaled_to_8bit(samples)).save(buffer, "PNG")
+        yield f"{name}/{frame + 1:04d}.png", buffer.getvalue()
+
+
+def _scaled_to_8bit(samples: Array) -> Array:
+    """An 8-bit gray map; 8-bit samples stay as they are, others are scaled so that the maximum is 255."""
+    gray = samples if samples.ndim == 2 else samples[..., 0]
+    if gray.dtype == np.uint8:
+        return gray
+    values = np.maximum(gray.astype(np.float64), 0)
+    return np.rint(values * (255.0 / max(float(values.max()), 1e-12))).astype(np.uint8)
