@@ -70,7 +70,8 @@ def _resampling_weights(num: int) -> Float64:
     """(NUM_RESAMPLES_OF_VIDEOS, num): the share of each of `num` values in each resample."""
     drawn = np.random.default_rng(0).integers(num, size=(NUM_RESAMPLES_OF_VIDEOS, num))
     flat = (drawn + np.arange(NUM_RESAMPLES_OF_VIDEOS)[:, None] * num).ravel()
-    return np.bincount(flat, minlength=NUM_RESAMPLES_OF_VIDEOS * num).reshape(-1, num) / num
+    counts = np.bincount(flat, minlength=NUM_RESAMPLES_OF_VIDEOS * num)
+    return np.asarray(counts.reshape(-1, num) / num, dtype=np.float64)
 
 
 def _ends(means: Float64, outside: float) -> Interval:
