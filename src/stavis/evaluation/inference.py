@@ -101,7 +101,8 @@ def sign_flip_test(differences: Float64) -> float:
 @functools.lru_cache(maxsize=4)
 def _random_signs(num: int) -> Float64:
     """(NUM_PERMUTATIONS, num) of -1 and 1."""
-    return np.random.default_rng(0).integers(0, 2, size=(NUM_PERMUTATIONS, num)) * 2.0 - 1
+    signs = np.random.default_rng(0).integers(0, 2, size=(NUM_PERMUTATIONS, num)) * 2 - 1
+    return signs.astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
