@@ -11,8 +11,8 @@ import typer
 DEFAULT = "default"  # stavis.weights.DEFAULT, whose module imports torch
 
 WEIGHTS_HELP = (
-    "default (included; not the paper's), a weights folder, a published .pth file, published-1 (-2, -3: the paper's, "
-    "from the data folder) or untrained (random, only to try things out)."
+    "default (included; not the paper's), a weights folder, a .pth file, hf://OWNER/NAME (Hugging Face Hub), published-1 "
+    "(-2, -3: the paper's, from the data folder) or untrained (random, only to try things out)."
 )
 
 # Literals of the library are repeated here where their modules import torch; tests/prediction/test_cli_options.py
