@@ -11,7 +11,7 @@ import typer
 DEFAULT = "default"  # stavis.weights.DEFAULT, whose module imports torch
 
 WEIGHTS_HELP = (
-    "default (included; not the paper's), a weights folder, a .pth file, hf://OWNER/NAME (Hugging Face Hub), published-1 "
+    "default (included; not the paper's), a weights folder, a .pth file, hf://OWNER/NAME (Hugging Face), published-1 "
     "(-2, -3: the paper's, from the data folder) or untrained (random, only to try things out)."
 )
 
