@@ -1,9 +1,9 @@
-"""Peak memory of decoding a long video, beside that of its first 30 seconds.
+"""Peak memory of decoding a long video, compared with its first 30 seconds.
 
     python benchmarks/media_memory.py CLIP [MINUTES]
 
-makes a video of 10 (or MINUTES) minutes by repeating CLIP's packets, and reads pictures and sound of both in processes
-of their own, in the windows that prediction asks for.
+makes a video of 10 (or MINUTES) minutes by repeating the packets of CLIP. It reads frames and audio of both in separate
+processes, in the windows that a prediction reads.
 """
 
 import resource

@@ -1,9 +1,9 @@
-"""How fast videos are decoded to RGB, and written again.
+"""Speed of decoding videos to RGB and of writing them.
 
     python benchmarks/media_speed.py CLIP...
 
-prints frames per second of `read_frames`, of `read_frames` feeding a `VideoWriter` with sound, and how many times
-faster than real time the sound is read.
+prints the frames per second of `read_frames` and of `read_frames` with a `VideoWriter` with audio, and how many times
+faster than real time audio is read.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Runs `stavis predict` with an overlay on every file of a folder; prints what comes out as a Markdown table.
+"""Runs `stavis predict` with an overlay on every file of a folder and prints the results as a Markdown table.
 
     python benchmarks/media_table.py FOLDER [--weights untrained] [--stride 8] [--output DIR]
 

@@ -1,4 +1,4 @@
-"""Reading and writing media: generated files with every oddity, and the real clips."""
+"""Reading and writing media: generated files with all kinds of oddities, and real clips."""
 
 import logging
 import os
@@ -71,7 +71,7 @@ def test_every_container_and_pixel_format_gives_all_frames_in_order(
     assert all(frame.image.flags.c_contiguous and frame.image.flags.writeable for frame in frames)
 
 
-def test_pictures_may_be_painted_on_while_the_video_is_read(tmp_path: Path) -> None:
+def test_frames_may_be_modified_while_the_video_is_read(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mov", 20, codec="qtrle", pixel_format="rgb24")
     found = []
     for frame in read_frames(path):
@@ -230,7 +230,7 @@ def test_decoder_order_holds_where_time_stamps_step_back(
     np.testing.assert_allclose(times(path, start_seconds=0.5), np.arange(13, 40) / RATE, atol=1e-3)
 
 
-def test_times_go_on_where_joined_recordings_start_again(tmp_path: Path) -> None:
+def test_times_continue_across_joined_recordings(tmp_path: Path) -> None:
     path = make_video(tmp_path / "one.ts", 20)
     joined = tmp_path / "joined.ts"
     joined.write_bytes(path.read_bytes() * 2)
@@ -331,7 +331,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 # Streams
 
 
-def test_cover_art_is_no_video(tmp_path: Path) -> None:
+def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "song.mp4",
         1,
@@ -536,7 +536,7 @@ def test_sliding_windows_hold_no_more_than_they_need(tmp_path: Path) -> None:
     assert largest < 3 * 22050
 
 
-def test_windows_must_move_on(tmp_path: Path) -> None:
+def test_windows_must_not_step_back(tmp_path: Path) -> None:
     write_wave(tmp_path / "wave.wav", np.zeros(100, np.float32), 8000)
     with AudioReader(tmp_path / "wave.wav") as reader:
         reader.read(50, 60)
@@ -555,7 +555,7 @@ def test_a_video_without_sound_is_silent(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader.read(-5, 100), np.zeros(105, np.float32))
 
 
-def test_sound_ends_where_it_ends(tmp_path: Path) -> None:
+def test_audio_is_silent_after_its_end(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "video.mov", 50, sounds=[("pcm_s16le", np.full((1, 8000), 0.5, np.float32), 8000, 0)]
     )
@@ -583,12 +583,12 @@ def test_damaged_sound_is_silent_and_keeps_its_place(
     np.testing.assert_allclose(samples[32000:86000], tone(2, 44100)[0][32000:86000], atol=0.02)
 
 
-# Waves
+# WAV files
 
 
 @pytest.mark.parametrize("num_channels", [1, 2])
 @pytest.mark.parametrize("kind", ["uint8", "int16", "int24", "int32", "float32"])
-def test_waves_are_read_bit_for_bit(tmp_path: Path, kind: str, num_channels: int) -> None:
+def test_wav_files_are_read_bit_for_bit(tmp_path: Path, kind: str, num_channels: int) -> None:
     random = np.random.default_rng(3)
     path = tmp_path / "wave.wav"
     if kind == "float32":
@@ -630,14 +630,14 @@ def test_waves_are_read_bit_for_bit(tmp_path: Path, kind: str, num_channels: int
 
 @given(values=st.lists(st.integers(-32768, 32767), min_size=1, max_size=300))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_written_waves_read_back_the_same(tmp_path: Path, values: list[int]) -> None:
+def test_written_wav_files_read_back_equal(tmp_path: Path, values: list[int]) -> None:
     samples = np.array(values, np.float32) / 32768
     write_wave(tmp_path / "wave.wav", samples, 22050)
     np.testing.assert_array_equal(scipy.io.wavfile.read(tmp_path / "wave.wav")[1], np.array(values, np.int16))
     np.testing.assert_array_equal(read_wave(tmp_path / "wave.wav")[0], samples)
 
 
-def test_written_waves_are_clipped(tmp_path: Path) -> None:
+def test_written_wav_files_are_clipped(tmp_path: Path) -> None:
     write_wave(tmp_path / "wave.wav", np.array([-7, -1, 0, 1, 7], np.float32), 8000)
     np.testing.assert_array_equal(
         read_wave(tmp_path / "wave.wav")[0] * 32768, [-32768, -32768, 0, 32767, 32767]
@@ -650,7 +650,7 @@ def test_written_waves_are_clipped(tmp_path: Path) -> None:
         write_wave(blocker / "wave.wav", np.zeros(5, np.float32), 8000)
 
 
-def test_read_wave_wants_sound(tmp_path: Path) -> None:
+def test_read_wave_requires_audio(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mp4", 3)
     with pytest.raises(StavisError, match="has no audio that can be decoded"):
         read_wave(path)
@@ -733,7 +733,7 @@ def test_the_wav_file_of_a_folder_is_its_audio(tmp_path: Path, place: str) -> No
         np.testing.assert_array_equal(reader.read(0, 1001), [0.5] * 1000 + [0])
 
 
-def test_folders_without_a_wave_are_silent(tmp_path: Path) -> None:
+def test_folders_without_a_wav_file_are_silent(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", range(3))
     with AudioReader(folder) as reader:
         assert not reader.has_sound
@@ -869,7 +869,7 @@ def test_absurd_pixel_shapes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "libx264"), (".mp4", "libx264"), (".flv", "flv1")])
-def test_of_truncated_videos_what_decodes_is_used_and_the_loss_is_said(
+def test_truncated_videos_are_used_with_a_warning(
     tmp_path: Path, suffix: str, codec: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"movflags": "+faststart"} if suffix == ".mp4" else None
@@ -889,9 +889,7 @@ def test_of_truncated_videos_what_decodes_is_used_and_the_loss_is_said(
     assert "before the end that its header announces" in caplog.text
 
 
-def test_of_damaged_videos_what_decodes_is_used_and_the_loss_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_videos_are_used_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = make_video(tmp_path / "video.mp4", 40, options={"g": "10", "bf": "0"})
     with av.open(str(path)) as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
@@ -907,7 +905,7 @@ def test_of_damaged_videos_what_decodes_is_used_and_the_loss_is_said(
     assert [(i, i) for i in range(10)] == found[:10]
 
 
-def test_names_are_not_taken_for_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_names_are_not_read_as_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "video.mp4", 3).rename("concat:a%d.mp4")
     assert numbers(Path("concat:a%d.mp4")) == [0, 1, 2]
@@ -915,7 +913,7 @@ def test_names_are_not_taken_for_protocols(tmp_path: Path, monkeypatch: pytest.M
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_damage_gets_past_as_another_error(
+def test_damaged_files_raise_only_stavis_errors(
     damaged_sources: list[bytes], tmp_path: Path, data: st.DataObject
 ) -> None:
     content = bytearray(data.draw(st.sampled_from(damaged_sources)))
@@ -1061,7 +1059,7 @@ def onset(path: Path) -> float:
     [("aac", ".mp4"), ("pcm_s16le", ".mov"), ("aac", ".mkv"), ("flac", ".mkv"), ("aac", ".webm")],
 )
 @pytest.mark.parametrize(("video_begin", "audio_begin"), [(0.0, 0.0), (0.3, 0.1), (0.0, 0.2)])
-def test_sound_stays_with_the_pictures(
+def test_audio_stays_in_sync_with_the_frames(
     tmp_path: Path, suffix: str, codec: str, video_begin: float, audio_begin: float
 ) -> None:
     sound = np.zeros((2, 3 * 44100), np.float32)
@@ -1091,7 +1089,7 @@ def test_sound_stays_with_the_pictures(
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_an_excerpts_sound_stays_with_its_pictures(tmp_path: Path, suffix: str) -> None:
+def test_the_audio_of_an_excerpt_stays_in_sync(tmp_path: Path, suffix: str) -> None:
     sound = np.zeros((1, 4 * 48000), np.float32)
     sound[:, 2 * 48000 :] = tone(2, 48000, 1000)
     source = make_video(tmp_path / "source.mp4", 100, options={"g": "12"}, sounds=[("aac", sound, 48000, 0)])
@@ -1104,7 +1102,7 @@ def test_an_excerpts_sound_stays_with_its_pictures(tmp_path: Path, suffix: str) 
     assert onset(path) == pytest.approx(2 - first, abs=5e-3)
 
 
-def test_an_image_folders_wave_goes_into_the_video(tmp_path: Path) -> None:
+def test_the_audio_of_an_image_folder_goes_into_the_video(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", range(20))
     sound = np.zeros(16000, np.float32)
     sound[4000:] = tone(0.75, 16000, 1000)[0]
