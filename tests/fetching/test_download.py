@@ -386,6 +386,15 @@ def test_archives_compressed_again_or_not_at_all_are_unpacked(
     assert len(site.gets()) == 1
 
 
+@pytest.mark.parametrize("num_bytes", [0, 1, 300])
+def test_a_plain_tar_file_cut_in_its_first_block_is_resumed(
+    site: Site, tmp_path: Path, num_bytes: int
+) -> None:
+    site.put(FRAMES, gzip.decompress(archive_of(FRAMES)), Answer(cut_after=num_bytes))
+    fetch_frames(site, tmp_path)
+    expect_frames(tmp_path)
+
+
 def test_too_many_layers_are_not_an_archive(site: Site, tmp_path: Path) -> None:
     archive = archive_of(FRAMES)
     for _ in range(3):

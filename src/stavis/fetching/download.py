@@ -306,7 +306,7 @@ def _first_block(response: requests.Response, total: int | None) -> bytes:
         first += chunk
     if is_archive(first):
         return first
-    if first in (b"", GZIP_MAGIC[:1]) and total:
+    if total and len(first) < min(512, total):
         raise _broken(f"the connection broke off after {len(first)} of {total} bytes")
     kind = response.headers.get("Content-Type") or "no content type"
     begin = first[:40].decode("latin-1")
