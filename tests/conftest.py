@@ -14,6 +14,8 @@ from types import ModuleType
 import hypothesis
 import pytest
 
+from support.places import FULL_GOLDENS, GOLDENS, SHARED
+
 # A busy machine must not fail a test.
 hypothesis.settings.register_profile("stavis", deadline=None)
 hypothesis.settings.load_profile("stavis")
@@ -21,12 +23,6 @@ hypothesis.settings.load_profile("stavis")
 # Nor do tests leave compiled networks among the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="stavis-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
-
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
-TRAVELING_GOLDENS = ROOT / "tests" / "golden"  # a part of the recorded numbers, in every clone
-FULL_GOLDENS = Path(os.environ.get("STAVIS_GOLDENS", SHARED / "goldens"))
-GOLDENS = FULL_GOLDENS if FULL_GOLDENS.is_dir() else TRAVELING_GOLDENS
 
 
 @pytest.fixture(scope="session")

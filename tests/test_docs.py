@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from support.places import ROOT
 
 PAGES = sorted(
     path for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conftest import TRAVELING_GOLDENS
+from support.places import TRAVELING_GOLDENS
 
 
 def load(folder: Path) -> ModuleType:

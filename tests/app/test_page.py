@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs stavis[app]")
 
-from conftest import SHARED
 from stavis import media
 from stavis.app.settings import AppSettings
 from support.chromium import Chromium, find_chromium, make_fake_devices, wait_until
+from support.places import SHARED
 from support.server import Client, serving
 
 pytestmark = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT
+from support.places import ROOT
 
 NUMBER = re.compile(r"[+-]?\d\.\d{3}")
 

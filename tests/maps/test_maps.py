@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import GOLDENS
 from stavis import maps
 from stavis.errors import StavisError
 from stavis.maps import matfile
 from stavis.maps.matfile import read_matrix
+from support.places import GOLDENS
 
 
 def golden_units(name: str) -> list[object]:

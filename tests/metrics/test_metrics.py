@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conftest import GOLDENS
 from stavis import maps, metrics
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.metrics import auc
+from support.places import GOLDENS
 
 NEEDS_GOLDENS = pytest.mark.skip(reason="needs recorded numbers: set STAVIS_GOLDENS to their folder")
 FINITE = 1e-9  # CC, SIM, NSS, KL and information gain against Octave
