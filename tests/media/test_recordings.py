@@ -269,7 +269,7 @@ def test_a_frame_shown_while_the_audio_continues_is_not_a_gap(
         4,
         times=slides,
         options={"bf": "0"},
-        sounds=[("aac", tone(701, 8000), 8000, 0)],
+        sounds=[("pcm_s16le", tone(701, 1000, 100), 1000, 0)],
     )
     np.testing.assert_allclose(times(path), slides, atol=1e-3)
     silent = make_video(tmp_path / "silent.mkv", 4, times=slides, options={"bf": "0"})
