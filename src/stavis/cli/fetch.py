@@ -9,11 +9,6 @@ if TYPE_CHECKING:
     from stavis.fetching.state import FetchedPart
 
 
-def _refuse_mirrors(value: list[str] | None) -> None:
-    if value:
-        raise typer.BadParameter("removed: repeat the command with --base-url, or later; it resumes")
-
-
 def fetch(
     parts: Annotated[
         list[str] | None,
@@ -67,7 +62,7 @@ def fetch(
     ] = False,
     retries: Annotated[int, typer.Option(min=0, hidden=True)] = 5,
     timeout: Annotated[float, typer.Option(min=0.001, hidden=True)] = 30.0,
-    mirror: Annotated[list[str] | None, typer.Option(hidden=True, callback=_refuse_mirrors)] = None,
+    mirror: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     retry_wait: Annotated[float | None, typer.Option(hidden=True)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -77,6 +72,11 @@ def fetch(
     are large; --dry-run reports how large.
     """
     from stavis.fetching.fetch import fetch as fetch_parts
+
+    if mirror:
+        raise typer.BadParameter(
+            "removed: repeat the command with --base-url, or later; it resumes", param_hint="--mirror"
+        )
 
     chosen = [name for text in databases or [] for name in text.split(",") if name]
     if chosen and parts and not {"datasets", "annotations", "audio", "pictures"} & set(parts) and not quiet:
