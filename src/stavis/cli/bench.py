@@ -36,12 +36,14 @@ def bench(
 ) -> None:
     """Measure the speed of decoding, of the network with each engine, and of writing.
 
-    Takes a minute or two. Close other programs first: they share the processor.
+    `stavis predict --speed` uses the results. Takes a minute or two. Close other programs first, which share the
+    processor.
     """
     import json
 
     from stavis.bench.bench import draw_roofline, run_bench
     from stavis.errors import StavisError
+    from stavis.prediction.speed import keep_measurements
     from stavis.runtime.files import write_text
 
     if video is not None and not video.exists():
@@ -54,6 +56,8 @@ def bench(
     report = run_bench(
         weights, device=device, video=video, num_frames=frames, num_threads=threads, advance=tell
     )
+    if video is None and threads is None:
+        keep_measurements(report.as_dict())
     _print(report)
     if output is not None:
         write_text(output / "bench.json", json.dumps(report.as_dict(), indent=2) + "\n")

@@ -133,6 +133,14 @@ def predict(
     silent: Annotated[
         bool, typer.Option("--silent", help="Predict as if there were no audio.", rich_help_panel=AUDIO)
     ] = False,
+    speed: Annotated[
+        Literal["exact", "balanced", "fast"],
+        typer.Option(
+            help="balanced and fast choose stride and precision for this machine (after stavis bench); summary.json "
+            "reports how close to exact they come.",
+            rich_help_panel="Running",
+        ),
+    ] = "exact",
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",
@@ -210,6 +218,8 @@ def predict(
         raise StavisError("give either INPUT or --manifest")
     if manifest is None and (shard != "1/1" or retry_failed):
         raise StavisError("--shard and --retry-failed need --manifest")
+    if speed != "exact" and (stride != 1 or precision != "float32"):
+        raise StavisError("--speed chooses --stride and --precision; leave them out")
     with checked():
         PredictOptions(**options)
         parse_shard(shard)
@@ -227,6 +237,7 @@ def predict(
         outputs=kinds,
         map_format=map_format,
         style=style,
+        speed=speed,
         jobs=jobs,
         overwrite=overwrite,
         quiet=quiet,

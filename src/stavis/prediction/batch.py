@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -23,6 +23,7 @@ from stavis.prediction.folder import FolderResult, FolderSettings, predict_to_fo
 from stavis.prediction.manifest import Index, choose_shard, parse_shard, read_manifest
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
+from stavis.prediction.speed import Speed, choose_mode
 from stavis.runtime.allocator import use_one_arena
 from stavis.runtime.progress import track
 from stavis.weights.names import describe_weights, load_network
@@ -41,6 +42,7 @@ def predict_files(
     outputs: str | Sequence[OutputKind] = "maps,overlay",
     map_format: MapFormat | None = None,
     style: OverlayStyle | None = None,
+    speed: Speed = "exact",
     jobs: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
@@ -66,6 +68,8 @@ def predict_files(
             `summary.json`, `frames.csv` and `timeline.png` are always written.
         map_format: Format of "maps".
         style: What the overlay shows.
+        speed: "balanced" and "fast" choose `stride` and `precision`, see `stavis.prediction.speed.choose_mode`.
+            `summary.json` names the choice and how far it is from the exact maps.
         jobs: Number of processes. With more than one, a script needs `if __name__ == "__main__":`.
         overwrite: Predict again what is finished.
         quiet: Show no progress.
@@ -95,7 +99,9 @@ def predict_files(
     audio_path = settings.options.audio_path
     if audio_path is not None and not Path(audio_path).is_file():
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
-    plan = _Plan(str(weights), modality, device, settings, overwrite)
+    if speed != "exact" and (settings.options.stride, settings.options.precision) != (1, "float32"):
+        raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
+    plan = _Plan(str(weights), modality, device, settings, overwrite, speed)
     say = report or (lambda _: None)
     if manifest is None:
         if shard != "1/1" or retry_failed:
@@ -213,6 +219,7 @@ class _Plan:
     device: str
     settings: FolderSettings
     overwrite: bool
+    speed: Speed
 
 
 class _Worker:
@@ -223,7 +230,13 @@ class _Worker:
         self.plan = plan
         self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
         self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
-        options = plan.settings.options
+        self.mode = choose_mode(
+            plan.speed, self.network.model, self.network.sha256, plan.settings.options.engine
+        )
+        if self.mode is not None:
+            chosen = replace(self.settings.options, stride=self.mode.stride, precision=self.mode.precision)
+            self.settings = replace(self.settings, options=chosen, speed=asdict(self.mode))
+        options = self.settings.options
         self.make_engine = EngineFactory(
             self.network.model, options.engine, options.precision, keep_model=False
         )
@@ -259,6 +272,8 @@ def _run_here(
         say(f"weights: {worker.network.name}")
     for warning in worker.network.warnings:
         say(f"warning: {warning}")
+    if worker.mode is not None and not quiet:
+        say(f"speed {worker.mode}")
     for task in tasks:
         yield worker.run(task, quiet)
 

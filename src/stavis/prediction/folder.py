@@ -56,6 +56,7 @@ class FolderSettings:
         style: What the overlay shows.
         weights: Name of the network's weights, for the summary.
         weights_sha256: Checksum of their file. None: untrained or unknown.
+        speed: The `stavis.prediction.speed.Mode` that chose stride and precision, for the summary. None: nothing did.
     """
 
     options: PredictOptions
@@ -64,6 +65,7 @@ class FolderSettings:
     style: OverlayStyle = field(default_factory=OverlayStyle)
     weights: str = ""
     weights_sha256: str | None = None
+    speed: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
         """Settings that must be equal for a finished result to stand: all but outputs and speed."""
@@ -181,6 +183,7 @@ def write_folder(
             "modality": config.modality,
             "depth": config.depth,
             **settings.identity(),
+            "speed": settings.speed,
             "outputs": [kind for kind in OUTPUT_NAMES if kind in whole],
             "failed_outputs": failed,
             "num_frames": len(rows),

@@ -1,0 +1,150 @@
+"""Choice of an approximate mode by the accuracy wanted and by what this machine was measured to do."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from stavis.engine import EngineFactory, EngineName, Precision
+from stavis.errors import StavisError
+from stavis.model import STAViS
+from stavis.runtime.files import write_text
+
+Speed = Literal["exact", "balanced", "fast"]
+
+LEAST_CC: dict[Speed, float] = {"balanced": 0.99, "fast": 0.98}
+"""Correlation with the exact map that every frame of the measured videos must have reached."""
+
+STRIDES = (1, 2, 4, 8, 16)
+MEASURED_FILE = Path(__file__).with_name("speed.json")  # written by benchmarks/speed.py
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to compute the maps.
+
+    Attributes:
+        speed: What was asked for.
+        precision: As in `PredictOptions`.
+        stride: As in `PredictOptions`.
+        deviation: Measured deviation from the exact maps: mean and lowest `cc`, `sim`, `nss_difference`.
+        videos: The videos on which it was measured.
+        same_weights: Whether it was measured with the weights in use.
+        measured_here: Whether `stavis bench` was run on this machine, so that the choice rests on its speeds.
+    """
+
+    speed: Speed
+    precision: Precision
+    stride: int
+    deviation: dict[str, float]
+    videos: tuple[str, ...]
+    same_weights: bool
+    measured_here: bool
+
+    def __str__(self) -> str:
+        notes = [] if self.same_weights else ["measured with other weights"]
+        notes += [] if self.measured_here else ["`stavis bench` would tell which is fastest here"]
+        note = f" ({'; '.join(notes)})" if notes else ""
+        return (
+            f"{self.speed}: {self.precision}, stride {self.stride}; CC with the exact maps {self.deviation['cc']:.4f} "
+            f"on average, {self.deviation['lowest_cc']:.4f} at the lowest{note}"
+        )
+
+
+def choose_mode(
+    speed: Speed, model: STAViS, weights_sha256: str | None, engine: EngineName = "auto"
+) -> Mode | None:
+    """Chooses the fastest mode of this machine whose maps are close enough to the exact ones; None for "exact".
+
+    Without measurements of this machine (`stavis bench`) only strides of exact maps are considered, which are faster on
+    any machine.
+
+    Args:
+        speed: "exact", "balanced" (CC with the exact map at least 0.99 on every measured frame) or "fast" (0.98).
+        model: The network, on its device.
+        weights_sha256: Checksum of its weights.
+        engine: Engine to be used.
+
+    Raises:
+        ValueError: There is no such speed.
+    """
+    if speed not in get_args(Speed):
+        raise ValueError(f"`speed={speed}`: allowed are {', '.join(get_args(Speed))}")
+    if speed == "exact":
+        return None
+    measured = json.loads(MEASURED_FILE.read_text(encoding="utf-8"))
+    device = next(model.parameters()).device.type
+    seconds = _seconds_per_frame(device)
+    modes = []
+    for name, deviation in measured["modes"].items():
+        precision, _, stride = name.partition(", stride ")
+        if deviation["lowest_cc"] < LEAST_CC[speed] or not _works(model, engine, precision):
+            continue
+        if seconds is None and precision != "float32":
+            continue
+        decoding, network = (0.0, 1.0) if seconds is None else (seconds["decoding"], seconds.get(precision))
+        if network is not None:
+            modes.append(
+                (decoding + network / int(stride), -deviation["cc"], precision, int(stride), deviation)
+            )
+    _, _, precision, stride, deviation = min(modes, key=lambda one: one[:2])
+    return Mode(
+        speed,
+        precision,
+        stride,
+        deviation,
+        tuple(measured["videos"]),
+        measured["weights_sha256"] == weights_sha256,
+        seconds is not None,
+    )
+
+
+def _works(model: STAViS, engine: EngineName, precision: Precision) -> bool:
+    try:
+        EngineFactory(model, engine, precision)
+    except StavisError:
+        return False
+    return True
+
+
+def bench_file() -> Path | None:
+    """File that keeps the measurements of `stavis bench`; None if the user has no home directory."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "stavis" / "bench.json"
+    except RuntimeError:
+        return None
+
+
+def keep_measurements(report: dict[str, Any]) -> None:
+    """Keeps a report of `stavis bench` for `choose_mode`, one per kind of device; failures are ignored."""
+    path = bench_file()
+    if path is not None:
+        kept = _read_measurements() | {report["machine"]["device"].partition(":")[0]: report}
+        try:
+            write_text(path, json.dumps(kept, indent=1) + "\n")
+        except OSError:
+            return
+
+
+def _read_measurements() -> dict[str, Any]:
+    path = bench_file()
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _seconds_per_frame(device: str) -> dict[str, float] | None:
+    """Seconds of decoding, and of the network by precision, per frame; None without measurements."""
+    try:
+        report = _read_measurements()[device]
+        seconds: dict[str, float] = {"decoding": 1 / float(report["media"]["decode_fps"])}
+        for engine in report["engines"]:
+            one = float(engine["network_seconds"])
+            seconds[engine["precision"]] = min(one, seconds.get(engine["precision"], one))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return seconds
