@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-lowest lint lint-types dist docs benchmark-synthetic clean
+.PHONY: demo test test-all test-lowest lint lint-types dist docs benchmark-synthetic default-weights clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stavis needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
@@ -25,6 +25,10 @@ test-all: $(READY)
 # Hours on a CPU; what is finished is not done again. QUICK=--quick takes minutes and only shows that it works.
 benchmark-synthetic: $(READY)
 	$(BIN)/python benchmarks/synthetic_experiment.py --output experiment $(QUICK)
+
+# Hours on a CPU; what is finished is not done again. Needs pictures with gaze and initial weights in ../shared.
+default-weights: $(READY)
+	$(BIN)/python benchmarks/train_default_weights.py --output default-weights $(QUICK)
 
 lint: lint-types
 	$(BIN)/ruff check src tests benchmarks

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from stavis.training.losses import (
@@ -14,6 +15,7 @@ from stavis.training.losses import (
     bce_loss,
     cc_loss,
     clip_losses,
+    kl_loss,
     nss_loss,
     output_loss,
     side_output_weight,
@@ -131,3 +133,21 @@ def test_half_precision_logits_are_widened() -> None:
     logits, density, fixations = random_case()
     terms = output_loss(logits.bfloat16(), density, fixations, LossWeights())
     assert {term.dtype for term in terms} == {torch.float32}
+
+
+def test_kl_is_the_divergence_of_two_distributions() -> None:
+    rng = np.random.default_rng(5)
+    logits, density = rng.normal(size=(2, 1, 6, 7)), rng.uniform(0, 255, (2, 1, 6, 7))
+    found = kl_loss(torch.from_numpy(logits), torch.from_numpy(density))
+    for i in range(2):
+        saliency = 1 / (1 + np.exp(-logits[i].ravel()))
+        assert found[i].item() == pytest.approx(scipy.stats.entropy(density[i].ravel(), saliency), abs=1e-6)
+    nothing = kl_loss(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+    assert nothing.item() == 0
+
+
+def test_kl_is_part_of_the_total() -> None:
+    logits, density, fixations = torch.randn(2, 1, 8, 8), torch.rand(2, 1, 8, 8) * 255, torch.ones(2, 1, 8, 8)
+    without = output_loss(logits, density, fixations, LossWeights())
+    with_it = output_loss(logits, density, fixations, LossWeights(kl=0.5))
+    assert torch.allclose(with_it.total - without.total, 0.5 * kl_loss(logits, density))

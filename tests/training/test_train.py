@@ -16,16 +16,19 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import stavis
 from stavis.cli import app
 from stavis.datasets.dataset import SaliencyDataset, Sample
 from stavis.errors import StavisError
+from stavis.media import write_wave
 from stavis.model import STAViS
 from stavis.training.distributed import Processes
 from stavis.training.recipe import PUBLISHED
-from stavis.training.recipe_file import change_recipe, format_recipe, read_recipe
+from stavis.training.recipe_file import change_recipe, format_recipe, parse_recipe, read_recipe
 from stavis.training.runlog import read_metrics
 from stavis.training.state import prepare_network
 from stavis.weights import load_model, load_model_with_report, save_model
+from support.networks import lively_network
 from support.training_setup import (
     assert_same_run,
     final_weights,
@@ -622,3 +625,53 @@ def test_all_splits_trains_tests_and_evaluates_and_goes_on_where_it_was_stopped(
             assert report.metadata["recipe"]["data"]["split"] == split
         scores = json.loads((tmp_path / "paper" / f"{name}_evaluation" / "scores.json").read_text())
         assert set(scores["databases"]["AVAD"]) >= {"cc", "sim", "nss", "auc_judd", "auc_shuffled"}
+
+
+def test_pictures_then_clips_then_fusion_alone(tmp_path: Path) -> None:
+    """The default weights' three stages in small: stills, clips with generated motion, and sound on encoded clips."""
+    from datasets.test_pictures import write_set
+
+    pictures = write_set(tmp_path / "pictures", num=16)
+    (tmp_path / "sounds").mkdir()
+    torch.save(lively_network().soundnet8.state_dict(), tmp_path / "soundnet.pth")
+    write_wave(tmp_path / "sounds" / "noise.wav", np.random.default_rng(1).uniform(-1, 1, 44100), 22050)
+    common = (
+        f"data.pictures={pictures}",
+        "data.workers=0",
+        "epochs=1",
+        "batch.size=4",
+        "batch.max_clips=4",
+        'model.modality="visual"',
+        "model.depth=10",
+        "model.preprocessing.input_size=[64, 64]",
+        "log.overlays=0",
+        "log.tensorboard=false",
+        "loss.kl=1.0",
+    )
+    runs = tmp_path / "runs"
+    stills = parse_recipe({}, "stills", [*common, "data.videos=false", 'validation.on="holdout"'])
+    stavis.train(stills, runs / "stills", quiet=True)
+    clips = [*common, "data.videos=false", 'data.pictures_as="clips"', 'validation.on="none"']
+    recipe = parse_recipe({}, "clips", [*clips, "initial_weights={runs}/stills/weights"])
+    stavis.train(recipe, runs / "clips", quiet=True)
+    frozen = '["stem", "layer1", "layer2", "layer3", "dsam", "soundnet"]'
+    sound = [
+        *clips,
+        'model.modality="audiovisual"',
+        f"data.sounds={tmp_path / 'sounds'}",
+        f'initial_weights=["{{runs}}/clips/weights", "{tmp_path}/soundnet.pth"]',
+        "keep_read_out=true",
+        "runtime.encoded_epochs=2",
+        f"optimizer.frozen={frozen}",
+        "optimizer.weight_decay=0.0",
+        'optimizer.name="adamw"',
+        'optimizer.rates="uniform"',
+        "optimizer.base_rate=1e-3",
+        "epochs=3",
+    ]
+    stavis.train(parse_recipe({}, "sound", sound), runs / "sound", quiet=True)
+    before, after = (stavis.load_model(runs / name / "weights") for name in ("clips", "sound"))
+    assert torch.equal(before.fuse.weight, after.fuseav.weight[:, :64])
+    assert torch.equal(before.layer3[0].conv1.weight, after.layer3[0].conv1.weight)
+    assert after.fuseav.weight[:, 64:].abs().max() > 0
+    assert len(list((runs / "sound" / "features").glob("*.npy"))) == 4

@@ -17,7 +17,7 @@ def convert(
         Path,
         typer.Argument(
             help="A published checkpoint (visual_split1_save_60.pth) or initializer (resnet-50-kinetics.pth, "
-            "soundnet8.pth). With --half also a weights folder.",
+            "soundnet8.pth, a torchvision ResNet). With --half also a weights folder.",
             metavar="FILE.pth",
         ),
     ],
@@ -32,6 +32,13 @@ def convert(
             "before version 7 and has been bicubic since. bicubic if not given."
         ),
     ] = None,
+    inflate: Annotated[
+        Literal["center", "mean"],
+        typer.Option(
+            help="How the kernels of a 2D ResNet (torchvision's 18, 34, 50) get a temporal axis: center gives exactly "
+            "the 2D network on a still clip, mean averages over time."
+        ),
+    ] = "center",
     half: Annotated[
         bool,
         typer.Option("--half", help="Store 16-bit floats (half the size) and report how much maps change."),
@@ -61,6 +68,7 @@ def convert(
         file,
         modality=modality,
         resize_filter=resize_filter,
+        inflation=inflate,
     )
     origin = {"file": file.name, "sha256": report.sha256, "kind": report.kind, "epoch": report.epoch}
     metadata = {**report.metadata, "converted_from": origin, "warnings": list(report.warnings)}

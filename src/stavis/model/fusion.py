@@ -22,12 +22,21 @@ class AudiovisualFusion(nn.Module):
 
     def forward(self, layer2: Tensor, sound: Tensor) -> Tensor:
         """Fuses layer2's output before attention (B, C, T/4, H/8, W/8) with (B, 1024) to (B, 64, H, W)."""
-        batch, _, time, height, width = layer2.shape
-        middle = layer2[:, :, time // 2 - 1 : time // 2 + 1].mean(dim=2)
+        fused = self.fuse(self.middle(layer2), sound)
+        return F.interpolate(fused, scale_factor=SCALE, mode="bilinear", align_corners=False)
+
+    def fuse(self, middle: Tensor, sound: Tensor) -> Tensor:
+        """Fuses layer2's middle (B, C, h, w) with (B, 1024) to (B, 64, h, w)."""
+        batch, _, height, width = middle.shape
         visual = F.relu(self.affine_rgb(middle.flatten(2).transpose(1, 2)))
         audio = F.relu(self.affine_audio(sound))
         # All positions of a clip share one sound, so `w_a_rgb` is first applied to that: it leaves a matrix.
         matrix = torch.einsum("oij,bj->boi", self.w_a_rgb.weight, audio)
         fused = torch.matmul(matrix, visual.transpose(1, 2)) + self.w_a_rgb.bias[:, None]
-        fused = fused.reshape(batch, NUM_FEATURES, height, width)
-        return F.interpolate(fused, scale_factor=SCALE, mode="bilinear", align_corners=False)
+        return fused.reshape(batch, NUM_FEATURES, height, width)
+
+    @staticmethod
+    def middle(layer2: Tensor) -> Tensor:
+        """The mean of layer2's middle two time steps: (B, C, t, h, w) to (B, C, h, w)."""
+        time = layer2.shape[2]
+        return layer2[:, :, max(0, time // 2 - 1) : time // 2 + 1].mean(dim=2)

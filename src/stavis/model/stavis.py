@@ -6,6 +6,7 @@ Tsiami, Koutras, Maragos: STAViS: Spatio-Temporal AudioVisual Saliency Network. 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stavis.model import dsam, fusion, soundnet
@@ -80,13 +81,16 @@ class STAViS(ResNet3D):
 
         Args:
             clips: (B, 3, T, H, W), RGB in 0..255 minus the mean. H and W are multiples of 16 from 64; T is a
-                multiple of 8 (visual) or 16 (audiovisual). Published weights were trained at 16 x 112 x 112.
+                multiple of 8 (visual) or 16 (audiovisual), or 1: a still picture, for which the network is the 2D
+                network of its middle temporal slices. Published weights were trained at 16 x 112 x 112.
             audio: (B, 1, 1, S) or (B, S) in -256..256, S at least 12,766; published weights were trained at
                 35,280. The visual network ignores it.
 
         Raises:
             ValueError: A shape is not one of these, or the audiovisual network gets no audio.
         """
+        if clips.ndim == 2:
+            return self._fuse_encoded(clips, audio)
         self._check_clips(clips)
         sound = self.listen(audio, batch=clips.shape[0]) if self.config.modality == "audiovisual" else None
         return self.read_out(self.see(self.conv1(clips)), sound)
@@ -137,16 +141,41 @@ class STAViS(ResNet3D):
             logits, tuple(one.side_logits for one in visual.dsam if one.side_logits is not None)
         )
 
+    def encode(self, clips: Tensor, audio: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What an audiovisual network has made of clips before the fusion: all that the fusion's training needs.
+
+        Returns:
+            (B, N): the logits without the fusion's share, and layer2's middle, flattened; and (B, 1024): the sound.
+            `forward` takes the two in place of clips and audio, and returns the clips' logits.
+        """
+        self._check_clips(clips)
+        visual, sound = self.see(self.conv1(clips)), self.listen(audio, batch=clips.shape[0])
+        features = torch.cat([one.features for one in visual.dsam], dim=1)
+        logits = F.conv2d(features, self.fuseav.weight[:, : features.shape[1]], self.fuseav.bias)
+        middle = self.fusion3.middle(visual.layer2)
+        return torch.cat([logits.flatten(1), middle.flatten(1)], dim=1), sound
+
+    def _fuse_encoded(self, encoded: Tensor, sound: Tensor | None) -> Prediction:
+        """The logits of clips that `encode` encoded, of the same size as the network's input."""
+        height, width = self.config.preprocessing.input_size
+        logits, middle = encoded[:, : height * width], encoded[:, height * width :]
+        middle = middle.reshape(len(encoded), -1, height // fusion.SCALE, width // fusion.SCALE)
+        assert sound is not None
+        # Upsampling and read-out are linear, so one map is enlarged instead of 64.
+        share = F.conv2d(self.fusion3.fuse(middle, sound), self.fuseav.weight[:, -fusion.NUM_FEATURES :])
+        share = F.interpolate(share, scale_factor=fusion.SCALE, mode="bilinear", align_corners=False)
+        return Prediction(logits.reshape(-1, 1, height, width) + share, ())
+
     def _check_clips(self, clips: Tensor) -> None:
         multiple = LENGTH_MULTIPLE[self.config.modality]
-        fits = clips.ndim == 5 and clips.shape[1] == 3 and clips.shape[2] >= multiple
-        fits = fits and clips.shape[2] % multiple == 0
+        fits = clips.ndim == 5 and clips.shape[1] == 3 and clips.shape[2] >= 1
+        fits = fits and (clips.shape[2] == 1 or clips.shape[2] % multiple == 0)
         for side in clips.shape[3:]:
             fits = fits and side >= MIN_SIDE and side % SIDE_MULTIPLE == 0
         if not fits:
             raise ValueError(
-                f"clips have shape {tuple(clips.shape)}; expected (B, 3, T, H, W) with T a multiple of "
-                f"{multiple} ({self.config.modality}), H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"
+                f"clips have shape {tuple(clips.shape)}; expected (B, 3, T, H, W) with T 1 or a multiple "
+                f"of {multiple} ({self.config.modality}), H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"
             )
         if not clips.is_floating_point():
             raise ValueError(f"clips have dtype {clips.dtype}; expected floats, 0..255 minus the mean")

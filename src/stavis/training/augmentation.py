@@ -1,5 +1,6 @@
 """Random changes of a training clip beyond the published crop and flip. All are off by default."""
 
+import io
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from annotated_types import Ge, Le
+from PIL import Image, ImageFilter
 from torch.nn import functional as F
 
 from stavis.clips.preprocess import AUDIO_SCALE
@@ -24,6 +26,11 @@ class Augmentation:
         color: Brightness, contrast and saturation are each multiplied by a factor in 1 - color to 1 +
             color, the same for all frames of a clip.
         scale: Frames and maps are enlarged by a factor in 1 to 1 + scale about a random place, and cropped.
+        whole_at_end: Stills (`data.pictures_as`) are enlarged ever more rarely and in the last quarter of the epochs
+            not at all, so that the network learns where the center of whole pictures is.
+        tint: Red, green and blue are each multiplied by a factor in 1 - tint to 1 + tint.
+        blur: Frames are blurred by a Gaussian with a standard deviation of up to so many pixels of the network's input.
+        jpeg: The probability that frames pass through a JPEG of a quality between 15 and 75.
         audio_gain_decibels: The sound is made louder or softer by up to this.
         audio_noise: White noise is added, of a standard deviation up to this share of full scale.
         audio_silence: The probability that a clip loses its sound.
@@ -31,6 +38,10 @@ class Augmentation:
 
     color: Annotated[float, Ge(0), Le(1)] = 0.0
     scale: Annotated[float, Ge(0), Le(4)] = 0.0
+    whole_at_end: bool = False
+    tint: Annotated[float, Ge(0), Le(1)] = 0.0
+    blur: Annotated[float, Ge(0), Le(8)] = 0.0
+    jpeg: Annotated[float, Ge(0), Le(1)] = 0.0
     audio_gain_decibels: Annotated[float, Ge(0)] = 0.0
     audio_noise: Annotated[float, Ge(0), Le(1)] = 0.0
     audio_silence: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -57,6 +68,34 @@ def change_color(
     pixels = gray.mean() + (gray - gray.mean() + (pixels - gray) * saturation) * contrast
     changed: Array = np.clip(pixels, 0, 255) - offset
     return changed
+
+
+def degrade(
+    clip: Array, mean: tuple[float, float, float], augmentation: Augmentation, rng: np.random.RandomState
+) -> Array:
+    """Tints, blurs and compresses a clip (3, T, H, W), RGB in 0..255 minus `mean`, all frames alike."""
+    tint, blur, jpeg = augmentation.tint, augmentation.blur, augmentation.jpeg
+    if not (tint or blur or jpeg):
+        return clip
+    factors = rng.uniform(1 - tint, 1 + tint, 3).astype(np.float32)[:, None, None, None]
+    sigma = rng.uniform(0, blur) if rng.uniform() < 0.3 else 0.0
+    quality = int(rng.randint(15, 76)) if rng.uniform() < jpeg else 0
+    offset = np.array(mean, dtype=np.float32)[:, None, None, None]
+    pixels = np.clip((clip + offset) * factors, 0, 255)
+    if sigma or quality:
+        frames = [Image.fromarray(frame) for frame in pixels.transpose(1, 2, 3, 0).round().astype(np.uint8)]
+        if sigma:
+            frames = [frame.filter(ImageFilter.GaussianBlur(sigma)) for frame in frames]
+        if quality:
+            frames = [_through_jpeg(frame, quality) for frame in frames]
+        pixels = np.stack([np.asarray(frame, dtype=np.float32) for frame in frames]).transpose(3, 0, 1, 2)
+    return np.ascontiguousarray(pixels - offset)
+
+
+def _through_jpeg(frame: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    frame.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
 
 
 def enlarge(clip: Array, maps: Array, amount: float, rng: np.random.RandomState) -> tuple[Array, Array]:

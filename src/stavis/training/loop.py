@@ -41,6 +41,7 @@ from stavis.training.distributed import (
     micro_batches,
     plan_batches,
 )
+from stavis.training.frozen import encode_clips
 from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
 from stavis.training.optim import set_training_mode
@@ -167,6 +168,14 @@ def train(
         plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
         checkpoint = find_checkpoint(run, recipe, training)
         state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
+        if num_variants := recipe.runtime.encoded_epochs:
+            training = encode_clips(
+                training, "training", state.model, recipe, run, num_variants=num_variants, quiet=quiet
+            )
+            if validation is not None:
+                validation = encode_clips(
+                    validation, "validation", state.model, recipe, run, num_variants=1, quiet=quiet
+                )
         network = prepare_network(state.model, recipe, processes)
         processes.wait()  # all have read the checkpoint before the first process writes another
         log = None
@@ -248,7 +257,7 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
             raise StavisError(f"{path}: does not fit this run: {'; '.join(changed)}")
         if checkpoint.samples != training.fingerprint:
             raise StavisError(
-                f"{path}: belongs to other training data than {training.samples.layout.root} holds now, so the run "
+                f"{path}: belongs to other training data than {recipe.data.root} holds now, so the run "
                 "cannot be resumed; start a new one, from these weights if you like (initial_weights)"
             )
         return checkpoint

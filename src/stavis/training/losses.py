@@ -21,6 +21,9 @@ class LossWeights:
         bce: Of the binary cross-entropy, which is a sum over pixels.
         cc: Of the negated correlation coefficient.
         nss: Of the negated normalized scanpath saliency.
+        kl: Beyond the paper: of the Kullback-Leibler divergence of the saliency from the density map, both divided
+            by their sums.
+        side_outputs: Of the visual network's side outputs against the final one, before annealing.
         anneal_side_outputs: Weigh the visual network's side outputs by 1 - epoch/epochs, as published,
             instead of by 1.
     """
@@ -28,6 +31,8 @@ class LossWeights:
     bce: Annotated[float, Ge(0)] = 0.1
     cc: Annotated[float, Ge(0)] = 2.0
     nss: Annotated[float, Ge(0)] = 1.0
+    kl: Annotated[float, Ge(0)] = 0.0
+    side_outputs: Annotated[float, Ge(0)] = 1.0
     anneal_side_outputs: bool = True
 
 
@@ -95,6 +100,23 @@ def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
     return -(standardized * fixated).sum(1) / (fixated.sum(1) + EPSILON)
 
 
+def kl_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the saliency (the logits' sigmoid) from the density map, as distributions.
+
+    Args:
+        logits: (B, 1, H, W), any real number.
+        density_maps: (B, 1, H, W) in 0..255.
+
+    Returns:
+        (B,) in nats, at least 0; 0 for a density map of zeros.
+    """
+    log_saliency = F.logsigmoid(logits).flatten(1)
+    log_saliency = log_saliency - torch.logsumexp(log_saliency, 1, keepdim=True)
+    density = density_maps.to(logits.dtype).flatten(1)
+    density = density / (density.sum(1, keepdim=True) + EPSILON)
+    return (torch.xlogy(density, density) - density * log_saliency).sum(1)
+
+
 def output_loss(
     logits: Tensor, density_maps: Tensor, fixation_maps: Tensor, weights: LossWeights
 ) -> LossTerms:
@@ -103,12 +125,15 @@ def output_loss(
     bce = bce_loss(logits, density_maps)
     cc = cc_loss(logits, density_maps)
     nss = nss_loss(logits, fixation_maps)
-    return LossTerms(weights.bce * bce + weights.cc * cc + weights.nss * nss, bce, cc, nss)
+    total = weights.bce * bce + weights.cc * cc + weights.nss * nss
+    if weights.kl:
+        total = total + weights.kl * kl_loss(logits, density_maps)
+    return LossTerms(total, bce, cc, nss)
 
 
 def side_output_weight(epoch: int, num_epochs: int, weights: LossWeights) -> float:
     """What the side outputs' losses are multiplied by in `epoch`, which counts from 1 to `num_epochs`."""
-    return 1 - epoch / num_epochs if weights.anneal_side_outputs else 1.0
+    return weights.side_outputs * (1 - epoch / num_epochs if weights.anneal_side_outputs else 1.0)
 
 
 def clip_losses(

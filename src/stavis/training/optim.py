@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from stavis.errors import StavisError
 from stavis.model import STAViS
 
-Rates = Literal["published", "uniform", "fine-tuning"]
+Rates = Literal["published", "uniform", "fine-tuning", "new-heads"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class OptimizerSettings:
         rates: "published": fixed parts of the base rate, see `parameter_rate`: for weights that come from
             elsewhere. Beyond the paper "uniform": the base rate for all, for training from scratch;
             "fine-tuning": the base rate for fusion and read-out, which no initial weights bring along, and a
-            tenth of it for the rest.
+            tenth of it for the rest; "new-heads": the base rate for DSAMs, fusion and read-out, and a twentieth of
+            it for backbone and SoundNet, which come from elsewhere.
         momentum: Share of the last step's direction that is kept.
         dampening: Share of the gradient that does *not* enter the direction. Published: as much as the
             momentum.
@@ -123,6 +124,9 @@ def parameter_groups(model: STAViS, base_rate: float, rates: Rates = "published"
         elif rates == "fine-tuning":
             is_new = name.startswith(("fusion3.", "fuse.", "fuseav."))
             group, rate = ("new", base_rate) if is_new else ("given", base_rate / 10)
+        elif rates == "new-heads":
+            is_new = name.startswith(("score_dsn.", "fusion3.", "fuse.", "fuseav."))
+            group, rate = ("new", base_rate) if is_new else ("given", base_rate / 20)
         entry = groups.setdefault(group, {"name": group, "params": [], "lr": rate, "parameter_names": []})
         entry["params"].append(parameter)
         entry["parameter_names"].append(name)

@@ -11,7 +11,8 @@ from stavis.datasets.quirks import Quirks
 from stavis.model import ModelConfig
 from stavis.training.augmentation import Augmentation
 from stavis.training.losses import LossWeights
-from stavis.training.optim import OptimizerSettings, ScheduleSettings
+from stavis.training.optim import PARTS, OptimizerSettings, ScheduleSettings
+from stavis.weights.inflate import Inflation
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class DataSettings:
             anew for each clip. `{data}` stands for `root`, `{split}` for `split`.
         workers: Processes that load data, for each process that trains; 0 loads in the training process
             itself.
+        pictures: Beyond the paper: folder of a picture set (docs/default-weights.md) to train on as well; "" for none.
+            Every 15th picture of each set is for validation, whatever `validation.holdout_share` says.
+        pictures_as: "stills" (clips of a single frame, for which the network is a 2D network) or "clips" that a virtual
+            camera takes of the pictures.
+        videos: Whether the databases under `root` are trained on; only with `pictures` can they be left out.
+        sounds: Folder of audio files that clips of pictures are given at random, so that the network learns when not
+            to listen; "" leaves them silent.
     """
 
     root: str = "data"
@@ -39,6 +47,16 @@ class DataSettings:
     allow_missing: bool = False
     cache: str = "{data}/frame_cache"
     workers: Annotated[int, Ge(0)] = 2
+    pictures: str = ""
+    pictures_as: Literal["stills", "clips"] = "stills"
+    videos: bool = True
+    sounds: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.videos and not self.pictures:
+            raise ValueError("videos = false leaves nothing to train on without pictures")
+        if self.videos and self.pictures and self.pictures_as == "stills":
+            raise ValueError("stills and videos cannot be trained on together: set pictures_as = 'clips'")
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,9 @@ class RuntimeSettings:
         channels_last: Store pictures with the channels innermost, which some GPUs like better.
         batch_norm: "local" takes statistics over the clips that a process has at once, as published;
             "synchronized" over those of all processes; "frozen" keeps those of the initial weights.
+        encoded_epochs: Beyond the paper: where all but the fusion is frozen, what the frozen parts make of the clips is
+            computed once for the crops and flips of so many epochs, stored in the run's folder, and used in turn; the
+            audiovisual read-out's weights of the visual features then stay as they are. 0 computes every clip anew.
         on_nan: When the loss is not finite: "stop", or "skip" that step.
         max_skipped: Steps that may be skipped in a run before it stops all the same.
     """
@@ -100,6 +121,7 @@ class RuntimeSettings:
     compile: bool = False
     channels_last: bool = False
     batch_norm: Literal["local", "synchronized", "frozen"] = "local"
+    encoded_epochs: Annotated[int, Ge(0)] = 0
     on_nan: Literal["stop", "skip"] = "stop"
     max_skipped: Annotated[int, Ge(0)] = 10
 
@@ -135,6 +157,10 @@ class Recipe:
         initial_weights: Files or folders that the network starts from, one after the other, as far as they
             fit: published initializers and checkpoints, weights folders, names of weights. None is from scratch.
             `{split}` and `{data}` stand for `data.split` and `data.root`.
+        inflation: How the kernels of a 2D ResNet among the initial weights get a temporal axis: "center" (exactly the
+            2D network on a still clip) or "mean".
+        keep_read_out: Beyond the paper: an audiovisual network takes over the read-out of the visual one that it
+            starts from, so that it begins with that one's maps.
         model: Which network.
         data: What is trained on.
         batch: How many clips make a step.
@@ -150,6 +176,8 @@ class Recipe:
     seed: Annotated[int, Ge(0)] = 1
     epochs: Annotated[int, Ge(1)] = 60
     initial_weights: tuple[str, ...] = ()
+    inflation: Inflation = "center"
+    keep_read_out: bool = False
     model: ModelConfig = field(default_factory=lambda: ModelConfig(modality="visual"))
     data: DataSettings = field(default_factory=DataSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
@@ -169,6 +197,16 @@ class Recipe:
             raise ValueError(
                 f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network has not"
             )
+
+        if self.runtime.encoded_epochs:
+            if self.model.modality != "audiovisual" or set(PARTS) - {"fusion"} != set(self.optimizer.frozen):
+                raise ValueError(
+                    "runtime.encoded_epochs needs an audiovisual network of which all but fusion is frozen"
+                )
+            if self.optimizer.weight_decay or self.log.overlays:
+                raise ValueError(
+                    "runtime.encoded_epochs needs optimizer.weight_decay = 0 and log.overlays = 0"
+                )
 
     def resolve(self, path: str, run: Path | None = None) -> str:
         """`path` with `{data}` and `{split}` and, for a run in folder `run`, `{runs}` filled in."""
@@ -195,6 +233,8 @@ CHANGEABLE = frozenset(
         "data.cache",
         "data.root",
         "data.workers",
+        "data.pictures",
+        "data.sounds",
         "log.checkpoint_steps",
         "log.keep_checkpoints",
         "log.overlay_epochs",

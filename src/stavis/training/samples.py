@@ -13,10 +13,19 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
-from stavis.datasets.layout import Subset
+from stavis.clips.preprocess import Preprocessing
+from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample, SampleDescription
+from stavis.datasets.layout import FoldEntry, Subset
+from stavis.datasets.pictures import PictureDataset
 from stavis.errors import StavisError
-from stavis.training.augmentation import Augmentation, change_color, change_sound, enlarge, random_state
+from stavis.training.augmentation import (
+    Augmentation,
+    change_color,
+    change_sound,
+    degrade,
+    enlarge,
+    random_state,
+)
 from stavis.training.display import show
 from stavis.training.distributed import Processes
 from stavis.training.recipe import Recipe
@@ -24,11 +33,62 @@ from stavis.training.recipe import Recipe
 Indices = npt.NDArray[np.int64]
 
 
+Source = SaliencyDataset | PictureDataset
+
+
+class Sources(Dataset[Sample]):
+    """Samples of several data sets, one behind the other."""
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[number], index - int(self._ends[number] - len(self.parts[number]))
+
+    def __getitem__(self, index: int) -> Sample:
+        part, own_index = self._locate(index)
+        return part[own_index]._replace(index=torch.tensor(index))
+
+    def is_picture(self, index: int) -> bool:
+        """Whether a sample is a picture, or a clip that was taken of one."""
+        return isinstance(self._locate(index)[0], PictureDataset)
+
+    def describe(self, index: int) -> SampleDescription:
+        """Where sample `index` comes from."""
+        part, own_index = self._locate(index)
+        return part.describe(own_index)
+
+    @property
+    def videos(self) -> list[tuple[str, FoldEntry]]:
+        """(database, entry) of every video and picture."""
+        return [video for part in self.parts for video in part.videos]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """That of the model."""
+        return self.parts[0].preprocessing
+
+    @property
+    def epoch(self) -> int:
+        """Decides the random draws."""
+        return self.parts[0].epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose crops and flips come next."""
+        for part in self.parts:
+            part.set_epoch(epoch)
+
+
 @dataclass(frozen=True)
 class Clips:
     """Samples of one purpose: those of `samples` that `indices` name."""
 
-    samples: SaliencyDataset
+    samples: Sources
     indices: Indices
 
     def __len__(self) -> int:
@@ -46,28 +106,57 @@ class Clips:
 
 
 def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Clips, Clips | None]:
-    """Opens what a recipe trains on, and what it validates on, if it does. Missing parts of the cache are made.
+    """Opens what a recipe trains on, and what it validates on, if it does. Missing parts of the cache are built.
 
     Raises:
         StavisError: Data are missing, or too few to hold any out.
     """
-    training = _open(recipe, "train", "train", processes, quiet)
-    everything = np.arange(len(training))
-    match recipe.validation.on:
-        case "none":
-            return Clips(training, everything), None
-        case "test":
-            validation = _open(recipe, "test", "validation", processes, quiet)
-            return Clips(training, everything), Clips(validation, np.arange(len(validation)))
-    validation = _open(recipe, "train", "validation", processes, quiet)
-    held_out = choose_holdout(
-        [(database, entry.video) for database, entry in training.videos],
-        recipe.validation.holdout_share,
-        recipe.seed,
-    )
-    return (
-        Clips(training, _indices_of(training, held_out, inside=False)),
-        Clips(validation, _indices_of(validation, held_out, inside=True)),
+    validates_on = recipe.validation.on
+    training: list[tuple[Source, Indices]] = []
+    validation: list[tuple[Source, Indices]] = []
+    if recipe.data.videos:
+        videos = _open(recipe, "train", "train", processes, quiet)
+        held_out: set[tuple[str, str]] = set()
+        if validates_on == "holdout":
+            names = [(database, entry.video) for database, entry in videos.videos]
+            held_out = choose_holdout(names, recipe.validation.holdout_share, recipe.seed)
+            measured = _open(recipe, "train", "validation", processes, quiet)
+            validation.append((measured, _indices_of(measured, held_out, inside=True)))
+        elif validates_on == "test":
+            measured = _open(recipe, "test", "validation", processes, quiet)
+            validation.append((measured, np.arange(len(measured))))
+        training.append(
+            (videos, _indices_of(videos, held_out, inside=False) if held_out else np.arange(len(videos)))
+        )
+    if recipe.data.pictures:
+        stills = _open_pictures(recipe, training=True)
+        training.append((stills, np.arange(len(stills))))
+        if validates_on != "none":
+            measured_stills = _open_pictures(recipe, training=False)
+            validation.append((measured_stills, np.arange(len(measured_stills))))
+    return _join(training), _join(validation) if validation else None
+
+
+def _join(parts: Sequence[tuple[Source, Indices]]) -> Clips:
+    starts = np.cumsum([0, *(len(samples) for samples, _ in parts)])
+    indices = [chosen + start for (_, chosen), start in zip(parts, starts[:-1], strict=True)]
+    return Clips(Sources([samples for samples, _ in parts]), np.concatenate(indices))
+
+
+def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
+    data, augmentation = recipe.data, recipe.augmentation
+    sounds = Path(recipe.resolve(data.sounds))
+    return PictureDataset(
+        recipe.resolve(data.pictures),
+        part="training" if training else "held-out",
+        camera=data.pictures_as == "clips",
+        changed=training,
+        crop=augmentation.scale,
+        whole_from_epoch=max(1, round(0.75 * recipe.epochs)) if augmentation.whole_at_end else 0,
+        sounds=sorted(path for path in sounds.iterdir() if path.is_file()) if data.sounds else (),
+        audio=recipe.model.modality == "audiovisual",
+        preprocessing=recipe.model.preprocessing,
+        seed=recipe.seed,
     )
 
 
@@ -167,15 +256,23 @@ class _ChangedSamples(Dataset[Sample | StavisError]):
         if self._augmentation == Augmentation():
             return sample
         rng = random_state(self._seed, samples.epoch, index)
-        return _augment(sample, self._augmentation, samples.preprocessing.mean, rng)
+        is_cropped = samples.is_picture(index)  # with exact fixations, before its maps were drawn
+        return _augment(sample, self._augmentation, samples.preprocessing.mean, rng, is_cropped=is_cropped)
 
 
 def _augment(
-    sample: Sample, augmentation: Augmentation, mean: tuple[float, float, float], rng: np.random.RandomState
+    sample: Sample,
+    augmentation: Augmentation,
+    mean: tuple[float, float, float],
+    rng: np.random.RandomState,
+    *,
+    is_cropped: bool,
 ) -> Sample:
     clip = change_color(sample.clip.numpy(), mean, augmentation.color, rng)
+    clip = degrade(clip, mean, augmentation, rng)
     maps = torch.cat([sample.density_map, sample.fixation_map]).numpy()
-    clip, maps = enlarge(clip, maps, augmentation.scale, rng)
+    if not is_cropped:
+        clip, maps = enlarge(clip, maps, augmentation.scale, rng)
     audio = sample.audio
     if audio.numel():
         audio = torch.from_numpy(change_sound(audio.flatten().numpy(), augmentation, rng)).view_as(audio)

@@ -68,7 +68,12 @@ def build_state(
     model = STAViS(recipe.model)
     if checkpoint is None:
         for source in recipe.initial_weights:
-            report = initialize(model, recipe.resolve(source, run))
+            report = initialize(
+                model,
+                recipe.resolve(source, run),
+                inflation=recipe.inflation,
+                keep_read_out=recipe.keep_read_out,
+            )
             if not quiet:
                 show(report.summary())
     if recipe.runtime.batch_norm == "synchronized" and processes.world_size > 1:

@@ -23,12 +23,19 @@ from stavis.model.soundnet import SoundNet
 from stavis.runtime.files import file_sha256
 from stavis.runtime.folders import atomic_folder
 from stavis.version import __version__
+from stavis.weights.inflate import Inflation, inflate, is_flat
 from stavis.weights.pth import describe_other_content, read_state_dict
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
-Kind = Literal["weights folder", "published checkpoint", "Kinetics initializer", "SoundNet initializer"]
+Kind = Literal[
+    "weights folder",
+    "published checkpoint",
+    "Kinetics initializer",
+    "inflated 2D initializer",
+    "SoundNet initializer",
+]
 
 BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 _BEHIND_THE_BACKBONE = ("layer4.", "fc.")  # of a whole 3D ResNet; the network is cut before them
@@ -98,14 +105,14 @@ class Stored:
 
     @property
     def is_initializer(self) -> bool:
-        return self.kind in ("Kinetics initializer", "SoundNet initializer")
+        return self.kind.endswith("initializer")
 
 
-def read(source: Path) -> Stored:
+def read(source: Path, inflation: Inflation = "center") -> Stored:
     if source.name == WEIGHTS_FILE:
         source = source.parent
     try:
-        return _read_folder(source) if source.is_dir() else _read_published(source)
+        return _read_folder(source) if source.is_dir() else _read_published(source, inflation)
     except OSError as error:
         raise StavisError(f"{source}: {error.strerror or error}") from None
 
@@ -169,11 +176,14 @@ def _check_keys(path: Path, place: str, content: object, allowed: Iterable[str])
         raise StavisError(f"{path}: missing keys: {some(place + key for key in missing)}")
 
 
-def _read_published(path: Path) -> Stored:
+def _read_published(path: Path, inflation: Inflation) -> Stored:
     state = read_state_dict(path)
     tensors = state.tensors
     if "conv1.weight" in tensors and any(name.startswith("layer1.") for name in tensors):
-        stored = _recognize_resnet(path, tensors)
+        flat = is_flat(tensors)
+        stored = _recognize_resnet(path, inflate(tensors, inflation) if flat else tensors)
+        if flat and stored.kind == "Kinetics initializer":
+            stored = dataclasses.replace(stored, kind="inflated 2D initializer")
     else:
         stored = _recognize_soundnet(path, tensors)
     return dataclasses.replace(

@@ -30,6 +30,7 @@ from stavis.weights.files import (
     read,
     shapes,
 )
+from stavis.weights.inflate import Inflation
 from stavis.weights.sources import locate
 
 
@@ -102,6 +103,7 @@ def load_model_with_report(
     modality: Modality | None = None,
     device: str | torch.device = "cpu",
     resize_filter: ResizeFilter | None = None,
+    inflation: Inflation = "center",
 ) -> tuple[STAViS, LoadReport]:
     """Loads a network from a file or folder and reports what was used of it.
 
@@ -111,9 +113,10 @@ def load_model_with_report(
         device: As for `load_model`.
         resize_filter: How frames were first resized in training, if the file does not record it: "nearest" with Pillow
             before version 7, "bicubic" (assumed by default) since.
+        inflation: How the kernels of a 2D ResNet get a temporal axis, see `stavis.weights.inflate`.
     """
     target = resolve_device(device)
-    stored = read(locate(source, modality).path)
+    stored = read(locate(source, modality).path, inflation)
     if stored.config is not None:
         config = stored.config
         if modality is not None and modality != config.modality:
@@ -142,7 +145,13 @@ def load_model_with_report(
     return model.to(target).eval(), report
 
 
-def initialize(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
+def initialize(
+    model: STAViS,
+    source: str | os.PathLike[str],
+    *,
+    inflation: Inflation = "center",
+    keep_read_out: bool = False,
+) -> LoadReport:
     """Initializes a network for training with what a file has for it, and leaves the rest unchanged.
 
     Stage 1 of the published training starts from `resnet-50-kinetics.pth`, stage 2 from the weights of stage 1 and then
@@ -152,6 +161,10 @@ def initialize(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
         model: Changed in place; any device and dtype.
         source: Anything that `load_model` takes, of either modality. From the weights of a whole network, the entries
             that both have in common are taken.
+        inflation: How the kernels of a 2D ResNet (torchvision's 18, 34, 50) get a temporal axis, see
+            `stavis.weights.inflate`.
+        keep_read_out: An audiovisual network that starts from a visual one takes over its read-out, with weights of 0
+            for the fusion's maps: it begins with the visual network's maps. The published code draws its read-out anew.
 
     Returns:
         What was used, what was dropped, and which entries of the network the file lacks.
@@ -160,7 +173,15 @@ def initialize(model: STAViS, source: str | os.PathLike[str]) -> LoadReport:
         StavisError: The file cannot be read, is incomplete, has another depth or shortcut, or has nothing for this
             network.
     """
-    return _fill(model, read(locate(source).path), partly=True)
+    stored = read(locate(source).path, inflation)
+    if keep_read_out and model.config.modality == "audiovisual" and "fuse.weight" in stored.tensors:
+        weight, bias = stored.tensors["fuse.weight"], stored.tensors["fuse.bias"]
+        num_fusion_maps = model.fuseav.in_channels - weight.shape[1]
+        padded = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, num_fusion_maps))
+        stored = dataclasses.replace(
+            stored, tensors=stored.tensors | {"fuseav.weight": padded, "fuseav.bias": bias}
+        )
+    return _fill(model, stored, partly=True)
 
 
 # Filling a network -------------------------------------------------------------------------------------------------
@@ -182,7 +203,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
     used = {name: value for name, value in stored.tensors.items() if name in wanted}
 
     match stored.kind:
-        case "Kinetics initializer":
+        case "Kinetics initializer" | "inflated 2D initializer":
             part = {name for name in wanted if name.startswith(BACKBONE)}
         case "SoundNet initializer":
             part = {name for name in wanted if name.startswith("soundnet8.")}

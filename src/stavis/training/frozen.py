@@ -1,0 +1,157 @@
+"""Training of the audiovisual fusion alone, on features that the frozen rest of the network computes once.
+
+Where backbone, DSAMs and SoundNet are frozen, what they make of a clip is the same in every epoch. So it is computed
+for the crops and flips of a few epochs, stored, and used in turn: an epoch then costs a hundredth.
+"""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stavis.datasets.dataset import Sample, SampleDescription
+from stavis.errors import StavisError
+from stavis.model import STAViS
+from stavis.model.resnet3d import trim_temporal_kernels
+from stavis.runtime.files import atomic_path
+from stavis.runtime.progress import track
+from stavis.training.recipe import Recipe
+from stavis.training.samples import BatchLoader, Clips, Indices, Sources
+
+FEATURES_FOLDER = "features"
+NAMES = ("clip", "audio", "density_map", "fixation_map")  # of a sample, what is stored
+
+
+class EncodedSamples(Dataset[Sample]):
+    """A run's clips as the frozen network left them: `clip` and `audio` are what `STAViS.encode` makes of them.
+
+    Clips of pictures get the sound of any clip, another one in every epoch: theirs says nothing about the picture.
+
+    Args:
+        samples: The clips.
+        indices: Those of them that were encoded first, in the order of the stored arrays.
+        stored: For each variant, each name of `NAMES` and its array. All variants but the first hold clips of videos
+            alone.
+        seed: Decides which sound pictures get.
+    """
+
+    def __init__(
+        self, samples: Sources, indices: Indices, stored: list[dict[str, np.ndarray]], seed: int
+    ) -> None:
+        self._samples = samples
+        self._is_picture = {int(index): samples.is_picture(int(index)) for index in indices}
+        videos = [index for index, is_picture in self._is_picture.items() if not is_picture]
+        self._places = [
+            {index: place for place, index in enumerate(kept)} for kept in (self._is_picture, videos)
+        ]
+        self._stored = stored
+        self._seed = seed
+        self._epoch = 0
+        self.preprocessing = samples.preprocessing
+        self.videos = samples.videos
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        variant = 0 if self._is_picture[index] else self._epoch % len(self._stored)
+        place = self._places[min(variant, 1)][index]
+        tensors = {
+            name: torch.from_numpy(self._stored[variant][name][place].astype(np.float32)) for name in NAMES
+        }
+        if self._is_picture[index]:
+            rng = np.random.default_rng([self._seed, self._epoch, index, 13])
+            sounds = self._stored[int(rng.integers(len(self._stored)))]["audio"]
+            tensors["audio"] = torch.from_numpy(sounds[rng.integers(len(sounds))].astype(np.float32))
+        frames = torch.zeros(1, dtype=torch.int64)
+        return Sample(**tensors, index=torch.tensor(index), frames=frames, target=frames[0])
+
+    def describe(self, index: int) -> SampleDescription:
+        """Where sample `index` comes from."""
+        return self._samples.describe(index)
+
+    def is_picture(self, index: int) -> bool:
+        """Whether a sample is a clip that was taken of a picture."""
+        return self._is_picture[index]
+
+    @property
+    def epoch(self) -> int:
+        """Decides which variant is used."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the variant that is used."""
+        self._epoch = epoch
+
+
+def encode_clips(
+    clips: Clips, name: str, model: STAViS, recipe: Recipe, run: Path, *, num_variants: int, quiet: bool
+) -> Clips:
+    """Encodes clips by the frozen parts of a network, or reads what an earlier call stored in the run's folder.
+
+    Args:
+        clips: Training or validation clips.
+        name: Of the stored files: "training" or "validation". Training clips are augmented.
+        model: The network, with its initial weights.
+        recipe: Of the run.
+        run: Its folder; files go to `features/` below it.
+        num_variants: How many epochs' random changes of videos are encoded; pictures are encoded once.
+        quiet: Show no progress.
+
+    Raises:
+        StavisError: A file of a clip is missing or unreadable, or the disk is full.
+    """
+    trimmed = copy.deepcopy(model).eval()
+    trim_temporal_kernels(trimmed)
+    videos = Clips(
+        clips.samples, np.array([i for i in clips.indices if not clips.samples.is_picture(int(i))], int)
+    )
+    stored = []
+    for variant in range(num_variants if len(videos) else 1):
+        chosen = videos if variant else clips
+        paths = {one: run / FEATURES_FOLDER / f"{name}_{variant}_{one}.npy" for one in NAMES}
+        if not all(path.exists() for path in paths.values()):
+            title = f"encoding {name} clips, {variant + 1} of {num_variants}"
+            _encode(chosen, variant, trimmed, recipe, paths, title, augment=name == "training", quiet=quiet)
+        stored.append({one: np.load(path, mmap_mode="r") for one, path in paths.items()})
+        if any(len(array) != len(chosen) for array in stored[-1].values()):
+            raise StavisError(f"{run / FEATURES_FOLDER}: holds features of other clips; remove the folder")
+    encoded = EncodedSamples(clips.samples, clips.indices, stored, recipe.seed)
+    return Clips(encoded, clips.indices)  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def _encode(
+    clips: Clips,
+    variant: int,
+    model: STAViS,
+    recipe: Recipe,
+    paths: dict[str, Path],
+    title: str,
+    *,
+    augment: bool,
+    quiet: bool,
+) -> None:
+    device = next(model.parameters()).device
+    positions = list(range(len(clips)))
+    size = recipe.batch.max_clips
+    batches = [positions[i : i + size] for i in range(0, len(positions), size)]
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    with track(title, len(clips), unit="clips", quiet=quiet) as advance:
+        for batch in BatchLoader(clips, recipe, device, augment=augment).load(variant, batches):
+            visual, sound = model.encode(batch.clip, batch.audio)
+            for name, value in zip(
+                NAMES, (visual, sound, batch.density_map, batch.fixation_map), strict=True
+            ):
+                rows[name].append(_small(value))
+            advance(len(visual))
+    for name, path in paths.items():
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(rows[name]))
+
+
+def _small(value: Tensor) -> np.ndarray:
+    return value.cpu().half().numpy()
