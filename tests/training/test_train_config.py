@@ -17,6 +17,7 @@ from stavis.cli import app
 from stavis.datasets.quirks import Quirks
 from stavis.errors import StavisError
 from stavis.model import ModelConfig
+from stavis.training.losses import LossWeights
 from stavis.training.optim import OptimizerSettings
 from stavis.training.recipe import CHANGEABLE, PUBLISHED, DataSettings, Recipe
 from stavis.training.recipe_file import change_recipe, differences, format_recipe, parse_recipe, read_recipe
@@ -39,7 +40,9 @@ def test_published_values() -> None:
     for name, recipe in PUBLISHED.items():
         assert recipe.model == ModelConfig(modality=name, depth=50, shortcut="B")  # type: ignore[arg-type]
         assert (recipe.seed, recipe.epochs, recipe.batch.size) == (1, 60, 128)
-        assert dataclasses.astuple(recipe.loss) == (0.1, 2.0, 1.0, True)
+        assert recipe.loss == LossWeights(
+            bce=0.1, cc=2.0, nss=1.0, kl=0.0, side_outputs=1.0, anneal_side_outputs=True
+        )
         optimizer = recipe.optimizer
         assert (optimizer.name, optimizer.base_rate, optimizer.weight_decay) == ("sgd", 0.01, 1e-5)
         assert (optimizer.momentum, optimizer.dampening) == (0.9, 0.9)
