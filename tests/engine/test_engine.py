@@ -407,3 +407,22 @@ from openvino.tools.ovc import telemetry_utils
 assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telemetry_utils.tm
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_kernels_without_time_are_trimmed_and_give_the_same_maps() -> None:
+    """A network whose stem and layer1 were never trained in time: engines run them as 2D kernels."""
+    model = lively_network(modality="visual")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("conv1.", "layer1.")) and parameter.ndim == 5:
+                middle = parameter.shape[2] // 2
+                parameter[:, :, [i for i in range(parameter.shape[2]) if i != middle]] = 0
+    video = frames(40)
+    maps = {
+        name: np.stack([f.saliency for f in stavis.predict_frames(model, video, frame_rate=25, engine=name)])
+        for name in ("plain", "torch")
+    }
+    assert model.conv1.kernel_size == (7, 7, 7)  # the caller's network is left alone
+    assert EngineFactory(model, "torch").model.conv1.kernel_size == (1, 7, 7)
+    assert np.abs(maps["torch"] - maps["plain"]).max() < 1e-5
+    assert maps["plain"].std() > 0.01

@@ -1,10 +1,12 @@
 """Choice of the engine that runs a network."""
 
+import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from stavis.clips import Window
 from stavis.engine import quantization
@@ -15,6 +17,7 @@ from stavis.engine.protocol import Engine, Example
 from stavis.engine.streaming import Backend, StreamingEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
+from stavis.model.resnet3d import has_zero_slices, trim_temporal_kernels
 from stavis.runtime.allocator import return_free_memory
 
 EngineName = Literal["auto", "plain", "torch", "openvino"]
@@ -62,6 +65,9 @@ class EngineFactory:
         if precision != "float32":
             _check_precision(name, precision, on_cpu=on_cpu)
             name = "openvino" if on_cpu else "torch"
+        if name != "plain" and any(isinstance(m, nn.Conv3d) and has_zero_slices(m) for m in model.modules()):
+            model = copy.deepcopy(model) if keep_model else model
+            trim_temporal_kernels(model)
         self.model = model
         self.name = name
         self.precision = precision

@@ -17,10 +17,8 @@ from torch import Tensor
 from stavis.engine.batch_norm import fold_batch_norm
 from stavis.model import STAViS
 
-NUM_TAPS = 7
-HALF = NUM_TAPS // 2
-
-# The frames under the seven taps around an output; None where the window has ended.
+# The frames under the seven taps around an output (one, if the stem has no temporal kernel); None where the window has
+# ended.
 Neighborhood = tuple[int | None, ...]
 
 
@@ -33,10 +31,12 @@ class StemCache:
 
     def __init__(self, model: STAViS) -> None:
         weight, bias = fold_batch_norm(model.conv1, model.bn1)
+        self._num_taps = weight.shape[2]
+        self._half = self._num_taps // 2
         # (7 * 64, 3, 7, 7): all taps of a frame in one convolution.
         self.taps = weight.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous()
         # Every output has a frame under its middle tap, which adds the bias.
-        self.bias = F.pad(bias, (HALF * len(bias), HALF * len(bias)))
+        self.bias = F.pad(bias, (self._half * len(bias), self._half * len(bias)))
         self._frames: dict[int, Tensor] = {}
         # Everything below is computed when a window needs it and dropped when windows have moved on: the responses of
         # a frame are a hundred times larger than the frame.
@@ -75,11 +75,11 @@ class StemCache:
             over time (64, h, w).
         """
         self._give_up_before(min(frames))
-        padded = (None,) * HALF + frames + (None,) * HALF
-        keys: list[Neighborhood] = [padded[t : t + NUM_TAPS] for t in range(len(frames))]
+        padded = (None,) * self._half + frames + (None,) * self._half
+        keys: list[Neighborhood] = [padded[t : t + self._num_taps] for t in range(len(frames))]
         # Behind each output, the first frame that a later one or the next window needs: what lies before it goes at
         # once. Otherwise a first window would hold all its frames' responses.
-        needed = accumulate(map(_first, reversed(keys[1:])), min, initial=max(frames) - NUM_TAPS + 1)
+        needed = accumulate(map(_first, reversed(keys[1:])), min, initial=max(frames) - self._num_taps + 1)
         outputs = []
         for key, first in zip(keys, reversed(list(needed)), strict=True):
             outputs.append(self._output(key))
@@ -130,7 +130,7 @@ class StemCache:
         if found is not None:
             return found
         present = [tap for tap, frame in enumerate(key) if frame is not None]
-        if key[-1] is not None and len(present) > HALF + 1:
+        if key[-1] is not None and len(present) > self._half + 1:
             total = self._sum(_without(key, present[0])) + self._response(key, present[0])
         elif (shorter := self._sums.get(_without(key, present[-1]))) is not None:
             total = shorter + self._response(key, present[-1])
@@ -147,8 +147,10 @@ class StemCache:
         assert frame is not None
         responses = self._responses.get(frame)
         if responses is None:
-            convolved = F.conv2d(self._frames[frame][None], self.taps, self.bias, stride=2, padding=HALF)[0]
-            responses = self._responses[frame] = convolved.view(NUM_TAPS, -1, *convolved.shape[1:])
+            convolved = F.conv2d(
+                self._frames[frame][None], self.taps, self.bias, stride=2, padding=self.taps.shape[-1] // 2
+            )[0]
+            responses = self._responses[frame] = convolved.view(self._num_taps, -1, *convolved.shape[1:])
         return responses[tap]
 
 

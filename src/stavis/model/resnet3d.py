@@ -39,16 +39,19 @@ def trim_temporal_kernels(network: nn.Module) -> None:
     Inflated 2D kernels that were never trained in time are such; as 2D kernels they cost a third, or a seventh.
     """
     for module in network.modules():
-        if not isinstance(module, nn.Conv3d) or module.kernel_size[0] == 1:
-            continue
-        length, middle = module.kernel_size[0], module.kernel_size[0] // 2
-        beside = [i for i in range(length) if i != middle]
-        if int(module.padding[0]) == middle and not bool(module.weight[:, :, beside].any()):
-            module.weight = nn.Parameter(
-                module.weight[:, :, middle : middle + 1].detach(), requires_grad=False
-            )
+        if isinstance(module, nn.Conv3d) and has_zero_slices(module):
+            middle = module.kernel_size[0] // 2
+            kernel = module.weight[:, :, middle : middle + 1].detach().clone()
+            module.weight = nn.Parameter(kernel, requires_grad=False)
             module.kernel_size = (1, *module.kernel_size[1:])
             module.padding = (0, int(module.padding[1]), int(module.padding[2]))
+
+
+def has_zero_slices(conv: nn.Conv3d) -> bool:
+    """Whether a temporal kernel is longer than 1 and 0 beside its middle slice."""
+    middle = conv.kernel_size[0] // 2
+    beside = [i for i in range(conv.kernel_size[0]) if i != middle]
+    return bool(beside) and not bool(conv.weight[:, :, beside].any())
 
 
 class SubsamplingShortcut(nn.Module):
