@@ -674,4 +674,4 @@ def test_pictures_then_clips_then_fusion_alone(tmp_path: Path) -> None:
     assert torch.equal(before.fuse.weight, after.fuseav.weight[:, :64])
     assert torch.equal(before.layer3[0].conv1.weight, after.layer3[0].conv1.weight)
     assert after.fuseav.weight[:, 64:].abs().max() > 0
-    assert len(list((runs / "sound" / "features").glob("*.npy"))) == 4
+    assert len(list((runs / "sound" / ".features").glob("*.npy"))) == 4

@@ -6,6 +6,7 @@ for the crops and flips of a few epochs, stored, and used in turn: an epoch then
 
 import copy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +22,46 @@ from stavis.runtime.progress import track
 from stavis.training.recipe import Recipe
 from stavis.training.samples import BatchLoader, Clips, Indices, Sources
 
-FEATURES_FOLDER = "features"
+SOUND_DEVIATION = 0.3  # of the normalized sounds
+SILENT_BELOW = 0.01  # mean absolute value of a normalized sound: what is stored in 16 bits is not exactly 0
+FEATURES_FOLDER = ".features"  # hidden, as an interrupted run may hold nothing else yet
 NAMES = ("clip", "audio", "density_map", "fixation_map")  # of a sample, what is stored
+
+
+class Listening(NamedTuple):
+    """What SoundNet's vectors are normalized by, so that silence is 0 and other sounds differ from it clearly.
+
+    Attributes:
+        silence: (1024,), the vector of silence. All vectors have most of it in common.
+        scale: Factor of the difference from it.
+    """
+
+    silence: Tensor
+    scale: float
+
+    def fold(self, model: STAViS) -> None:
+        """Moves the normalization into the fusion's layer for sound, in place."""
+        layer = model.fusion3.affine_audio
+        with torch.no_grad():
+            layer.weight *= self.scale
+            layer.bias.copy_(-layer.weight @ self.silence.to(layer.weight))
+
+
+def silence_fusion(model: STAViS) -> None:
+    """Takes the biases out of a fusion, in place: to a sound of 0 it adds nothing, before its training and after."""
+    with torch.no_grad():
+        for layer in (model.fusion3.affine_audio, model.fusion3.w_a_rgb):
+            layer.bias.zero_()
+            layer.bias.requires_grad_(False)
+        model.fuseav.weight[:, -model.fusion3.w_a_rgb.out_features :].normal_(std=0.02)
+
+
+def keep_visual(batch: Sample, logits: Tensor, totals: Tensor, weight: float) -> Tensor:
+    """The losses (B,) of encoded clips, those of pictures and of silent clips replaced: see `LossWeights.keep`."""
+    added = logits.flatten(1) - batch.clip[:, : logits[0].numel()]
+    is_picture = batch.frames[:, 0] > 0
+    is_silent = batch.audio.abs().mean(1) < SILENT_BELOW
+    return torch.where(is_picture | is_silent, weight * added.square().mean(1), totals)
 
 
 class EncodedSamples(Dataset[Sample]):
@@ -35,11 +74,17 @@ class EncodedSamples(Dataset[Sample]):
         indices: Those of them that were encoded first, in the order of the stored arrays.
         stored: For each variant, each name of `NAMES` and its array. All variants but the first hold clips of videos
             alone.
+        listening: What sounds are normalized by.
         seed: Decides which sound pictures get.
     """
 
     def __init__(
-        self, samples: Sources, indices: Indices, stored: list[dict[str, np.ndarray]], seed: int
+        self,
+        samples: Sources,
+        indices: Indices,
+        stored: list[dict[str, np.ndarray]],
+        listening: "Listening",
+        seed: int,
     ) -> None:
         self._samples = samples
         self._is_picture = {int(index): samples.is_picture(int(index)) for index in indices}
@@ -48,6 +93,7 @@ class EncodedSamples(Dataset[Sample]):
             {index: place for place, index in enumerate(kept)} for kept in (self._is_picture, videos)
         ]
         self._stored = stored
+        self._listening = listening
         self._seed = seed
         self._epoch = 0
         self.preprocessing = samples.preprocessing
@@ -66,8 +112,9 @@ class EncodedSamples(Dataset[Sample]):
             rng = np.random.default_rng([self._seed, self._epoch, index, 13])
             sounds = self._stored[int(rng.integers(len(self._stored)))]["audio"]
             tensors["audio"] = torch.from_numpy(sounds[rng.integers(len(sounds))].astype(np.float32))
-        frames = torch.zeros(1, dtype=torch.int64)
-        return Sample(**tensors, index=torch.tensor(index), frames=frames, target=frames[0])
+        tensors["audio"] = (tensors["audio"] - self._listening.silence) * self._listening.scale
+        frames = torch.full((1,), int(self._is_picture[index]))
+        return Sample(**tensors, index=torch.tensor(index), frames=frames, target=torch.tensor(0))
 
     def describe(self, index: int) -> SampleDescription:
         """Where sample `index` comes from."""
@@ -88,8 +135,16 @@ class EncodedSamples(Dataset[Sample]):
 
 
 def encode_clips(
-    clips: Clips, name: str, model: STAViS, recipe: Recipe, run: Path, *, num_variants: int, quiet: bool
-) -> Clips:
+    clips: Clips,
+    name: str,
+    model: STAViS,
+    recipe: Recipe,
+    run: Path,
+    *,
+    num_variants: int,
+    listening: Listening | None = None,
+    quiet: bool,
+) -> tuple[Clips, Listening]:
     """Encodes clips by the frozen parts of a network, or reads what an earlier call stored in the run's folder.
 
     Args:
@@ -97,8 +152,9 @@ def encode_clips(
         name: Of the stored files: "training" or "validation". Training clips are augmented.
         model: The network, with its initial weights.
         recipe: Of the run.
-        run: Its folder; files go to `features/` below it.
+        run: Its folder; files go to `.features/` below it.
         num_variants: How many epochs' random changes of videos are encoded; pictures are encoded once.
+        listening: What sounds are normalized by; None takes it from these clips.
         quiet: Show no progress.
 
     Raises:
@@ -119,8 +175,13 @@ def encode_clips(
         stored.append({one: np.load(path, mmap_mode="r") for one, path in paths.items()})
         if any(len(array) != len(chosen) for array in stored[-1].values()):
             raise StavisError(f"{run / FEATURES_FOLDER}: holds features of other clips; remove the folder")
-    encoded = EncodedSamples(clips.samples, clips.indices, stored, recipe.seed)
-    return Clips(encoded, clips.indices)  # type: ignore[arg-type]
+    if listening is None:
+        with torch.inference_mode():
+            silence = trimmed.listen(torch.zeros(1, recipe.model.preprocessing.num_audio_samples))[0].cpu()
+        deviation = float((torch.from_numpy(stored[0]["audio"].astype(np.float32)) - silence).std())
+        listening = Listening(silence.clone(), SOUND_DEVIATION / max(deviation, 1e-6))
+    encoded = EncodedSamples(clips.samples, clips.indices, stored, listening, recipe.seed)
+    return Clips(encoded, clips.indices), listening  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

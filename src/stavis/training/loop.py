@@ -41,7 +41,7 @@ from stavis.training.distributed import (
     micro_batches,
     plan_batches,
 )
-from stavis.training.frozen import encode_clips
+from stavis.training.frozen import Listening, encode_clips, keep_visual
 from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
 from stavis.training.optim import set_training_mode
@@ -168,13 +168,21 @@ def train(
         plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
         checkpoint = find_checkpoint(run, recipe, training)
         state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
+        listening = None
         if num_variants := recipe.runtime.encoded_epochs:
-            training = encode_clips(
+            training, listening = encode_clips(
                 training, "training", state.model, recipe, run, num_variants=num_variants, quiet=quiet
             )
             if validation is not None:
-                validation = encode_clips(
-                    validation, "validation", state.model, recipe, run, num_variants=1, quiet=quiet
+                validation, _ = encode_clips(
+                    validation,
+                    "validation",
+                    state.model,
+                    recipe,
+                    run,
+                    num_variants=1,
+                    listening=listening,
+                    quiet=quiet,
                 )
         network = prepare_network(state.model, recipe, processes)
         processes.wait()  # all have read the checkpoint before the first process writes another
@@ -188,7 +196,8 @@ def train(
             handle_stop_signals()
         )  # before this line a signal ends the program immediately
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
-        loader = BatchLoader(training, recipe, processes.device, augment=True)
+        # Encoded clips were augmented before.
+        loader = BatchLoader(training, recipe, processes.device, augment=not recipe.runtime.encoded_epochs)
         measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None
 
         while state.position.epoch <= recipe.epochs and not _is_out_of_patience(state.position, recipe):
@@ -208,7 +217,7 @@ def train(
             save(session, state, best=is_best)
 
         if processes.is_first:
-            save_result(session, state)
+            save_result(session, state, listening)
         processes.wait()
     if not quiet:
         show(f"{run / WEIGHTS_FOLDER}: ready for stavis predict --weights {run / WEIGHTS_FOLDER}")
@@ -397,6 +406,8 @@ def take_step(
                 recipe.loss,
                 side_weight,
             )
+            if recipe.loss.keep:
+                totals = keep_visual(batch, prediction.logits, totals, recipe.loss.keep)
             # DDP averages the gradients of the processes; their sum is needed.
             loss = totals.sum() * (processes.world_size / recipe.batch.size if part else 0.0)
             state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -583,7 +594,7 @@ def save(session: Session, state: State, *, best: bool = False) -> None:
 # After the last epoch -------------------------------------------------------------------------------------------------
 
 
-def save_result(session: Session, state: State) -> None:
+def save_result(session: Session, state: State, listening: Listening | None) -> None:
     """Writes the run's weights folder, from the best epoch if videos were held out to choose it, else from the last."""
     recipe, position = session.recipe, state.position
     best = session.run / CHECKPOINT_FOLDER / BEST_FILE
@@ -597,6 +608,8 @@ def save_result(session: Session, state: State) -> None:
         "step": position.step,
         "training_clips": session.training.fingerprint,
     }
+    if listening is not None:
+        listening.fold(state.result)
     save_model(state.result, session.run / WEIGHTS_FOLDER, metadata=metadata)
 
 

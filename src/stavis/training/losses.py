@@ -23,6 +23,9 @@ class LossWeights:
         nss: Of the negated normalized scanpath saliency.
         kl: Beyond the paper: of the Kullback-Leibler divergence of the saliency from the density map, both divided
             by their sums.
+        keep: Beyond the paper, with `runtime.encoded_epochs`: the loss of clips of pictures and of silent clips is this
+            times the mean square of what the fusion adds to their logits, and nothing else, so that it learns when not
+            to listen.
         side_outputs: Of the visual network's side outputs against the final one, before annealing.
         anneal_side_outputs: Weigh the visual network's side outputs by 1 - epoch/epochs, as published,
             instead of by 1.
@@ -32,6 +35,7 @@ class LossWeights:
     cc: Annotated[float, Ge(0)] = 2.0
     nss: Annotated[float, Ge(0)] = 1.0
     kl: Annotated[float, Ge(0)] = 0.0
+    keep: Annotated[float, Ge(0)] = 0.0
     side_outputs: Annotated[float, Ge(0)] = 1.0
     anneal_side_outputs: bool = True
 

@@ -198,6 +198,8 @@ class Recipe:
                 f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network has not"
             )
 
+        if self.loss.keep and not self.runtime.encoded_epochs:
+            raise ValueError("loss.keep needs runtime.encoded_epochs")
         if self.runtime.encoded_epochs:
             if self.model.modality != "audiovisual" or set(PARTS) - {"fusion"} != set(self.optimizer.frozen):
                 raise ValueError(

@@ -15,6 +15,7 @@ from stavis.model import STAViS
 from stavis.training.checkpoint import Checkpoint, Position
 from stavis.training.display import show
 from stavis.training.distributed import Processes
+from stavis.training.frozen import silence_fusion
 from stavis.training.optim import build_optimizer, build_scheduler, freeze
 from stavis.training.recipe import Recipe
 from stavis.training.recipe_file import format_recipe
@@ -76,6 +77,8 @@ def build_state(
             )
             if not quiet:
                 show(report.summary())
+    if recipe.runtime.encoded_epochs:
+        silence_fusion(model)
     if recipe.runtime.batch_norm == "synchronized" and processes.world_size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(processes.device)
