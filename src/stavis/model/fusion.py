@@ -1,4 +1,4 @@
-"""Where sound meets picture (Tsiami, Koutras, Maragos: STAViS, CVPR 2020)."""
+"""Fusion of audio and vision (Tsiami, Koutras, Maragos: STAViS, CVPR 2020)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from stavis.model import soundnet
 
 NUM_HIDDEN = 128
 NUM_FEATURES = 64
-SCALE = 8  # the clip's height by that of layer2's output
+SCALE = 8  # height of the clip divided by that of layer2's output
 
 
 class AudiovisualFusion(nn.Module):
-    """A bilinear form of what each position shows and how the clip sounds: where the sound may come from."""
+    """Bilinear fusion of the features of each position with those of the audio: a localization of the sound."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class AudiovisualFusion(nn.Module):
         self.w_a_rgb = nn.Bilinear(NUM_HIDDEN, NUM_HIDDEN, NUM_FEATURES)
 
     def forward(self, layer2: Tensor, sound: Tensor) -> Tensor:
-        """Fuses layer2's output before attention (B, C, T/4, H/8, W/8) with (B, 1024) to (B, 64, H, W)."""
+        """Fuses the output of layer2 before attention (B, C, T/4, H/8, W/8) with audio (B, 1024) to (B, 64, H, W)."""
         fused = self.fuse(self.middle(layer2), sound)
         return F.interpolate(fused, scale_factor=SCALE, mode="bilinear", align_corners=False)
 
@@ -30,7 +30,7 @@ class AudiovisualFusion(nn.Module):
         batch, _, height, width = middle.shape
         visual = F.relu(self.affine_rgb(middle.flatten(2).transpose(1, 2)))
         audio = F.relu(self.affine_audio(sound))
-        # All positions of a clip share one sound, so `w_a_rgb` is first applied to that: it leaves a matrix.
+        # All positions of a clip share one audio vector, so `w_a_rgb` is applied to it first, which leaves a matrix.
         matrix = torch.einsum("oij,bj->boi", self.w_a_rgb.weight, audio)
         fused = torch.matmul(matrix, visual.transpose(1, 2)) + self.w_a_rgb.bias[:, None]
         return fused.reshape(batch, NUM_FEATURES, height, width)

@@ -1,4 +1,4 @@
-"""The visual backbone: a 3D ResNet up to its third stage.
+"""Visual backbone: a 3D ResNet up to its third stage.
 
 Hara, Kataoka, Satoh: Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet? CVPR 2018.
 Module names are those of the published weights.
@@ -55,7 +55,7 @@ def has_zero_slices(conv: nn.Conv3d) -> bool:
 
 
 class SubsamplingShortcut(nn.Module):
-    """Shortcut A: every `stride`-th position, with channels of zeros appended. It has no parameters.
+    """Shortcut A: subsampling with channels of zeros appended, without parameters.
 
     As in the published code, no gradient flows back through it.
     """
@@ -71,7 +71,7 @@ class SubsamplingShortcut(nn.Module):
 
 
 def make_shortcut(in_channels: int, out_channels: int, stride: int, shortcut: Shortcut) -> nn.Module:
-    """The path beside a block's convolutions, which must end in the shape that these end in."""
+    """Builds the shortcut of a block, which must match the output shape of its convolutions."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     if shortcut == "A":
@@ -83,7 +83,7 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int, shortcut: Sh
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut: the block of depths 10, 18 and 34."""
+    """Basic block of depths 10, 18 and 34: two 3x3x3 convolutions and a shortcut."""
 
     expansion = 1
 
@@ -102,7 +102,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1x1, 3x3x3, 1x1x1 convolutions and a shortcut: the block of depths 50 to 200."""
+    """Bottleneck block of depths 50 to 200: 1x1x1, 3x3x3 and 1x1x1 convolutions and a shortcut."""
 
     expansion = 4
 
@@ -136,13 +136,13 @@ ARCHITECTURES: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, in
 
 
 class ResNet3D(nn.Module):
-    """The stem and three stages, as pieces that a network puts its own between.
+    """Stem and three stages, as parts between which a network can insert its own.
 
-    With the input's T, H, W, the pieces give: `conv1` and `activate_stem` (64, T, H/2, W/2), `max_pool`
+    For an input with T, H, W, the parts return: `conv1` and `activate_stem` (64, T, H/2, W/2), `max_pool`
     (64, T/2, H/4, W/4), `layer1` the same size, `layer2` (T/4, H/8, W/8), `layer3` (T/8, H/16, W/16).
 
     Attributes:
-        num_channels: Of the stem's, layer1's, layer2's and layer3's output.
+        num_channels: Channels of the stem, layer1, layer2 and layer3.
     """
 
     def __init__(self, depth: int, shortcut: Shortcut) -> None:
@@ -162,11 +162,11 @@ class ResNet3D(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
 
     def activate_stem(self, x: Tensor) -> Tensor:
-        """What follows the stem's convolution."""
+        """Applies what follows the convolution of the stem."""
         return F.relu(self.bn1(x), inplace=True)
 
     def max_pool(self, x: Tensor) -> Tensor:
-        """What lies between the stem and layer1."""
+        """Applies the pooling between the stem and layer1."""
         if x.shape[2] == 1:
             return F.max_pool2d(x[:, :, 0], kernel_size=3, stride=2, padding=1).unsqueeze(2)
         return F.max_pool3d(x, kernel_size=3, stride=2, padding=1)

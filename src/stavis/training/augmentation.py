@@ -1,4 +1,4 @@
-"""Random changes of a training clip beyond the published crop and flip. All are off by default."""
+"""Augmentation of training clips beyond the published crop and flip. All off by default."""
 
 import io
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None, None]  
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a clip may be changed. 0 leaves it as it is.
+    """Strength of the augmentations; 0 disables one.
 
     Attributes:
         color: Brightness, contrast and saturation are each multiplied by a factor in 1 - color to 1 +
@@ -31,9 +31,9 @@ class Augmentation:
         tint: Red, green and blue are each multiplied by a factor in 1 - tint to 1 + tint.
         blur: Frames are blurred by a Gaussian with a standard deviation of up to so many pixels of the network's input.
         jpeg: The probability that frames pass through a JPEG of a quality between 15 and 75.
-        audio_gain_decibels: The sound is made louder or softer by up to this.
-        audio_noise: White noise is added, of a standard deviation up to this share of full scale.
-        audio_silence: The probability that a clip loses its sound.
+        audio_gain_decibels: Maximum gain, up or down.
+        audio_noise: Maximum standard deviation of added white noise, as a share of full scale.
+        audio_silence: Probability that a clip loses its sound.
     """
 
     color: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -52,15 +52,15 @@ class Augmentation:
 
 
 def random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
-    """The source of a sample's random changes in an epoch: a function of these three, on any machine."""
-    # The last number keeps these draws apart from those of crop and flip.
+    """Returns the random state of a sample in an epoch, which depends on these three only, on any machine."""
+    # The last number separates these draws from those of crop and flip.
     return np.random.RandomState(np.random.SeedSequence([seed, epoch, index, 5]).generate_state(8))
 
 
 def change_color(
     clip: Array, mean: tuple[float, float, float], amount: float, rng: np.random.RandomState
 ) -> Array:
-    """Multiplies brightness, contrast and saturation of a clip (3, T, H, W), RGB in 0..255 minus `mean`."""
+    """Scales brightness, contrast and saturation of a clip (3, T, H, W), RGB in 0..255 minus `mean`."""
     brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3).astype(np.float32)
     offset = np.array(mean, dtype=np.float32)[:, None, None, None]
     pixels = (clip + offset) * brightness
@@ -99,16 +99,16 @@ def _through_jpeg(frame: Image.Image, quality: int) -> Image.Image:
 
 
 def enlarge(clip: Array, maps: Array, amount: float, rng: np.random.RandomState) -> tuple[Array, Array]:
-    """Crops the same random box from all frames and maps and resizes it to their size, bilinearly.
+    """Crops the same random box from all frames and maps and resizes it bilinearly to their size.
 
     Args:
         clip: (3, T, H, W).
         maps: (2, H, W), density map and fixation map.
-        amount: The box's sides are the picture's divided by 1 to 1 + amount.
-        rng: Draws factor and place.
+        amount: The sides of the box are those of the frame divided by 1 to 1 + amount.
+        rng: Source of randomness.
 
     Returns:
-        Clip and maps, of the same shapes. A fixation map's pixel is 1 where the enlarged one is above 0.
+        Clip and maps with the same shapes. A pixel of the fixation map is 1 where the enlarged map is above 0.
     """
     height, width = clip.shape[2:]
     factor = rng.uniform(1, 1 + amount)
@@ -126,7 +126,7 @@ def enlarge(clip: Array, maps: Array, amount: float, rng: np.random.RandomState)
 
 
 def change_sound(audio: Array, augmentation: Augmentation, rng: np.random.RandomState) -> Array:
-    """Changes an excerpt (S,) in -256..256. Noise lies only where the sound does: the buffer's margins stay 0."""
+    """Augments an excerpt (S,) in -256..256. Noise is added only where there is audio; the zero margins stay 0."""
     gain = 10 ** (rng.uniform(-1, 1) * augmentation.audio_gain_decibels / 20)
     deviation = rng.uniform(0, 1) * augmentation.audio_noise * AUDIO_SCALE
     noise = rng.standard_normal(len(audio)).astype(np.float32) * np.float32(deviation)

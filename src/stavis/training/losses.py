@@ -1,4 +1,4 @@
-"""The three terms of the published training loss, clip by clip, and their weighted sum."""
+"""Training loss: the three published terms per clip, and their weighted sum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,26 +9,26 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-# The published code's epsilon whatever the precision it runs in: 2**-23.
+# Epsilon of the published code in any precision: 2**-23.
 EPSILON = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How the terms are added up.
+    """Weights of the loss terms.
 
     Attributes:
-        bce: Of the binary cross-entropy, which is a sum over pixels.
-        cc: Of the negated correlation coefficient.
-        nss: Of the negated normalized scanpath saliency.
+        bce: Weight of the binary cross-entropy, a sum over pixels.
+        cc: Weight of the negated correlation coefficient.
+        nss: Weight of the negated normalized scanpath saliency.
         kl: Beyond the paper: of the Kullback-Leibler divergence of the saliency from the density map, both divided
             by their sums.
         keep: Beyond the paper, with `runtime.encoded_epochs`: the loss of clips of pictures and of silent clips is this
             times the mean square of what the fusion adds to their logits, and nothing else, so that it learns when not
             to listen.
         side_outputs: Of the visual network's side outputs against the final one, before annealing.
-        anneal_side_outputs: Weigh the visual network's side outputs by 1 - epoch/epochs, as published,
-            instead of by 1.
+        anneal_side_outputs: Weight the visual network's side outputs by 1 - epoch/epochs, as published,
+            instead of 1.
     """
 
     bce: Annotated[float, Ge(0)] = 0.1
@@ -41,7 +41,7 @@ class LossWeights:
 
 
 class LossTerms(NamedTuple):
-    """The loss of one output for each clip of a batch, each (B,). Lower is better for all of them."""
+    """Loss of one output per clip of a batch, each (B,). Lower is better for all terms."""
 
     total: Tensor
     bce: Tensor
@@ -50,7 +50,7 @@ class LossTerms(NamedTuple):
 
 
 def bce_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
-    """Binary cross-entropy between the saliency and the density map, summed over the pixels.
+    """Computes the binary cross-entropy between saliency and density map, summed over the pixels.
 
     Args:
         logits: (B, 1, H, W), any real number.
@@ -64,10 +64,10 @@ def bce_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
 
 
 def cc_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
-    """Minus the Pearson correlation of the saliency (the logits' sigmoid) with the density map.
+    """Computes minus the Pearson correlation of the saliency (sigmoid of the logits) with the density map.
 
-    An epsilon on the density map's sum of squares makes the loss of a constant density map 0; a constant
-    saliency map has no correlation and gives nan, as published.
+    An epsilon in the sum of squares of the density map makes the loss of a constant density map 0. A constant saliency
+    map has no correlation and gives nan, as published.
 
     Args:
         logits: (B, 1, H, W), any real number.
@@ -85,14 +85,14 @@ def cc_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
 
 
 def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
-    """Minus the mean of the standardized saliency over the fixated pixels (Peters et al. 2005).
+    """Computes minus the mean of the standardized saliency over the fixated pixels (Peters et al. 2005).
 
-    An epsilon on the number of fixated pixels makes the loss without any fixation 0; a constant saliency map
-    has no standard deviation and gives nan, as published.
+    An epsilon in the number of fixated pixels makes the loss 0 without fixations. A constant saliency map has zero
+    standard deviation and gives nan, as published.
 
     Args:
         logits: (B, 1, H, W), any real number.
-        fixation_maps: (B, 1, H, W), what is above 0 is fixated.
+        fixation_maps: (B, 1, H, W), fixated where above 0.
 
     Returns:
         (B,), any real number.
@@ -124,7 +124,7 @@ def kl_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
 def output_loss(
     logits: Tensor, density_maps: Tensor, fixation_maps: Tensor, weights: LossWeights
 ) -> LossTerms:
-    """The loss of one output of the network, for each clip. Half precision is widened to float32 first."""
+    """Computes the loss of one output per clip. Half precision is converted to float32 first."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     bce = bce_loss(logits, density_maps)
     cc = cc_loss(logits, density_maps)
@@ -136,7 +136,7 @@ def output_loss(
 
 
 def side_output_weight(epoch: int, num_epochs: int, weights: LossWeights) -> float:
-    """What the side outputs' losses are multiplied by in `epoch`, which counts from 1 to `num_epochs`."""
+    """Returns the factor of the side outputs' losses in `epoch`, which counts from 1 to `num_epochs`."""
     return weights.side_outputs * (1 - epoch / num_epochs if weights.anneal_side_outputs else 1.0)
 
 
@@ -148,14 +148,14 @@ def clip_losses(
     weights: LossWeights,
     side_weight: float,
 ) -> tuple[Tensor, LossTerms]:
-    """What each clip adds to the loss, and the terms of its final output, which are what is reported.
+    """Computes the total loss per clip, and the terms of its final output, which are reported.
 
     Args:
-        logits: (B, 1, H, W) of the final output.
-        side_logits: Of each side output, (B, 1, H, W); empty for the audiovisual network.
+        logits: (B, 1, H, W), the final output.
+        side_logits: Side outputs, each (B, 1, H, W); empty for the audiovisual network.
         density_maps: (B, 1, H, W) in 0..255.
-        fixation_maps: (B, 1, H, W), what is above 0 is fixated.
-        weights: Of the terms.
+        fixation_maps: (B, 1, H, W), fixated where above 0.
+        weights: Weights of the terms.
         side_weight: From `side_output_weight`.
 
     Returns:

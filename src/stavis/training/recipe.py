@@ -1,4 +1,4 @@
-"""The recipe of a training run: TOML in, frozen dataclasses out. Every default is the published stage-1 recipe's."""
+"""Recipes of training runs. Every default is that of the published stage-1 recipe."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +17,23 @@ from stavis.weights.inflate import Inflation
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is trained on.
+    """Settings of the data.
 
     Attributes:
         root: Folder in the published layout.
-        split: Which of the published divisions into training and test lists.
-        databases: Folder names; none means all that have lists.
-        quirks: A table of switches between the published loader's oddities and what this project does (see
-            docs/reproduction.md), or for all of them at once "reference" or "fixed".
-        allow_missing: Leave out, with a warning, what the lists name and the folder lacks, instead of
+        split: Number of the published split into training and test lists.
+        databases: Folder names; empty for all that have lists.
+        quirks: Table of switches for the quirks of the published loader (see docs/reproduction.md), or "reference" or
+            "fixed" for all of them.
+        allow_missing: Leave out, with a warning, videos that the lists name but the folder lacks, instead of
             refusing.
-        cache: Folder of the frame cache, which is built first where it is not complete; "" decodes every file
-            anew for each clip. `{data}` stands for `root`, `{split}` for `split`.
-        workers: Processes that load data, for each process that trains; 0 loads in the training process
-            itself.
-        pictures: Beyond the paper: folder of a picture set (docs/default-weights.md) to train on as well; "" for none.
-            Every 15th picture of each set is for validation, whatever `validation.holdout_share` says.
-        pictures_as: "stills" (clips of a single frame, for which the network is a 2D network) or "clips" that a virtual
-            camera takes of the pictures.
+        cache: Folder of the frame cache, which is completed first; "" decodes every file again for each clip.
+            `{data}` stands for `root`, `{split}` for `split`.
+        workers: Loading processes per training process; 0 loads in the training process itself.
+        pictures: Beyond the paper: folder of a picture set (docs/default-weights.md) to train on as well; "" for
+            none. Every 15th picture of each set is for validation, whatever `validation.holdout_share` says.
+        pictures_as: "stills" (clips of a single frame, for which the network is a 2D network) or "clips" that a
+            virtual camera takes of the pictures.
         videos: Whether the databases under `root` are trained on; only with `pictures` can they be left out.
         sounds: Folder of audio files that clips of pictures are given at random, so that the network learns when not
             to listen; "" leaves them silent.
@@ -61,12 +60,12 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """How many clips make a step.
+    """Settings of the batches.
 
     Attributes:
-        size: Clips to an optimizer step, over all processes and accumulation. The loss is divided by it.
-        max_clips: The most clips that one process takes through the network at once: less memory, and
-            BatchNorm statistics of fewer clips. Accumulation follows from the three.
+        size: Clips per optimizer step, over all processes and accumulation. The loss is divided by it.
+        max_clips: Maximum number of clips per forward pass of a process. Fewer need less memory and give BatchNorm
+            fewer clips for its statistics. The number of accumulated passes follows.
     """
 
     size: Annotated[int, Ge(1)] = 128
@@ -75,16 +74,16 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What is measured after an epoch, on center crops.
+    """Settings of the validation after an epoch, on center crops.
 
     Attributes:
-        on: "test" measures on the test lists, as the published code does: to look at, never to pick a model
-            by. "holdout" keeps a part of the *training* list's videos out of training, so that the best
+        on: "test" measures on the test lists, as the published code does: for information, never to select a
+            model. "holdout" keeps a part of the *training* list's videos out of training, so that the best
             checkpoint may be kept and training may stop early. "none" measures nothing.
-        every: Epochs from one measurement to the next; there is always one after the last.
-        holdout_share: Of the training videos of each database, at least one video; drawn by the run's seed.
-        metric: What "best" means, on the holdout: the lowest "loss", or the highest "cc" or "nss".
-        patience: Stop when so many measurements in a row brought nothing better; 0 never stops early.
+        every: Interval in epochs; the last epoch is always measured.
+        holdout_share: Share of the training videos of each database, at least one video, drawn with the run's seed.
+        metric: Meaning of "best" on the holdout: the lowest "loss", or the highest "cc" or "nss".
+        patience: Stop after this many measurements in a row without improvement; 0 never stops early.
     """
 
     on: Literal["test", "holdout", "none"] = "test"
@@ -100,20 +99,21 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """How it is computed. None of it is part of the published recipe.
+    """Settings of the computation, none of them part of the published recipe.
 
     Attributes:
         device: "auto", "cpu", "cuda", "cuda:N", "mps".
         precision: "bfloat16" and "float16" compute the network, not the loss, in that precision (autocast).
         compile: Compile the network first (torch.compile).
-        channels_last: Store pictures with the channels innermost, which some GPUs like better.
-        batch_norm: "local" takes statistics over the clips that a process has at once, as published;
-            "synchronized" over those of all processes; "frozen" keeps those of the initial weights.
-        encoded_epochs: Beyond the paper: where all but the fusion is frozen, what the frozen parts make of the clips is
-            computed once for the crops and flips of so many epochs, stored in the run's folder, and used in turn; the
-            audiovisual read-out's weights of the visual features then stay as they are. 0 computes every clip anew.
-        on_nan: When the loss is not finite: "stop", or "skip" that step.
-        max_skipped: Steps that may be skipped in a run before it stops all the same.
+        channels_last: Use the channels-last memory format, which is faster on some GPUs.
+        batch_norm: "local" takes statistics over the clips of one forward pass, as published; "synchronized" over
+            those of all processes; "frozen" keeps those of the initial weights.
+        encoded_epochs: Beyond the paper: where all but the fusion is frozen, what the frozen parts make of the
+            clips is computed once for the crops and flips of so many epochs, stored in the run's folder, and used
+            in turn; the audiovisual read-out's weights of the visual features then stay as they are. 0 computes
+            every clip anew.
+        on_nan: "stop", or "skip" the step, if the loss is not finite.
+        max_skipped: Number of steps that may be skipped before the run stops anyway.
     """
 
     device: str = "auto"
@@ -128,15 +128,15 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What a run writes.
+    """Settings of the files that a run writes.
 
     Attributes:
-        checkpoint_steps: Optimizer steps from one checkpoint to the next, besides the one after every epoch;
-            0 for that one alone.
-        keep_checkpoints: How many of the newest checkpoints stay.
-        overlays: Of how many validation clips pictures are written; 0 writes none.
-        overlay_epochs: Epochs from one set of pictures to the next.
-        tensorboard: Write scalars and pictures for TensorBoard, where it is installed.
+        checkpoint_steps: Interval of checkpoints in optimizer steps, in addition to one after every epoch; 0 for
+            those only.
+        keep_checkpoints: How many of the newest checkpoints to keep.
+        overlays: Number of validation clips to draw; 0 draws none.
+        overlay_epochs: Interval of these pictures in epochs.
+        tensorboard: Also write for TensorBoard, if it is installed.
     """
 
     checkpoint_steps: Annotated[int, Ge(0)] = 100
@@ -149,10 +149,10 @@ class LogSettings:
 @pydantic.with_config(pydantic.ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True)
 class Recipe:
-    """All of a training run's settings.
+    """All settings of a training run.
 
     Attributes:
-        seed: Of the initial weights, the order of the clips, crops, flips and augmentation.
+        seed: Seed of initial weights, order of clips, crops, flips and augmentation.
         epochs: Passes over the training list.
         initial_weights: Files or folders that the network starts from, one after the other, as far as they
             fit: published initializers and checkpoints, weights folders, names of weights. None is from scratch.
@@ -161,16 +161,16 @@ class Recipe:
             2D network on a still clip) or "mean".
         keep_read_out: Beyond the paper: an audiovisual network takes over the read-out of the visual one that it
             starts from, so that it begins with that one's maps.
-        model: Which network.
-        data: What is trained on.
-        batch: How many clips make a step.
-        loss: How the loss is put together.
+        model: The network.
+        data: The data.
+        batch: The batches.
+        loss: Weights of the loss terms.
         optimizer: The optimizer.
-        schedule: How the learning rates change.
-        augmentation: Random changes of the clips beyond crop and flip.
-        validation: What is measured after an epoch.
-        runtime: How it is computed.
-        log: What the run writes.
+        schedule: The learning rate schedule.
+        augmentation: Augmentation beyond crop and flip.
+        validation: The validation after an epoch.
+        runtime: The computation.
+        log: The files that the run writes.
     """
 
     seed: Annotated[int, Ge(0)] = 1
@@ -195,7 +195,7 @@ class Recipe:
         )
         if absent:
             raise ValueError(
-                f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network has not"
+                f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network lacks"
             )
 
         if self.loss.keep and not self.runtime.encoded_epochs:
@@ -211,7 +211,7 @@ class Recipe:
                 )
 
     def resolve(self, path: str, run: Path | None = None) -> str:
-        """`path` with `{data}` and `{split}` and, for a run in folder `run`, `{runs}` filled in."""
+        """Fills in `{data}`, `{split}` and, for a run in folder `run`, `{runs}`."""
         path = path.replace("{data}", self.data.root).replace("{split}", str(self.data.split))
         return path if run is None else path.replace("{runs}", str(run.parent))
 
@@ -226,8 +226,8 @@ PUBLISHED: dict[str, Recipe] = {
 """The two stages of the published training. configs/visual.toml and configs/audiovisual.toml say the same."""
 
 
-# A run may be resumed with others of these: beyond rounding they do not change the numbers that it arrives at.
-# `batch.max_clips` does through BatchNorm, as the number of processes does, and must be free to follow the memory.
+# A run may be resumed with other values of these settings: they do not change its results beyond rounding.
+# `batch.max_clips` does, through BatchNorm, like the number of processes, but must be free to follow the memory.
 CHANGEABLE = frozenset(
     {
         "batch.max_clips",

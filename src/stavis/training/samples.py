@@ -1,4 +1,4 @@
-"""The clips of a run: which are trained on, which are measured, and how batches of them are loaded."""
+"""Clips of a run: training and validation clips, and how batches of them are loaded."""
 
 import functools
 import hashlib
@@ -86,7 +86,7 @@ class Sources(Dataset[Sample]):
 
 @dataclass(frozen=True)
 class Clips:
-    """Samples of one purpose: those of `samples` that `indices` name."""
+    """Clips for one purpose: the `samples` at `indices`."""
 
     samples: Sources
     indices: Indices
@@ -96,7 +96,7 @@ class Clips:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of which windows of which videos these are."""
+        """Returns a hash that identifies the windows and their videos."""
         videos = [
             (database, entry.video, entry.num_frames, entry.frame_rate)
             for database, entry in self.samples.videos
@@ -109,7 +109,7 @@ def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Cl
     """Opens what a recipe trains on, and what it validates on, if it does. Missing parts of the cache are built.
 
     Raises:
-        StavisError: Data are missing, or too few to hold any out.
+        StavisError: Data are missing, or too few to hold videos out.
     """
     validates_on = recipe.validation.on
     training: list[tuple[Source, Indices]] = []
@@ -161,15 +161,15 @@ def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
 
 
 def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
-    """Draws videos to be kept out of training: of each database this share, rounded, but at least one.
+    """Draws held-out videos: this share of each database, rounded, but at least one.
 
     Args:
-        videos: (database, video) of the training lists.
-        share: Of each database's videos.
-        seed: Decides the draw.
+        videos: Pairs (database, video) of the training lists.
+        share: Share of the videos of each database.
+        seed: Random seed.
 
     Raises:
-        StavisError: A database has but one video, or all would be held out.
+        StavisError: A database has only one video, or all would be held out.
     """
     held_out: set[tuple[str, str]] = set()
     for database in sorted({database for database, _ in videos}):
@@ -186,13 +186,13 @@ def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -
 
 
 class BatchLoader:
-    """Loads given batches of clips in worker processes that live from epoch to epoch.
+    """Loader of given batches of clips, in worker processes that live across epochs.
 
     Args:
-        clips: What is loaded.
-        recipe: Gives workers, seed and augmentation.
-        device: Where batches go; for a GPU they are loaded into memory that copies fast.
-        augment: Whether clips are changed at random.
+        clips: Clips to load.
+        recipe: Determines workers, seed and augmentation.
+        device: Destination of the batches; for a GPU they pass through pinned memory.
+        augment: Whether clips are augmented.
     """
 
     def __init__(self, clips: Clips, recipe: Recipe, device: torch.device, *, augment: bool) -> None:
@@ -212,7 +212,7 @@ class BatchLoader:
         )
 
     def load(self, epoch: int, batches: list[list[int]]) -> Iterator[Sample]:
-        """Batches of the clips at these positions, as they are in this epoch, on the device.
+        """Yields batches of the clips at these positions, augmented for this epoch, on the device.
 
         Raises:
             StavisError: A file of a clip is missing or unreadable.
@@ -237,9 +237,9 @@ class _GivenBatches(Sampler[list[int]]):
 
 
 class _ChangedSamples(Dataset[Sample | StavisError]):
-    """A run's clips with augmentation. What a user can cause to fail comes back as a value.
+    """Augmented clips of a run. A StavisError is returned as a value.
 
-    An exception would come out of the loader with the worker's traceback as its message.
+    Raised, it would leave the loader with the worker's traceback as its message.
     """
 
     def __init__(self, clips: Clips, augmentation: Augmentation, seed: int) -> None:
@@ -324,6 +324,6 @@ def _open(recipe: Recipe, subset: Subset, mode: str, processes: Processes, quiet
 
 
 def _indices_of(samples: SaliencyDataset, videos: set[tuple[str, str]], *, inside: bool) -> Indices:
-    """The samples of these videos, or of all others."""
+    """Returns the indices of the samples of these videos, or of all others."""
     descriptions = (samples.describe(i) for i in range(len(samples)))
     return np.flatnonzero([((one.database, one.video) in videos) == inside for one in descriptions])
