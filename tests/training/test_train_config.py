@@ -95,7 +95,7 @@ def test_any_recipe_survives_printing(
         ("model.depth=11", "depth is 11; allowed: 10, 18, 34, 50, 101, 152, 200"),
         ("model.modality=sound", "model.modality should be 'audiovisual' or 'visual', found 'sound'"),
         ("optimizer.frozen=layer9", "no part 'layer9' can be frozen; allowed: stem, layer1"),
-        ("optimizer.frozen=soundnet", "optimizer.frozen names soundnet, which a visual network has not"),
+        ("optimizer.frozen=soundnet", "optimizer.frozen names soundnet, which a visual network lacks"),
         ("validation.patience=3", "patience needs on = 'holdout'"),
         ("schedule.warm_up_epochs=1.0", "warm_up_epochs needs schedule.name = 'cosine'"),
         ("data.quirks=refrence", "quirks is 'refrence'; allowed: fixed, reference"),

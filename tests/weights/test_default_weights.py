@@ -93,9 +93,9 @@ def test_a_package_without_default_weights_says_so(clip: Path, tmp_path: Path) -
         ["test", "--data", write_data_set(tmp_path / "data", ("AVAD",)).root, "-o", tmp_path / "run"],
         ["export", tmp_path / "exported"],
     ):
-        with pytest.raises(StavisError, match="without default weights"):
+        with pytest.raises(StavisError, match="has no default weights"):
             run_command(*command)
-    with pytest.raises(StavisError, match="without default weights"):
+    with pytest.raises(StavisError, match="has no default weights"):
         stavis.load_model()
     assert not (tmp_path / "out").exists()
 
