@@ -629,7 +629,7 @@ def test_all_splits_trains_tests_and_evaluates_and_goes_on_where_it_was_stopped(
 
 def test_pictures_then_clips_then_fusion_alone(tmp_path: Path) -> None:
     """The default weights' three stages in small: stills, clips with generated motion, and sound on encoded clips."""
-    from datasets.test_picture_sets import write_set
+    from datasets.test_picture_gaze import write_set
 
     pictures = write_set(tmp_path / "pictures", num=16)
     (tmp_path / "sounds").mkdir()
