@@ -16,7 +16,7 @@ import stavis
 from stavis.cli.prepare import prepare
 from stavis.evaluation.baselines import Baseline
 from stavis.evaluation.compare import compare, read_evaluation
-from stavis.evaluation.tables import METRIC_NAMES, METRIC_ORDER, format_score, markdown_line
+from stavis.evaluation.tables import METRIC_NAMES, format_score, markdown_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.prediction.testrun import RunSettings, SoundTest, predict_test_videos
 from stavis.runtime.files import write_text
@@ -24,6 +24,7 @@ from stavis.runtime.workers import default_jobs
 from stavis.synthetic import PRESETS
 from synthetic_experiment import format_difference
 
+METRICS = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
 SOUNDS: tuple[SoundTest, ...] = ("normal", "silent")
 
 
@@ -141,8 +142,8 @@ def score(group: Group, weights: str, output: Path, jobs: int) -> None:
 
 def make_table(groups: list[Group], output: Path) -> str:
     """The scores of every database: the weights' with sound and without, the center prior's, other observers'."""
-    head = ["videos", "maps", *(METRIC_NAMES[m] for m in METRIC_ORDER), "NSS - center prior"]
-    lines = [head, ["---", "---", *["---:"] * (len(METRIC_ORDER) + 1)]]
+    head = ["videos", "maps", *(METRIC_NAMES[m] for m in METRICS), "NSS - center prior"]
+    lines = [head, ["---", "---", *["---:"] * (len(METRICS) + 1)]]
     for group in groups:
         own = output / "scores" / f"{group.name}_normal"
         center = read_evaluation(own, "center")
@@ -163,9 +164,9 @@ def make_table(groups: list[Group], output: Path) -> str:
                 for name, one in comparisons.items()
             }
             before = found["these weights"]
-            lines.append([title, "center prior", *(format_score(before[m].before) for m in METRIC_ORDER), ""])
+            lines.append([title, "center prior", *(format_score(before[m].before) for m in METRICS), ""])
             for name, differences in found.items():
-                cells = [format_score(differences[m].after) for m in METRIC_ORDER]
+                cells = [format_score(differences[m].after) for m in METRICS]
                 lines.append(["", name, *cells, format_difference(differences["nss"])])
     return "\n".join(map(markdown_line, lines)) + "\n"
 
