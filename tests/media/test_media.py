@@ -1133,7 +1133,7 @@ def test_a_failed_block_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_text() == "before"
-    with pytest.raises(ValueError, match="a picture of shape"):
+    with pytest.raises(ValueError, match="a frame has shape"):
         with VideoWriter(path, width=64, height=48, frame_rate=25) as writer:
             writer.write(np.zeros((48, 65), np.uint8))
     with pytest.raises(ValueError, match="no picture was written"):
