@@ -3,10 +3,10 @@
     python benchmarks/default_sound.py --output sound-scores --data default-weights/data \
         --visual default-weights/runs/averaged/weights [--weights default] [--stride 10] [--database NAME]
 
-The audiovisual network gets each video's own sound, none, that of another video, and its own shifted in time; `--visual`
-is the network that only sees, which it was trained from. `make default-weights` makes both and the videos. Differences
-are paired by frame, averaged by video, with 95 % intervals by a bootstrap over videos. What is finished is not done
-again.
+The audiovisual network gets each video's own sound, none, that of another video, and its own shifted in time;
+`--visual` is the network that only sees, which it was trained from. `make default-weights` makes both and the videos.
+Differences are paired by frame, averaged by video, with 95 % intervals by a bootstrap over videos. What is finished is
+not done again.
 """
 
 import argparse
