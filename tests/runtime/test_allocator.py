@@ -11,7 +11,7 @@ from stavis.runtime import allocator
 
 COUNT_ARENAS = """
 import ctypes, tempfile, threading
-from stavis.allocator import return_free_memory, use_one_arena
+from stavis.runtime.allocator import return_free_memory, use_one_arena
 use_one_arena()
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

@@ -210,7 +210,6 @@ def test_truth_survives_its_files(small: Path, tmp_path: Path) -> None:
         (["--observers", "0"], "0 observers; allowed: 1 or more"),
         (["--test-share", "0.5"], "test share 0.5; allowed: above 0, to 1/3"),
         (["--database", "../up"], "database name '../up'; allowed: letters"),
-        (["--jobs", "0"], "0 jobs; allowed: 1 or more"),
     ],
 )
 def test_bad_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -218,6 +217,13 @@ def test_bad_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str],
     assert isinstance(result.exception, StavisError)
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_processes_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["synth", str(tmp_path / "data"), "--jobs", "0"])
+    assert result.exit_code == 2
+    assert "0 is not in the range x>=1" in result.output
     assert not (tmp_path / "data").exists()
 
 
