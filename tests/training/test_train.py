@@ -488,7 +488,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(
     run = tmp_path / "run"
     with pytest.raises(
         StavisError,
-        match=r"epoch 2\): not finite: .*the loss of AVAD/train_2, images 75 to 80, maps 79 \(its pict",
+        match=r"epoch 2\): not finite: .*the loss of AVAD/train_2, images 75 to 80, maps 79 \(its frames or audio",
     ) as caught:
         run_here(tiny_recipe(data), run)
     assert f"--resume {run} --on-nan skip" in str(caught.value)
