@@ -1136,7 +1136,7 @@ def test_a_failed_block_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a frame has shape"):
         with VideoWriter(path, width=64, height=48, frame_rate=25) as writer:
             writer.write(np.zeros((48, 65), np.uint8))
-    with pytest.raises(ValueError, match="no picture was written"):
+    with pytest.raises(ValueError, match="no frame was written"):
         with VideoWriter(path, width=64, height=48, frame_rate=25):
             pass
     with pytest.raises(StavisError, match=r"missing\.mp4 does not exist"):
