@@ -277,9 +277,10 @@ class PictureDataset(Dataset[Sample]):
 
     def describe(self, index: int) -> SampleDescription:
         """Where sample `index` comes from."""
-        database, entry = self.videos[index]
+        picture, num = self._indices[index], self.num_frames
+        name = self.pictures.names[picture]
         return SampleDescription(
-            database, entry.video, FRAME_RATE, tuple(range(self.num_frames)), self.num_frames // 2
+            self.pictures.set_name(picture), name, FRAME_RATE, tuple(range(num)), num // 2
         )
 
     def __getitem__(self, index: int) -> Sample:

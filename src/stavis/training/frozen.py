@@ -83,7 +83,7 @@ class EncodedSamples(Dataset[Sample]):
         samples: Sources,
         indices: Indices,
         stored: list[dict[str, np.ndarray]],
-        listening: "Listening",
+        listening: Listening,
         seed: int,
     ) -> None:
         self._samples = samples
