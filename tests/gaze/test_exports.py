@@ -383,7 +383,12 @@ def test_bad_bids_files_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x1f\x8b\x08", gzip.compress(b"1\t2\t3\t4\n")[:-6], gzip.compress(b"\0\x01\x02")]
+    "content",
+    [
+        b"\x1f\x8b\x08",
+        gzip.compress(b"1\t2\t3\t4\n", mtime=0)[:-6],
+        gzip.compress(b"\0\x01\x02", mtime=0),
+    ],
 )
 def test_damaged_gzip_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = write_bids(tmp_path)

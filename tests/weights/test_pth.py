@@ -52,7 +52,7 @@ def archive(kind: str) -> bytes:
         ),
         (b"hello\n", "is a text file, not weights; it starts with 'hello'"),
         ("grüße ".encode() * 300, "is a text file"),
-        (gzip.compress(b"x"), "is a gzip file, not weights; unpack it"),
+        (gzip.compress(b"x", mtime=0), "is a gzip file, not weights; unpack it"),
         (archive("zip"), r"is a zip archive of weights/visual\.pth, not weights; unpack it"),
         (archive("tar"), "is a tar archive, not weights; unpack it"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(40), "is a 7z archive"),
