@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -67,15 +67,18 @@ def run_parallel(
     if jobs <= 1 or len(tasks) <= 1:
         with track(description, total, unit=unit, quiet=quiet) as show:
             return [function(task, show) for task in tasks]
-    # Where it is safe, children are copies of this process: a script needs no `if __name__ == "__main__"`.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # A fork of this process would wait forever for locks that its threads hold (FFmpeg's, torch's): workers are copies
+    # of a process without threads, which has imported what they need.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    module = function.__module__
+    context.set_forkserver_preload([] if module == "__main__" else [module])
     counter, stop = context.Value("Q", 0), context.Value("b", 0)
     executor = ProcessPoolExecutor(
-        min(jobs, len(tasks)), context, initializer=_begin_worker, initargs=(counter, stop, os.getpid())
+        min(jobs, len(tasks)), context, initializer=_begin_worker, initargs=(counter, stop)
     )
     try:
-        # Before the bar is shown: children must not copy its thread's locks.
-        futures = [executor.submit(_run_task, function, task) for task in tasks]
+        with _environment_of_workers(module):
+            futures = [executor.submit(_run_task, function, task) for task in tasks]
         with track(description, total, unit=unit, quiet=quiet) as show:
             pending, shown = set(futures), 0
             while pending:
@@ -96,23 +99,39 @@ def run_parallel(
         executor.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _environment_of_workers(module: str) -> Iterator[None]:
+    """While workers start: one thread each, and no import of the main script, which needs no guard then."""
+    main, variables = sys.modules["__main__"], dict(os.environ)
+    if module != "__main__":
+        sys.modules["__main__"] = types.ModuleType("__main__")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+
+
 class _Stopped(BaseException):
     """Ends a task in a worker when the others' work is over."""
 
 
-def _begin_worker(counter: Any, stop: Any, parent: int) -> None:
+def _begin_worker(counter: Any, stop: Any) -> None:
     global _counter, _stop
     _counter, _stop = counter, stop
     # Ctrl-C reaches every process of a terminal; the parent alone answers it, and stops the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "getppid") and os.name == "posix":
-        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _exit_with(parent: int) -> None:
-    """Ends this process soon after its parent, which may have been killed without a chance to say so."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
+def _exit_with_parent() -> None:
+    """Ends this process with its parent, which may have been killed without a chance to say so."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
