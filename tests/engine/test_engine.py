@@ -18,13 +18,14 @@ import stavis
 from stavis.clips import Window, reference_window, repeat_window
 from stavis.clips.preprocess import Preprocessing, make_clip
 from stavis.clips.schedule import WindowSchedule
-from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine
+from stavis.engine import Engine, EngineFactory, Example, PlainEngine, StreamingEngine, stage
 from stavis.engine.convolution import fused_operators_work
+from stavis.engine.folded import FoldedNetwork
 from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
 from stavis.metrics import cc
-from support.networks import frames, lively_network, sound
+from support.networks import forget_time_in_stem_and_layer1, frames, lively_network, sound
 
 TOLERANCE = 1e-4  # of a probability
 has_openvino = importlib.util.find_spec("openvino") is not None
@@ -37,12 +38,15 @@ NETWORKS = {
     "visual": {"modality": "visual"},
     "bottleneck": {"depth": 50},
     "shortcut A": {"depth": 18, "shortcut": "A", "modality": "visual"},
+    "spatial layer1": {"depth": 18},
 }
 
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, stavis.STAViS]:
-    return {name: lively_network(**config) for name, config in NETWORKS.items()}
+    found = {name: lively_network(**config) for name, config in NETWORKS.items()}
+    forget_time_in_stem_and_layer1(found["spatial layer1"])
+    return found
 
 
 def run(engine: Engine, clip: np.ndarray, batches: list[list[Window]], audio: bool) -> np.ndarray:
@@ -109,7 +113,8 @@ def test_the_stem_over_any_stream(
 
     def check(windows: list[Window]) -> None:
         for window in windows:
-            pooled, average = cache.window(window.frames)
+            _, maxima, average = cache.window(window.frames)
+            pooled = torch.stack(maxima, dim=1)
             if window.target in checked or window.target in (0, num - 1):
                 expected = stem_by_definition(model, clip, window)
                 torch.testing.assert_close(pooled, expected[0], atol=1e-4, rtol=1e-4)
@@ -172,7 +177,8 @@ def test_golden_forwards(golden: Path, recipe: ModuleType, name: str) -> None:
                 cache = StemCache(model)
                 for t in range(num):
                     cache.add_frame(t, torch.from_numpy(clip[:, t]))
-                pooled, mean = cache.window(tuple(range(num)))
+                _, maxima, mean = cache.window(tuple(range(num)))
+                pooled = torch.stack(maxima, dim=1)
                 heard = None if audio is None else model.listen(torch.from_numpy(audio[b : b + 1]))
                 logits = engine.backend(pooled[None], mean[None], heard).numpy()[0]
                 largest = np.abs(recorded).max()
@@ -409,21 +415,36 @@ assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub", telem
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_kernels_without_time_are_trimmed_and_give_the_same_maps() -> None:
-    """A network whose stem and layer1 were never trained in time: engines run them as 2D kernels."""
-    model = lively_network(modality="visual")
+@pytest.mark.parametrize("gain", [1, 20], ids=["weak attention", "strong attention"])
+def test_layer1_without_time_is_shared_where_attention_allows(
+    gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stem and layer1 that were never trained in time run as 2D kernels, layer1 once for several windows."""
+    model = forget_time_in_stem_and_layer1(lively_network(modality="visual"))
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("conv1.", "layer1.")) and parameter.ndim == 5:
-                middle = parameter.shape[2] // 2
-                parameter[:, :, [i for i in range(parameter.shape[2]) if i != middle]] = 0
         model.fuse.bias -= 7  # back to where the maps use the range of probabilities
+        model.score_dsn[0].score_dsn.weight *= gain
     video = frames(40)
-    maps = {
-        name: np.stack([f.saliency for f in stavis.predict_frames(model, video, frame_rate=25, engine=name)])
-        for name in ("plain", "torch")
-    }
+    num_steps: list[int] = []
+    enter = FoldedNetwork.enter
+
+    def counted(self: FoldedNetwork, pooled: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        num_steps.append(pooled.shape[2])
+        return enter(self, pooled, factor)
+
+    def predict(engine: str) -> np.ndarray:
+        num_steps.clear()
+        found = stavis.predict_frames(model, video, frame_rate=25, engine=engine)  # type: ignore[arg-type]
+        return np.stack([one.saliency for one in found])
+
+    monkeypatch.setattr(FoldedNetwork, "enter", counted)
+    expected, maps = predict("plain"), predict("torch")
     assert model.conv1.kernel_size == (7, 7, 7)  # the caller's network is left alone
     assert EngineFactory(model, "torch").model.conv1.kernel_size == (1, 7, 7)
-    assert np.abs(maps["torch"] - maps["plain"]).max() < 1e-5
-    assert maps["plain"].std() > 0.01
+    assert expected.std() > 0.01
+    assert np.abs(maps - expected).max() < TOLERANCE
+    # All 8 steps of each window, or only the first and the last, and those whose attention has changed.
+    assert np.mean(num_steps) == 8 if gain > 1 else np.mean(num_steps) < 4
+    if gain > 1:  # this attention must not be shared
+        monkeypatch.setattr(stage, "LARGEST_CHANGE", np.inf)
+        assert np.abs(predict("torch") - expected).max() > TOLERANCE

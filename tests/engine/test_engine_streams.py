@@ -17,7 +17,7 @@ from stavis.clips import Window
 from stavis.engine import Engine, EngineFactory, EngineName, Example, PlainEngine
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency, stream_video
-from support.networks import frames, lively_network
+from support.networks import forget_time_in_stem_and_layer1, frames, lively_network
 
 TOLERANCE = 1e-4  # of a probability
 LONGEST = 200  # frames
@@ -47,12 +47,14 @@ needs_openvino = pytest.mark.skipif(not has_openvino, reason="needs OpenVINO: pi
 
 @pytest.fixture(scope="module")
 def factories() -> dict[tuple[str, str], EngineFactory]:
-    """By modality and engine."""
+    """By network, named after its modality or what is special about it, and engine."""
     networks = {name: lively_network(modality=name) for name in ("audiovisual", "visual")}
     engines: list[EngineName] = ["torch", "openvino"] if has_openvino else ["torch"]
-    return {
+    made = {
         (m, engine): EngineFactory(network, engine) for m, network in networks.items() for engine in engines
     }
+    spatial = forget_time_in_stem_and_layer1(lively_network(modality="visual"))
+    return made | {("spatial layer1", "torch"): EngineFactory(spatial, "torch")}
 
 
 class Remembering:
@@ -71,7 +73,7 @@ class Remembering:
         )
 
     def one(self, window: Window, audio: np.ndarray | None) -> np.ndarray:
-        key = (window.frames, None if audio is None else audio.tobytes())
+        key = (id(self.plain.model), window.frames, None if audio is None else audio.tobytes())
         if key not in self.known:
             self.known[key] = self.plain.predict([window], audio)[0]
         return self.known[key]
@@ -145,8 +147,13 @@ def cases(*slow: tuple[str, str]) -> pytest.MarkDecorator:
                     *([needs_openvino] if e == "openvino" else []),
                 ],
             )
-            for e in ("torch", "openvino")
-            for m in ("audiovisual", "visual")
+            for e, m in (
+                ("torch", "audiovisual"),
+                ("torch", "visual"),
+                ("torch", "spatial layer1"),
+                ("openvino", "audiovisual"),
+                ("openvino", "visual"),
+            )
         ],
     )
 

@@ -33,6 +33,16 @@ def lively_network(**config: object) -> stavis.STAViS:
     return model
 
 
+def forget_time_in_stem_and_layer1(model: stavis.STAViS) -> stavis.STAViS:
+    """Zeroes their temporal kernels beside the middle slice, as they are where neither was trained in time."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("conv1.", "layer1.")) and parameter.ndim == 5:
+                middle = parameter.shape[2] // 2
+                parameter[:, :, [i for i in range(parameter.shape[2]) if i != middle]] = 0
+    return model
+
+
 def frames(num: int, size: int = 64) -> np.ndarray:
     rng = np.random.default_rng(3)
     ys, xs = np.mgrid[0:size, 0:size]

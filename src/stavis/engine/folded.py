@@ -26,6 +26,9 @@ class FoldedNetwork(nn.Module):
         model: A network in eval mode; it is not modified.
         fuse: For running as it is: oneDNN's fused operators where they are there, memory in the order that suits them,
             products in place. Without, it can be traced, and run under autocast.
+
+    Attributes:
+        has_spatial_layer1: Whether no kernel of layer1 extends over time.
     """
 
     def __init__(self, model: STAViS, *, fuse: bool = True) -> None:
@@ -39,6 +42,9 @@ class FoldedNetwork(nn.Module):
         stages = (model.layer1, model.layer2, model.layer3)
         self.stages = nn.ModuleList(
             nn.Sequential(*(FoldedBlock(block, fuse) for block in stage.children())) for stage in stages
+        )
+        self.has_spatial_layer1 = all(
+            one.kernel_size[0] == 1 for one in model.layer1.modules() if isinstance(one, nn.Conv3d)
         )
         self.sides = nn.ModuleList(
             FoldedSide(dsam, weights[i], attention=i < len(stages)) for i, dsam in enumerate(model.score_dsn)
@@ -58,23 +64,37 @@ class FoldedNetwork(nn.Module):
         Returns:
             (B, 1, H, W) logits.
         """
-        logits, attention_logits = self.sides[0](mean)
+        logits, factor = self.begin(mean)
+        return self.finish(self.enter(pooled, factor), logits, sound)
+
+    def begin(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """The stem's part of the logits (B, 1, H, W), and its attention (B, 1, 1, h, w), from its mean over time."""
+        part, attention_logits = self.sides[0](mean)
+        return part, attention(attention_logits)
+
+    def enter(self, pooled: Tensor, factor: Tensor) -> Tensor:
+        """layer1's output (B, C, T/2, h/2, w/2), from the stem's maximum over time and attention."""
         # The attention is positive and constant over time, so the maximum over time was taken before it.
-        x = self._max_pool(self._attend(pooled, attention_logits))
-        for side, stage in zip(self.sides[1:], self.stages, strict=True):
-            x = stage(x)
+        out: Tensor = self.stages[0](self._max_pool(self._attend(pooled, factor)))
+        return out
+
+    def finish(self, x: Tensor, logits: Tensor, sound: Tensor | None) -> Tensor:
+        """The logits, from layer1's output, which may be overwritten, the stem's part of them, and sound."""
+        for number, side in enumerate(self.sides[1:]):
+            if number:
+                x = self.stages[number](x)
             part, attention_logits = side(self._mean(x))
             logits = logits + part
-            if self.fusion is not None and stage is self.stages[1]:
+            if self.fusion is not None and number == 1:
                 logits = logits + self.fusion(x, sound)
             if attention_logits is not None:
-                x = self._attend(x, attention_logits)
+                x = self._attend(x, attention(attention_logits))
         out: Tensor = logits + self.bias
         return out
 
-    def _attend(self, x: Tensor, attention_logits: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, factor: Tensor) -> Tensor:
         # In place, as new memory costs more time than the product; a traced graph plans its memory itself.
-        return x.mul_(attention(attention_logits)) if self.fuse else x * attention(attention_logits)
+        return x.mul_(factor) if self.fuse else x * factor
 
     def _max_pool(self, x: Tensor) -> Tensor:
         """The spatial half of the max-pooling, channels last."""

@@ -4,11 +4,13 @@ The stem's 7x7x7 convolution is a sum over seven frames of a 7x7 convolution eac
 frame is the same in every window. An output inside a window is a sum of seven responses; the three at either end of a
 window are sums of fewer, as the convolution is padded with zeros there. BatchNorm is folded into the taps. Attention
 differs from window to window, but it is a positive factor that is constant over time, so that it commutes with the
-maximum over time: the max-pooling's temporal half is shared, too. Behind that nothing is shared exactly.
+maximum over time: the max-pooling's temporal half is shared, too. Behind that nothing is shared exactly; what is shared
+within a bound is in `stavis.engine.stage`.
 """
 
 from collections.abc import Iterable
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,22 @@ from stavis.model import STAViS
 # The frames under the seven taps around an output (one, if the stem has no temporal kernel); None where the window has
 # ended.
 Neighborhood = tuple[int | None, ...]
+Step = tuple[Neighborhood, ...]
+"""The outputs of the stem that a time step behind the max-pooling is the maximum of."""
+
+
+class StemOutput(NamedTuple):
+    """The inputs of the network after the stem for one window.
+
+    Attributes:
+        steps: What each time step depends on: windows that have a step in common share its maximum.
+        maxima: The stem's output after ReLU, its maximum over 3 time steps at every second, each (64, h, w).
+        mean: (64, h, w), its mean over time.
+    """
+
+    steps: list[Step]
+    maxima: list[Tensor]
+    mean: Tensor
 
 
 class StemCache:
@@ -43,7 +61,7 @@ class StemCache:
         self._responses: dict[int, Tensor] = {}  # frame -> (7, 64, h, w)
         self._sums: dict[Neighborhood, Tensor] = {}  # not yet rectified
         self._outputs: dict[Neighborhood, Tensor] = {}
-        self._maxima: dict[tuple[Neighborhood, ...], Tensor] = {}
+        self._maxima: dict[Step, Tensor] = {}
 
     def add_frame(self, index: int, frame: Tensor) -> None:
         """Adds a (3, H, W) frame minus the mean."""
@@ -60,19 +78,15 @@ class StemCache:
         for kept in (self._sums, self._outputs):
             for key in [key for key in kept if _first(key) < index]:
                 del kept[key]
-        for pair in [pair for pair in self._maxima if _first(pair[0]) < index]:
-            del self._maxima[pair]
+        for step in [step for step in self._maxima if first_frame(step) < index]:
+            del self._maxima[step]
 
-    def window(self, frames: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The inputs of the network after the stem for one window.
+    def window(self, frames: tuple[int, ...]) -> StemOutput:
+        """Computes the inputs of the network after the stem for one window.
 
         Args:
             frames: T frames, all added and not dropped, in any order and with repetitions. Least is computed where
                 each window's first frame is not before the last window's.
-
-        Returns:
-            The stem's output after ReLU, its maximum over 3 time steps at every second (64, T/2, h, w), and its mean
-            over time (64, h, w).
         """
         self._give_up_before(min(frames))
         padded = (None,) * self._half + frames + (None,) * self._half
@@ -88,14 +102,13 @@ class StemCache:
         for output in outputs[1:]:
             mean += output
         mean /= len(outputs)
-        maxima = [
-            self._maximum(tuple(keys[max(0, t - 1) : t + 2]), outputs[max(0, t - 1) : t + 2])
-            for t in range(0, len(frames), 2)
-        ]
+        spans = [slice(max(0, t - 1), t + 2) for t in range(0, len(frames), 2)]
+        steps = [tuple(keys[span]) for span in spans]
+        maxima = [self._maximum(step, outputs[span]) for step, span in zip(steps, spans, strict=True)]
         # Windows that go on ask for sums of fewer frames at their end no more; if they go back, those are made again.
         for key in [key for key in self._sums if key[-1] is None and key not in keys]:
             del self._sums[key]
-        return torch.stack(maxima).transpose(0, 1), mean
+        return StemOutput(steps, maxima, mean)
 
     def _give_up_responses_before(self, index: int) -> None:
         for old in [i for i in self._responses if i < index]:
@@ -109,14 +122,14 @@ class StemCache:
                 self._outputs[key] = output
         return output
 
-    def _maximum(self, keys: tuple[Neighborhood, ...], outputs: list[Tensor]) -> Tensor:
-        maximum = self._maxima.get(keys)
+    def _maximum(self, step: Step, outputs: list[Tensor]) -> Tensor:
+        maximum = self._maxima.get(step)
         if maximum is None:
             maximum = outputs[0]
             for output in outputs[1:]:
                 maximum = torch.maximum(maximum, output)
-            if not any(None in key for key in keys):
-                self._maxima[keys] = maximum
+            if is_whole(step):
+                self._maxima[step] = maximum
         return maximum
 
     def _sum(self, key: Neighborhood) -> Tensor:
@@ -152,6 +165,16 @@ class StemCache:
             )[0]
             responses = self._responses[frame] = convolved.view(self._num_taps, -1, *convolved.shape[1:])
         return responses[tap]
+
+
+def is_whole(step: Step) -> bool:
+    """Whether a time step does not depend on where its window begins and ends."""
+    return not any(None in neighborhood for neighborhood in step)
+
+
+def first_frame(step: Step) -> int:
+    """The first frame that a time step depends on."""
+    return min(map(_first, step))
 
 
 def _without(key: Neighborhood, tap: int) -> Neighborhood:

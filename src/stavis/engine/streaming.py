@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from stavis.clips import Window
-from stavis.engine.folded import FoldedSoundNet
+from stavis.engine.folded import FoldedNetwork, FoldedSoundNet
 from stavis.engine.precision import without_tf32
+from stavis.engine.stage import SharedStage
 from stavis.engine.stem import StemCache
 from stavis.model import STAViS
 
@@ -39,6 +40,9 @@ class StreamingEngine:
         self._listen = listen
         # One window keeps all cores of a CPU busy, and the tensors of several do not fit into its caches.
         self._num_at_once = 1 if self.device.type == "cpu" else None
+        self._layer1: SharedStage | None = None
+        if self._num_at_once == 1 and isinstance(backend, FoldedNetwork) and backend.has_spatial_layer1:
+            self._layer1 = SharedStage(backend)
         mean = torch.tensor(model.config.preprocessing.mean, device=self.device)
         self._mean = mean[:, None, None]
 
@@ -60,9 +64,7 @@ class StreamingEngine:
         with torch.inference_mode(), without_tf32():
             for first in range(0, len(windows), num):
                 some = slice(first, first + num)
-                logits.append(
-                    self.backend(*self.begin(windows[some], None if audio is None else audio[some]))
-                )
+                logits.append(self._predict(windows[some], None if audio is None else audio[some]))
             maps: npt.NDArray[np.float32] = torch.sigmoid(torch.cat(logits))[:, 0].cpu().numpy()
         return maps
 
@@ -70,12 +72,21 @@ class StreamingEngine:
         self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The inputs of the backend for a batch of windows."""
-        sound = None
-        if audio is not None and self._listen is not None:
-            sound = self._listen(torch.from_numpy(audio).to(self.device))
-        pooled, means = zip(*(self._stem.window(window.frames) for window in windows), strict=True)
-        return _stack(pooled), _stack(means), sound
+        stems = [self._stem.window(window.frames) for window in windows]
+        pooled = torch.stack([torch.stack(one.maxima, dim=1) for one in stems])
+        return pooled, torch.stack([one.mean for one in stems]), self._hear(audio)
 
+    def _predict(self, windows: Sequence[Window], audio: npt.NDArray[np.float32] | None) -> Tensor:
+        if self._layer1 is None:
+            return self.backend(*self.begin(windows, audio))
+        assert isinstance(self.backend, FoldedNetwork)
+        [window] = windows
+        self._layer1.drop_frames_before(min(window.frames))
+        stem = self._stem.window(window.frames)
+        logits, attention = self.backend.begin(stem.mean[None])
+        return self.backend.finish(self._layer1(stem, attention), logits, self._hear(audio))
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tuple(tensors))
+    def _hear(self, audio: npt.NDArray[np.float32] | None) -> Tensor | None:
+        if audio is None or self._listen is None:
+            return None
+        return self._listen(torch.from_numpy(audio).to(self.device))
