@@ -22,7 +22,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -34,6 +36,7 @@ from loader import PublishedDataset, write_data_set
 from stavis.datasets.dataset import SaliencyDataset, Sample
 from stavis.datasets.layout import Layout
 from stavis.model import STAViS
+from stavis.runtime.allocator import keep_freed_memory
 from stavis.training.distributed import Processes, StopRequest, plan_batches
 from stavis.training.loop import Session, take_step
 from stavis.training.losses import clip_losses, side_output_weight
@@ -101,15 +104,18 @@ def make_recipe(layout: Layout, depth: int, arguments: argparse.Namespace) -> Re
 def compare(console: Console, recipe: Recipe, arguments: argparse.Namespace) -> None:
     """Both loops on the CPU, in turns."""
     recipe = change_recipe(recipe, ["runtime.device=cpu"])
-    ways: dict[str, Callable[[Recipe, Processes], contextlib.AbstractContextManager[Callable[[], float]]]] = {
-        "ours": our_loop,
-        "published": published_loop,
-    }
-    speeds: dict[str, list[Speed]] = {name: [] for name in ways}
-    for _ in range(arguments.rounds):
-        for name, loop in ways.items():
-            with loop(recipe, Processes()) as step:
-                speeds[name].append(time_steps(step, arguments.steps, recipe.batch.size, torch.device("cpu")))
+    speeds: dict[str, list[Speed]] = {name: [] for name in LOOPS}
+    with contextlib.ExitStack() as stack:
+        # A process each, as the memory allocator's settings are part of `stavis train` and hold for a process.
+        pools = {
+            name: stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if name == "ours" else None)
+            )
+            for name in LOOPS
+        }
+        for _ in range(arguments.rounds):
+            for name, pool in pools.items():
+                speeds[name].append(pool.submit(time_loop, name, recipe, arguments.steps).result())
     table = Table(
         title=f"{recipe.model.modality} ResNet-{recipe.model.depth}, batches of {recipe.batch.size}, "
         f"{torch.get_num_threads()} threads and {recipe.data.workers} workers on the CPU"
@@ -125,6 +131,11 @@ def compare(console: Console, recipe: Recipe, arguments: argparse.Namespace) -> 
             f"{statistics.median(a.clips_per_second / b.clips_per_second for a, b in pairs):.2f}",
         )
     console.print(table)
+
+
+def time_loop(name: str, recipe: Recipe, num_steps: int) -> Speed:
+    with LOOPS[name](recipe, Processes()) as step:
+        return time_steps(step, num_steps, recipe.batch.size, torch.device("cpu"))
 
 
 @contextlib.contextmanager
@@ -186,6 +197,12 @@ def published_loop(recipe: Recipe, processes: Processes) -> Iterator[Callable[[]
         return waited
 
     yield step
+
+
+LOOPS: dict[str, Callable[[Recipe, Processes], contextlib.AbstractContextManager[Callable[[], float]]]] = {
+    "ours": our_loop,
+    "published": published_loop,
+}
 
 
 def four_optimizers(model: STAViS, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -74,10 +74,12 @@ def train(
     after the current step, with a checkpoint. The same command resumes it.
     """
     from stavis.errors import StavisError
+    from stavis.runtime.allocator import keep_freed_memory
     from stavis.training.loop import load_recipe
     from stavis.training.loop import train as train_network
     from stavis.training.recipe_file import format_recipe, read_recipe
 
+    keep_freed_memory()
     changes = [*(settings or ()), *([f"runtime.on_nan={on_nan}"] if on_nan else [])]
     if all_splits:
         from stavis.experiments.published import STAGES, run_published
