@@ -7,6 +7,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib.util
+import signal
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,10 @@ import hypothesis
 import pytest
 
 from support.places import FULL_GOLDENS, GOLDENS, SHARED
+
+# A shell without job control starts background jobs with Ctrl-C ignored, and commands that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine must not fail a test.
 hypothesis.settings.register_profile("stavis", deadline=None)

@@ -173,7 +173,7 @@ def test_golden_forwards(golden: Path, recipe: ModuleType, name: str) -> None:
         engine = EngineFactory(model, name)()  # type: ignore[arg-type]
         assert isinstance(engine, StreamingEngine)
         with torch.inference_mode():
-            for b, clip in enumerate(clips):
+            for b, clip in enumerate(clips[: len(recorded)]):
                 cache = StemCache(model)
                 for t in range(num):
                     cache.add_frame(t, torch.from_numpy(clip[:, t]))

@@ -33,8 +33,8 @@ def frames_of(evaluation: Evaluation, video: str, method: str = "predictions") -
 
 
 @pytest.fixture(scope="module")
-def challenge(goldens: Path) -> Path:
-    return goldens / "challenge"
+def challenge(golden: Path) -> Path:
+    return golden / "challenge"
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +211,14 @@ MSU_TOLERANCES = {"adapted": {"nss": 5e-3, "auc_judd": 1e-3}, "plain": {"auc_jud
 
 
 @pytest.mark.parametrize("model", ["smooth", "inverted", "levels"])
-def test_msu_equals_the_script(model: str, goldens: Path, tmp_path: Path) -> None:
+def test_msu_equals_the_script(model: str, golden: Path, tmp_path: Path) -> None:
     from stavis.evaluation.protocols.msu import read_adaptation
 
-    folder = goldens / "challenge" / "vspb"
-    recorded = json.loads((folder / "expected.json").read_text())["models"][model]
+    folder = golden / "challenge" / "vspb"
+    models = json.loads((folder / "expected.json").read_text())["models"]
+    if model not in models:
+        pytest.skip("only all recorded numbers have this model: set STAVIS_GOLDENS to their folder")
+    recorded = models[model]
     evaluation = stavis.evaluate(
         folder / "inputs" / "models" / model,
         folder / "inputs",
@@ -268,15 +271,15 @@ def test_adaptation_recovers_a_known_curve() -> None:
 # --- DHF1K ------------------------------------------------------------------------------------------------------------
 
 
-def test_python_variants_equal_the_recorded_scores(goldens: Path) -> None:
+def test_python_variants_equal_the_recorded_scores(golden: Path) -> None:
     from stavis.metrics.variants import unisal_scores, vinet_scores
 
-    folder = goldens / "challenge" / "dhf1k_style"
+    folder = golden / "challenge" / "dhf1k_style"
     recorded = json.loads((folder / "expected.json").read_text())
     tolerances = {"auc_judd": 1e-9, "auc_shuffled": 1e-9, "nss": 5e-6}
     names = {"kldiv": "kld", "auc_shuffled": "shuffled_auc"}
     with np.load(folder / "inputs" / "frames.npz") as frames:
-        for i in range(5):
+        for i in range(len(frames["pred"])):
             truth = (frames["gt"][i], frames["fix"][i])
             rng = np.random.RandomState(1000 + i)
             unisal = unisal_scores(frames["pred_used"][i], *truth, frames["other"][i], rng=rng)
