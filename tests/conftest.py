@@ -17,7 +17,7 @@ import pytest
 
 from support.places import FULL_GOLDENS, GOLDENS, SHARED
 
-# A shell without job control starts background jobs with Ctrl-C ignored, and commands that tests start would inherit that.
+# A shell without job control starts background jobs with Ctrl-C ignored; commands that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -25,7 +25,9 @@ def test_they_are_small_numbers() -> None:
         path for path in TRAVELING_GOLDENS.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]
     assert sum(path.stat().st_size for path in files) <= 1_500_000
-    inputs = TRAVELING_GOLDENS / "challenge"  # generated videos and maps, which score differently once re-encoded
+    inputs = (
+        TRAVELING_GOLDENS / "challenge"
+    )  # generated videos and maps, which score differently once re-encoded
     others = [path for path in files if not path.is_relative_to(inputs)]
     assert {path.suffix for path in others} == {".json", ".npz", ".md", ".py"}
 

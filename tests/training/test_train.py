@@ -1,11 +1,13 @@
 """Training runs: what they leave behind, and that an interruption changes nothing."""
 
+import contextlib
 import json
 import math
 import os
 import random
 import signal
 import subprocess
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +257,30 @@ def test_signals_end_in_a_checkpoint(
     result = CliRunner().invoke(app, ["train", "--resume", str(run), "--quiet"])
     assert result.exit_code == 0, result.output
     assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_stopped_worker_ends(data: Path, tmp_path: Path) -> None:
+    """Ctrl-Z stops the workers too; a run that alone continued waited for them forever, even after Ctrl-C."""
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(format_recipe(tiny_recipe(data, "data.workers=1", "epochs=200")))
+    process = start([str(recipe), "--output", "run"], cwd=tmp_path)
+    wait_until(lambda: num_steps(tmp_path / "run") >= 1, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = [int(pid) for pid in children.read_text().split()]
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(2):  # the first one waits for the step under way
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    try:
+        finish(process, timeout=60)  # a hang would outlast this
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert process.returncode == 128 + signal.SIGINT
 
 
 def test_a_signal_during_validation(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,8 @@ def train(
         # Encoded clips were augmented before.
         loader = BatchLoader(training, recipe, processes.device, augment=not recipe.runtime.encoded_epochs)
         measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None
+        for one in filter(None, (loader, measuring)):
+            stack.callback(one.close)
 
         while state.position.epoch <= recipe.epochs and not _is_out_of_patience(state.position, recipe):
             began = time.monotonic()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -223,6 +224,17 @@ class BatchLoader:
             if isinstance(batch, StavisError):
                 raise batch
             yield Sample(*(tensor.to(self._device, non_blocking=True) for tensor in batch))
+
+    def close(self) -> None:
+        """Ends the workers, also those that cannot end themselves because they were stopped (SIGSTOP, Ctrl-Z).
+
+        PyTorch leaves these to Python, which would wait for them forever when the program exits.
+        """
+        iterator: Any = self._loader._iterator
+        if iterator is not None:
+            iterator._shutdown_workers()
+            for worker in iterator._workers:
+                worker.kill()
 
 
 class _GivenBatches(Sampler[list[int]]):
