@@ -1,6 +1,9 @@
 """Configuration of the documentation site; `make docs` builds it."""
 
+import base64
 import inspect
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,16 @@ from stavis.cli import app as commands  # noqa: E402
 
 project = "stavis"
 author = "The stavis authors"
-project_copyright = ""
 smartquotes = False  # "--" in help texts is no dash
 release = stavis.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = f"stavis {release}"
+html_show_copyright = False
+html_copy_source = False
 myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -30,6 +36,10 @@ napoleon_use_ivar = True  # otherwise the attributes of named tuples are describ
 suppress_warnings = ["myst.header"]  # a page may open with a deeper heading
 
 MODULES = ("clips", "gaze", "maps", "media", "metrics", "weights")
+OUTSIDE = {  # files outside docs/ that pages link to, and the pages made from them
+    "../src/stavis/weights/default/MODEL_CARD.md": "reference/model-card.md",
+    "../examples/quickstart.ipynb": "reference/quickstart.md",
+}
 
 
 def write_api_reference() -> None:
@@ -90,9 +100,54 @@ def describe_command(name: str, command: Any, parent: Any) -> list[str]:
         if record is None or "--help" in parameter.opts:
             continue
         names, text = (part.replace("|", "\\|").replace("\n", " ") for part in record)
+        names = re.sub(r" <list\[\w+\]>", " ...", names)
         text = text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+        text = re.sub(r"docs/([a-z-]+)\.md", r"[](../\1.md)", text)
         lines.append(f"| `{names}` | {text} |")
     return [*lines, ""]
+
+
+def write_model_card() -> None:
+    """Writes reference/model-card.md: the card of the default weights."""
+    card = DOCS.parent / "src/stavis/weights/default/MODEL_CARD.md"
+    write("reference/model-card.md", card.read_text(encoding="utf-8").splitlines())
+
+
+def write_notebook(name: str) -> None:
+    """Writes reference/NAME.md from examples/NAME.ipynb: text, code, and the outputs that are stored in it."""
+    notebook = json.loads((DOCS.parent / "examples" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    lines = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            lines += [source.replace("](../docs/", "](../"), ""]
+            continue
+        lines += ["```python", source, "```", ""]
+        for number, output in enumerate(cell["outputs"]):
+            data = {kind: "".join(value) for kind, value in output.get("data", {}).items()}
+            if "text/html" in data:
+                lines += ["```{raw} html", data["text/html"], "```", ""]
+            elif "image/jpeg" in data:
+                picture = DOCS / "reference" / f"{name}_{cell['id']}_{number}.jpg"
+                picture.parent.mkdir(exist_ok=True)
+                picture.write_bytes(base64.b64decode(data["image/jpeg"]))
+                lines += [f"![Output of the cell above]({picture.name})", ""]
+            else:
+                lines += [
+                    "```text",
+                    data.get("text/plain", "".join(output.get("text", ""))).rstrip(),
+                    "```",
+                    "",
+                ]
+    write(f"reference/{name}.md", lines)
+
+
+def link_inside(app: Any, page: str, source: list[str]) -> None:
+    """Turns links to files outside docs/, which work on a code host, into links to the pages made from them."""
+    for file, made in OUTSIDE.items():
+        source[0] = source[0].replace(f"]({file})", f"]({made})")
+    # A page's title instead of its file's name, for which the text of a link is left empty.
+    source[0] = re.sub(r"\[([a-z-]+\.md)\]\(\1", r"[](\1", source[0])
 
 
 def write(name: str, lines: list[str]) -> None:
@@ -108,3 +163,6 @@ def setup(app: Any) -> None:
     """Generates the reference pages before Sphinx looks for pages."""
     write_api_reference()
     write_command_reference()
+    write_model_card()
+    write_notebook("quickstart")
+    app.connect("source-read", link_inside)

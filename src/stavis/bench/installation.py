@@ -38,10 +38,12 @@ EXTRAS = {
     "openvino": ("openvino", "faster exact predictions on CPUs, and bf16 on those that support it"),
     "nncf": ("int8", "predictions with 8-bit integers on CPUs"),
     "zlib_ng": ("fast", "faster loading of fixation maps in training and evaluation"),
-    "pyarrow": ("parquet", "frames.parquet from stavis evaluate"),
+    "pyarrow": ("parquet", "gaze and manifests in Parquet, frames.parquet from stavis evaluate"),
+    "pandas": ("pandas", "to_pandas() of predictions and evaluations"),
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
     "onnxruntime": ("export", "stavis export --format onnx"),
     "huggingface_hub": ("hub", "weights from the Hugging Face Hub, stavis push"),
+    "starlette": ("app", "stavis app and stavis live"),
 }
 """Distribution -> (extra of stavis that installs it, what it is for)."""
 
