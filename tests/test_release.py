@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import stavis
+from stavis.bench.installation import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,6 +43,13 @@ def test_every_declared_dependency_is_pinned() -> None:
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     names = {normalized(re.match(r"[\w.-]+", requirement)[0]) for group in groups for requirement in group}
     assert names - {"stavis"} <= pins().keys()
+
+
+def test_every_extra_is_documented_and_looked_for() -> None:
+    extras = set(PROJECT["optional-dependencies"])
+    table = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
+    assert {extra for extra, _ in EXTRAS.values()} == extras - {"docs", "dev"}
 
 
 def test_pre_commit_has_the_pinned_versions() -> None:

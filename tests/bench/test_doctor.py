@@ -47,11 +47,6 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(
     assert found["published"]["hint"] == f"stavis fetch weights --data {tmp_path}"
 
 
-def test_every_extra_it_names_is_declared() -> None:
-    declared = set(importlib.metadata.metadata("stavis").get_all("Provides-Extra") or [])
-    assert {extra for extra, _ in installation.EXTRAS.values()} - {"hub"} <= declared
-
-
 def test_broken_things_end_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing_codecs(("h264", "no_such"), ("libx264", "nor_this")) == ["no_such", "nor_this"]
     full = shutil.disk_usage(Path.cwd())._replace(free=1000)
