@@ -38,6 +38,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(linked), f"{page.name} links to {target}"
 
 
+def test_pages_that_help_and_messages_name_exist() -> None:
+    for source in (ROOT / "src").rglob("*.py"):
+        for name in re.findall(r"docs/([a-z-]+)\.md", source.read_text(encoding="utf-8")):
+            assert (ROOT / "docs" / f"{name}.md") in PAGES, f"{source.name} names docs/{name}.md"
+
+
 def test_the_map_of_the_house_names_files_that_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = text[text.index("## Ten questions") : text.index("## Rules")]

@@ -103,7 +103,9 @@ def _parse(path: Path, text: str) -> tuple[_Shapes, tuple[int, int] | None]:
             entries = content.get("_via_img_metadata", content)
             if entries and all(isinstance(one, dict) and "regions" in one for one in entries.values()):
                 return _read_via2(list(entries.values())), None
-    raise StavisError(f"{path}: of no known format of areas; known are {', '.join(AREA_FORMATS)}")
+    raise StavisError(
+        f"{path}: of no known format of areas; known are {', '.join(AREA_FORMATS)} (docs/areas.md)"
+    )
 
 
 def _check(path: Path, area: Area, size: tuple[int, int]) -> None:

@@ -112,7 +112,9 @@ def detect_format(path: Path) -> GazeFormat:
     if path.is_dir():
         if fixations.numbered_images(path) or fixations.numbered_images(path / "fixation"):
             return "png"
-        raise StavisError(f"{path}: no fixation maps (0001.png, ...) and no gaze file in this folder")
+        raise StavisError(
+            f"{path}: no fixation maps (0001.png, ...) and no gaze file in this folder (docs/own-data.md)"
+        )
     suffix = path.suffix.lower()
     if bids.is_bids(path):
         return "bids"
@@ -144,7 +146,9 @@ def detect_format(path: Path) -> GazeFormat:
             return "csv"
     if suffix in (".csv", ".tsv"):
         return "csv"  # empty, or not text: its reader says so
-    raise StavisError(f"{path}: not a gaze file of a known format; known are {', '.join(FORMATS)}")
+    raise StavisError(
+        f"{path}: not a gaze file of a known format; known are {', '.join(FORMATS)} (docs/own-data.md)"
+    )
 
 
 def _is_diem(line: str) -> bool:

@@ -103,7 +103,7 @@ def advise(recipe: Recipe, processes: Processes, capacity: int) -> str:
     # This many did not fit, whatever the estimate is.
     fitting = min(fitting, plan.micro_size - 1)
     if fitting < 1:
-        return f"{message}; by an estimate, not even one clip fits"
+        return f"{message}; by an estimate, not even one clip fits (docs/training.md)"
     smaller = plan_batches(recipe.batch.size, fitting, processes.world_size).micro_size
     return f"{message}; by an estimate, {fitting} fit: --set batch.max_clips={smaller}"
 

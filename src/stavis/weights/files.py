@@ -120,7 +120,7 @@ def read(source: Path, inflation: Inflation = "center") -> Stored:
 def _read_folder(folder: Path) -> Stored:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise StavisError(f"{folder}: not a weights folder: it has no {name}")
+            raise StavisError(f"{folder}: not a weights folder: it has no {name} (docs/weights.md)")
     config, metadata = _parse_config(folder / CONFIG_FILE)
     path = folder / WEIGHTS_FILE
     try:

@@ -186,7 +186,9 @@ def _load(path: Path) -> object:
                 f"{path}: refused: {where} holds {found[1]}, which is not a tensor and could run code; "
                 "save the state dict alone: torch.save(model.state_dict(), new_file)"
             ) from None
-        raise StavisError(f"{path}: damaged, cut short, or not a file of PyTorch weights") from None
+        raise StavisError(
+            f"{path}: damaged, cut short, or not a file of PyTorch weights (docs/weights.md)"
+        ) from None
 
 
 def _entry_with(path: Path, global_name: str) -> str | None:
