@@ -122,7 +122,8 @@ class Layout:
         folder = self.root / "fold_lists"
         if not folder.is_dir():
             raise StavisError(
-                f"{self.root}: no folder 'fold_lists' in it; a data folder in the published layout (docs/data.md) has one"
+                f"{self.root}: no folder 'fold_lists' in it; a data folder in the published layout has one "
+                "(docs/data.md)"
             )
         pattern = re.compile(r"(.+)_list_(?:train|test)(?:_[0-9]+)?_fps\.txt")
         names = {
