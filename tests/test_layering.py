@@ -13,7 +13,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # Lowest first. A module may import from its own folder and from lower layers, not from a neighbor in its layer.
 LAYERS = (
     {"version", "errors"},
-    {"clips", "runtime"},
+    {"clips", "runtime", "storage"},
     {"model", "maps"},
     {"engine", "media", "metrics", "gaze"},
     {"datasets"},
@@ -26,7 +26,7 @@ LAYERS = (
 )
 PUBLIC_FACE = {"__init__", "__main__"}  # stand above all layers
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
-NO_TORCH = {"clips", "runtime", "maps", "gaze", "media", "metrics", "preparation", "evaluation"}
+NO_TORCH = {"clips", "runtime", "storage", "maps", "gaze", "media", "metrics", "preparation", "evaluation"}
 
 
 def imports(path: Path) -> set[str]:

@@ -73,7 +73,6 @@ def test_three_formats_say_the_same(tmp_path: Path) -> None:
         ("uri\na.mp4\na.mp4\n", "rows 1 and 2 are equal"),
         ("uri,name\na.mp4,x\nb.mp4,x\n", "rows 1 and 2 are both called 'x'"),
         ("uri,name\na.mp4,../x\n", "cannot name a folder"),
-        ("uri\ns3://bucket/a.mp4\n", "only local files"),
         ("uri\n", "no rows"),
     ],
 )

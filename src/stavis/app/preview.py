@@ -15,7 +15,7 @@ from stavis import media
 from stavis.app.worker import PAGE, WITHOUT_SOUND
 from stavis.maps.overlay import normalize
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.timeline import audio_levels
+from stavis.prediction.timeline import AudioLevels
 from stavis.runtime.progress import Listener
 
 ARCHIVE = "saliency.npz"
@@ -41,8 +41,11 @@ def write_page_data(video: Path, results: Path, options: PredictOptions, report:
     for name, archive in (("maps", results / ARCHIVE), ("without-sound", results / WITHOUT_SOUND / ARCHIVE)):
         if archive.exists():
             page["map_size"] = _write_maps(archive, folder / f"{name}.u8")
-    levels = audio_levels(info, options, times)
-    page["audio_level_db"] = None if levels is None else [round(level, 1) for level in levels]
+    with AudioLevels(info, options) as levels:
+        for time_seconds in times:
+            levels.add(time_seconds)
+    decibels = levels.decibels
+    page["audio_level_db"] = None if decibels is None else [round(level, 1) for level in decibels]
     _write_video(folder / "video.mp4", info, options, len(times), report)
     (folder / "page.json").write_text(json.dumps(page), encoding="utf-8")
 

@@ -44,6 +44,8 @@ EXTRAS = {
     "onnxruntime": ("export", "stavis export --format onnx"),
     "huggingface_hub": ("hub", "weights from the Hugging Face Hub, stavis push"),
     "starlette": ("app", "stavis app and stavis live"),
+    "s3fs": ("remote", "videos and results at URLs: s3://, https:// and others"),
+    "ray": ("ray", "stavis predict --ray: many videos on a Ray cluster"),
 }
 """Distribution -> (extra of stavis that installs it, what it is for)."""
 

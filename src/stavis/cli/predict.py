@@ -28,14 +28,17 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Videos, folders of videos or of numbered images, or glob patterns.",
+            help="Videos, folders of videos or of numbered images, glob patterns, or URLs (docs/clusters.md).",
             metavar="INPUT",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results, one folder per video.")
-    ] = Path("stavis-output"),
+        str,
+        typer.Option(
+            "--output", "-o", help="Folder or URL for the results, one folder per video.", metavar="FOLDER"
+        ),
+    ] = "stavis-output",
     weights: WeightsOption = DEFAULT,
     modality: ModalityOption = None,
     fetch: Annotated[
@@ -116,7 +119,10 @@ def predict(
         ),
     ] = False,
     audio: Annotated[
-        Path | None, typer.Option(help="Use the audio of this file instead.", rich_help_panel=AUDIO)
+        str | None,
+        typer.Option(
+            help="Use the audio of this file or URL instead.", metavar="FILE", rich_help_panel=AUDIO
+        ),
     ] = None,
     audio_stream: Annotated[
         int | None,
@@ -156,10 +162,10 @@ def predict(
         ),
     ] = 1,
     manifest: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Table of the videos instead of INPUT: CSV, JSON Lines or Parquet with the column uri "
-            "(docs/prediction.md).",
+            "(docs/clusters.md).",
             metavar="TABLE",
             rich_help_panel=MANY,
         ),
@@ -178,6 +184,14 @@ def predict(
             rich_help_panel=MANY,
         ),
     ] = False,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Copy videos at URLs to this folder before they are read, and keep them. Default: read by ranges.",
+            show_default=False,
+            rich_help_panel=MANY,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: Annotated[
@@ -245,6 +259,7 @@ def predict(
         manifest=manifest,
         shard=shard,
         retry_failed=retry_failed,
+        cache_dir=cache_dir,
         report=say,
         **options,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +11,7 @@ from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.errors import StavisError
 from stavis.media.container import logger
 from stavis.media.sound_track import MonoMixer, Samples, SoundTrack, open_sound
+from stavis.storage.remote import as_path
 
 _LARGEST_PADDING_SECONDS = 0.15  # by which decoded audio and its header may differ
 _LONGEST_SEARCH_SECONDS = 30
@@ -68,7 +68,7 @@ class AudioReader:
         self._trusts_header = True
         self._mixer = MonoMixer(channel)
         self._is_finished = True
-        self._track = open_sound(Path(path), stream, keep_gaps=keep_gaps)
+        self._track = open_sound(as_path(path), stream, keep_gaps=keep_gaps)
         if self._track is not None:
             self.has_sound = True
             self._is_finished = False

@@ -11,11 +11,13 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stavis.errors import StavisError
+from stavis.storage.remote import RemotePath
 
 logger = logging.getLogger("stavis")
 
 MAX_PIXELS = 8192 * 8192  # of a frame; headers that announce more are damaged or hostile
 MAX_DECODER_THREADS = 4  # each holds at least one frame
+_BUFFER_BYTES = 1 << 18  # read at once from a URL
 
 # FFmpeg reads any text file as terminal art and would make a video of it.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
@@ -32,7 +34,11 @@ def open_container(path: Path) -> InputContainer:
         # Without the prefix, a name such as "concat:a.mp4" would be a protocol of FFmpeg's.
         # `max_pixels` applies to the decoders that FFmpeg runs to find stream parameters.
         container = av.open(
-            f"file:{path}", mode="r", metadata_errors="replace", options={"max_pixels": str(MAX_PIXELS)}
+            path.open("rb") if isinstance(path, RemotePath) else f"file:{path}",
+            mode="r",
+            metadata_errors="replace",
+            options={"max_pixels": str(MAX_PIXELS)},
+            buffer_size=_BUFFER_BYTES,
         )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         what = _recognize(path) or f"not a video or audio file that FFmpeg can read ({reason(error)})"

@@ -32,6 +32,7 @@ from stavis.media.container import (
 )
 from stavis.media.display import Converter, find_display
 from stavis.media.gaps import GapCloser, find_frame_rate
+from stavis.storage.remote import as_path
 
 _LARGEST_SHORTFALL_SECONDS = 0.1  # headers round
 _MOST_REORDERED = 16  # frames that a codec can show before one that was decoded earlier
@@ -76,7 +77,7 @@ def read_frames(
     Raises:
         StavisError: Nothing can be decoded, or nothing lies between start and end.
     """
-    path = Path(path)
+    path = as_path(path)
     start, end = check_excerpt(start_seconds, end_seconds)
     if path.is_dir():
         pictures = image_folder.read_images(path, frame_rate, start, end, keep_gaps=keep_gaps)

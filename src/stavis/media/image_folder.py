@@ -26,6 +26,7 @@ from stavis.media.container import (
 )
 from stavis.media.gaps import DEFAULT_FRAME_RATE, LONGEST_GAP_SECONDS
 from stavis.media.suffixes import IMAGE_SUFFIXES
+from stavis.storage.remote import RemotePath
 
 _EXIF_ORIENTATION = 0x0112  # values from 5 swap width and height
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
@@ -239,7 +240,7 @@ def open_image(path: Path) -> Image.Image | None:
     try:
         with warnings.catch_warnings():  # MAX_PIXELS is below the limit at which Pillow warns
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(path.open("rb") if isinstance(path, RemotePath) else path)
     except Image.DecompressionBombError as error:
         raise StavisError(f"{path} announces an image of more than {MAX_PIXELS} pixels") from error
     except Exception:  # Pillow reports damage by exceptions of many kinds

@@ -9,6 +9,7 @@ from pathlib import Path
 from stavis.errors import StavisError
 from stavis.media.container import logger
 from stavis.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stavis.storage.remote import RemotePath, expand, hide_credentials, is_url
 
 _RESULT_FILE = "summary.json"  # in every result folder of `stavis predict`
 
@@ -19,6 +20,7 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
     A file stands for itself. A folder stands for the videos directly in it, whatever images lie beside them; a folder
     of numbered images without videos is one video. Anything else is a pattern (`clips/*.mp4`; `**` for all levels),
     for shells that do not expand it; from a pattern without a suffix, videos are taken and other files passed over.
+    A URL stands for itself, or for the videos that it lists if it has wildcards or ends in "/".
 
     A file reached by several paths is listed once, by the first of them that leads through no link. Hidden files
     are found only if they are named themselves, and results of `stavis predict` only if nothing else is named.
@@ -28,6 +30,9 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
     """
     found: dict[tuple[int, int] | Path, Path] = {}
     for text in inputs:
+        if is_url(text):
+            found.update((video, video) for video in _of_url(text))
+            continue
         path = Path(text)
         if path.exists() or path.is_symlink() or not glob.has_magic(text):
             videos = _of_path(path)
@@ -47,6 +52,16 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
     if not found:
         raise StavisError(f"{inputs[0]}: a result of stavis predict, like all other inputs")
     return list(found.values())
+
+
+def _of_url(url: str) -> list[RemotePath]:
+    listed = expand(url)
+    if listed is None:
+        return [RemotePath.of(url)]
+    videos = [path for path in listed if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise StavisError(f"{hide_credentials(url)}: no videos there")
+    return videos
 
 
 def _has_link(path: Path) -> bool:
@@ -178,7 +193,9 @@ def _stem(video: Path) -> str:
 
 
 def _earlier_name(video: Path, output: Path) -> str | None:
-    """The name of the folder in `output` that holds results of `video`."""
+    """The name of the local folder in `output` that holds results of `video`."""
+    if isinstance(output, RemotePath):
+        return None
     for folder in sorted(output.glob(f"{glob.escape(_stem(video))}*")):
         earlier = _input_of(folder)
         if earlier is not None and is_same_file(Path(earlier), video):

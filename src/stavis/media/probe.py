@@ -12,6 +12,7 @@ from av.container import InputContainer
 from stavis.media import image_folder
 from stavis.media.container import find_audio_stream, open_container
 from stavis.media.frames import VideoDecoder
+from stavis.storage.remote import as_path
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def probe(
     Raises:
         StavisError: No frame can be decoded, or there is no such audio stream.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         return _probe_images(path, audio_stream, frame_rate)
     with VideoDecoder(path) as decoder:

@@ -25,6 +25,7 @@ from stavis.media.gaps import LONGEST_GAP_SECONDS
 from stavis.media.image_folder import exact_frame_rate
 from stavis.media.sound_track import SoundTrack, make_frame, mix_to_mono, open_sound, to_channels
 from stavis.runtime.files import atomic_path
+from stavis.storage.remote import as_path
 
 # By container: encoders of video and audio, and decoders of audio whose packets may be copied.
 _MP4 = "libx264", "aac", {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
@@ -125,7 +126,7 @@ class VideoWriter:
         if audio_from is not None:
             with self._cleaning_up():
                 # Readers of the audio warn if it cannot be decoded; here that would be said twice.
-                self._track = open_sound(Path(audio_from), audio_stream, keep_gaps=keep_gaps, warn=False)
+                self._track = open_sound(as_path(audio_from), audio_stream, keep_gaps=keep_gaps, warn=False)
             if self._track is not None:
                 self._stack.callback(self._track.close)
 

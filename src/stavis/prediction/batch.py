@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,13 +18,14 @@ from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
-from stavis.prediction.folder import FolderResult, FolderSettings, predict_to_folder
+from stavis.prediction.folder import SUMMARY, FolderResult, FolderSettings, predict_to_folder
 from stavis.prediction.manifest import Index, choose_shard, parse_shard, read_manifest
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.speed import Speed, choose_mode
 from stavis.runtime.allocator import use_one_arena
 from stavis.runtime.progress import track
+from stavis.storage.remote import RemotePath, as_path, hide_credentials, staged
 from stavis.weights.names import describe_weights, load_network
 
 Report = Callable[[str], None]
@@ -50,6 +50,7 @@ def predict_files(
     manifest: str | Path | None = None,
     shard: str = "1/1",
     retry_failed: bool = False,
+    cache_dir: str | Path | None = None,
     report: Report | None = None,
     **options: Unpack[PredictKeywords],
 ) -> list[FolderResult]:
@@ -59,8 +60,8 @@ def predict_files(
     call can be repeated.
 
     Args:
-        videos: Files, folders of videos or of numbered images, or glob patterns.
-        output: Folder for the result folders, which are named after the videos.
+        videos: Files, folders of videos or of numbered images, glob patterns, or URLs of them (docs/clusters.md).
+        output: Folder for the result folders, which are named after the videos. Can be a URL.
         weights: As `source` of `load_model`.
         modality: As for `load_model`.
         device: As for `load_model`.
@@ -78,6 +79,7 @@ def predict_files(
             `stavis.prediction.manifest.read_manifest`. `output/index.parquet` then lists all results.
         shard: The share of the manifest to predict, "1/N" to "N/N": N calls on any machines share the work.
         retry_failed: Try again what an earlier run of the manifest failed on; otherwise it is only reported.
+        cache_dir: Folder that videos at URLs are copied to before they are read. None: they are read by ranges.
         report: Called with one line of text about the weights, each warning, each video, and at the end each failure
             among several videos. None: nothing is said.
         **options: The attributes of `PredictOptions`.
@@ -89,7 +91,12 @@ def predict_files(
         ValueError: An option is out of range.
         StavisError: An input does not exist, the manifest cannot be read, or the weights cannot be loaded.
     """
-    output = Path(output)
+    output = as_path(output)
+    cache_dir = None if cache_dir is None else Path(cache_dir)
+    if isinstance(output, RemotePath) and output.url.startswith(("http://", "https://")):
+        raise StavisError(
+            f"{output}: results cannot be written to a web server; use object storage or a folder"
+        )
     if jobs < 1:
         raise ValueError(f"`jobs={jobs}`: must be 1 or more")
     settings = FolderSettings(
@@ -97,7 +104,7 @@ def predict_files(
     )
     inputs = [videos] if isinstance(videos, str | Path) else videos
     audio_path = settings.options.audio_path
-    if audio_path is not None and not Path(audio_path).is_file():
+    if audio_path is not None and not as_path(audio_path).is_file():
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
     if speed != "exact" and (settings.options.stride, settings.options.precision) != (1, "float32"):
         raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
@@ -106,15 +113,27 @@ def predict_files(
     if manifest is None:
         if shard != "1/1" or retry_failed:
             raise ValueError("`shard` and `retry_failed` need a `manifest`")
-        names = name_folders(find_videos([str(one) for one in inputs]), output)
-        return _run(
-            plan, [_Task(video, output / name) for video, name in names.items()], jobs, quiet, verbose, say
-        )
+        names = name_folders(find_videos([_text(one) for one in inputs]), output)
+        tasks = [_Task(as_path(video, cache_dir=cache_dir), output / name) for video, name in names.items()]
+        return _run(plan, tasks, jobs, quiet, verbose, say)
     if inputs:
         raise ValueError("give either `videos` or a `manifest`")
     return _run_manifest(
-        plan, Path(manifest), output, parse_shard(shard), retry_failed, jobs, quiet, verbose, say
+        plan,
+        as_path(manifest),
+        output,
+        parse_shard(shard),
+        retry_failed,
+        cache_dir,
+        jobs,
+        quiet,
+        verbose,
+        say,
     )
+
+
+def _text(path: str | Path) -> str:
+    return path.url if isinstance(path, RemotePath) else str(path)
 
 
 def _run_manifest(
@@ -123,6 +142,7 @@ def _run_manifest(
     output: Path,
     shard: tuple[int, int],
     retry_failed: bool,
+    cache_dir: Path | None,
     jobs: int,
     quiet: bool,
     verbose: bool,
@@ -138,7 +158,11 @@ def _run_manifest(
     failed = (
         {} if retry_failed else {n: r for n, r in index.rows().items() if r.status == "failed" and n in rows}
     )
-    tasks = [_Task(row.path, output / name, row.options) for name, row in rows.items() if name not in failed]
+    tasks = [
+        _Task(as_path(row.path, cache_dir=cache_dir), output / name, row.options)
+        for name, row in rows.items()
+        if name not in failed
+    ]
     try:
         results = _run(
             plan,
@@ -147,7 +171,7 @@ def _run_manifest(
             quiet,
             verbose,
             say,
-            done=lambda result: index.add(rows[result.folder.name], result, time.time()),
+            done=lambda result: index.add(rows[result.folder.name], result),
         )
     finally:
         path = index.write()
@@ -243,24 +267,36 @@ class _Worker:
 
     def run(self, task: _Task, quiet: bool) -> FolderResult:
         try:
+            if not isinstance(task.folder, RemotePath):
+                return self._predict(task, task.folder, quiet)
+            with staged(task.folder, SUMMARY, overwrite=self.plan.overwrite) as folder:
+                return replace(self._predict(task, folder, quiet), folder=task.folder)
+        except Exception as error:  # whatever it is, it is this video's failure, not the batch's
+            return _failure(task, error)
+        finally:
+            if isinstance(task.video, RemotePath):
+                task.video.release()
+
+    def _predict(self, task: _Task, folder: Path, quiet: bool) -> FolderResult:
+        try:
             return predict_to_folder(
                 self.network.model,
                 task.video,
-                task.folder,
+                folder,
                 replace(self.settings, options=replace(self.settings.options, **task.options)),
                 overwrite=self.plan.overwrite,
                 quiet=quiet,
                 make_engine=self.make_engine,
             )
-        except Exception as error:  # whatever it is, it is this video's failure, not the batch's
-            return _failure(task, error)
+        except StavisError as error:
+            raise StavisError(str(error).replace(str(folder), str(task.folder))) from error
 
 
 def _failure(task: _Task, error: Exception) -> FolderResult:
-    reason, details = one_line(error), None
+    reason, details = hide_credentials(one_line(error)), None
     if not isinstance(error, StavisError | OSError):
         reason = f"{task.video}: unexpected error, please report it (`verbose=True` shows where it arose): {reason}"
-        details = "".join(traceback.format_exception(error)).rstrip()
+        details = hide_credentials("".join(traceback.format_exception(error)).rstrip())
     return FolderResult(task.folder, video=task.video, error=reason, traceback=details)
 
 

@@ -33,10 +33,11 @@ from stavis.prediction.outputs import (
 )
 from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
-from stavis.prediction.timeline import Thumbnails, audio_levels, draw_timeline
+from stavis.prediction.timeline import AudioLevels, Thumbnails, draw_timeline
 from stavis.runtime.folders import atomic_folder, check_record, read_record
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
+from stavis.storage.remote import as_path
 from stavis.version import __version__
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
@@ -74,7 +75,9 @@ class FolderSettings:
         for name, default in (("audio_channel", None), ("keep_gaps", False)):
             if options[name] is default:  # as in results of versions without it
                 del options[name]
-        options["audio_path"] = None if self.options.audio_path is None else str(self.options.audio_path)
+        options["audio_path"] = (
+            None if self.options.audio_path is None else str(as_path(self.options.audio_path))
+        )
         return {
             "options": options,
             "map_format": asdict(self.map_format),
@@ -297,6 +300,7 @@ def _write_outputs(
         advance = stack.enter_context(
             track(video.name, expected_frames(info, options), unit="frames", quiet=quiet)
         )
+        levels = stack.enter_context(AudioLevels(info, options))
         source = stack.enter_context(closing(prefetch(frames(), PREDICTED_AHEAD)))
         for frame in source:
             for attempt in attempts.values():
@@ -304,6 +308,7 @@ def _write_outputs(
             if frame.image is not None:
                 rows.append(measure_frame(frame, (info.width, info.height)))
                 thumbnails.add(frame)
+                levels.add(frame.time_seconds)
             advance()
         if not rows:
             raise no_maps(video)
@@ -314,7 +319,7 @@ def _write_outputs(
         partial / "timeline.png",
         title=video.name,
         time_seconds=[row.time_seconds for row in rows],
-        audio_level_db=audio_levels(info, options, [row.time_seconds for row in rows]),
+        audio_level_db=levels.decibels,
         entropy_bits=[row.entropy_bits for row in rows],
         thumbnails=thumbnails.kept,
     )

@@ -4,9 +4,11 @@ import csv
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock
@@ -16,9 +18,11 @@ from stavis.errors import StavisError, some
 from stavis.prediction.folder import FolderResult
 from stavis.prediction.options import PredictKeywords
 from stavis.runtime.files import atomic_path
+from stavis.storage.remote import RemotePath, download, hide_credentials, list_files, resolve, upload
 
 INDEX_FILE = "index.parquet"
 JOURNALS = "index"  # folder of the shards' journals, from which the index is built
+_SHORTEST_PAUSE_SECONDS = 30.0  # between two uploads of a journal
 
 # Column of a manifest -> option of the prediction and how it is read.
 _OPTIONS: dict[str, tuple[str, type[float] | type[int]]] = {
@@ -27,6 +31,7 @@ _OPTIONS: dict[str, tuple[str, type[float] | type[int]]] = {
     "frame_rate": ("frame_rate", float),
     "audio_stream": ("audio_stream", int),
     "audio_channel": ("audio_channel", int),
+    "size": ("size", int),
 }
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -36,21 +41,23 @@ class ManifestRow:
     """One video of a manifest.
 
     Attributes:
-        uri: Path of the video or folder of images, as in the manifest.
+        uri: Path or URL of the video or folder of images, as in the manifest but without credentials.
         path: The same relative to the working directory: relative ones are relative to the manifest.
         name: Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
         options: Options of the prediction for this video.
+        size: Size of the file in bytes, to balance shards; 0 if it is not given.
     """
 
     uri: str
     path: Path
     name: str
     options: PredictKeywords
+    size: float = 0
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Reads a CSV, JSON Lines or Parquet table with the column `uri` and optionally `name`, `start`, `end` (seconds),
-    `frame_rate`, `audio_stream` and `audio_channel`; other columns are ignored.
+    `frame_rate`, `audio_stream`, `audio_channel` and `size` (bytes); other columns are ignored.
 
     Raises:
         StavisError: The file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
@@ -78,7 +85,8 @@ def _read_table(path: Path) -> Iterator[dict[str, Any]]:
         raise StavisError(f"{path}: not a manifest; allowed suffixes: {', '.join(SUFFIXES)}")
     try:
         if suffix == ".parquet":
-            yield from _pyarrow().parquet.read_table(path).to_pylist()
+            with path.open("rb") as table:
+                yield from _pyarrow().parquet.read_table(table).to_pylist()
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
             if suffix == ".csv":
@@ -103,8 +111,6 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
     uri = raw.get("uri")
     if not isinstance(uri, str) or not uri:
         raise StavisError(f"{path}: row {number} has no uri; its columns: {some(str(one) for one in raw)}")
-    if "://" in uri:
-        raise StavisError(f"{path}: row {number}: {uri}: only local files are supported")
     options: dict[str, Any] = {}
     for column, (option, kind) in _OPTIONS.items():
         value = raw.get(column)
@@ -119,12 +125,14 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
             raise StavisError(
                 f"{path}: row {number}: {column} is {value!r}, not a {'whole ' if kind is int else ''}number"
             ) from None
-    video = Path(uri) if Path(uri).is_absolute() else path.parent / uri
+    size: float = options.pop("size", 0)
+    video = resolve(path.parent, uri)
     name = raw.get("name") or ""
     if not isinstance(name, str) or Path(name).name != name:
         raise StavisError(f"{path}: row {number}: name is {name!r}, which cannot name a folder")
     digest = hashlib.blake2b(json.dumps([uri, options]).encode(), digest_size=4).hexdigest()
-    return ManifestRow(uri, video, name or f"{video.stem}-{digest}", options)  # type: ignore[arg-type]
+    name = name or f"{video.stem}-{digest}"
+    return ManifestRow(hide_credentials(uri), video, name, options, size)  # type: ignore[arg-type]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -140,15 +148,21 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def choose_shard(rows: Sequence[ManifestRow], shard: tuple[int, int]) -> list[ManifestRow]:
-    """The rows of one shard, in order; shards are balanced by the sizes of the files."""
+    """The rows of one shard, in order; shards are balanced by the sizes of the files.
+
+    Sizes of files at URLs are those of the manifest. Without them all count the same: a request per video and shard
+    would take long, and one that failed would leave a video to no shard.
+    """
     if shard == (1, 1):
         return list(rows)
-    sizes = {row.name: _size(row.path) for row in rows}
+    sizes = {row.name: row.size or _size(row.path) for row in rows}
     chosen = {row.name for row in select_share(rows, shard[0] - 1, shard[1], lambda row: sizes[row.name])}
     return [row for row in rows if row.name in chosen]
 
 
-def _size(path: Path) -> int:
+def _size(path: Path) -> float:
+    if isinstance(path, RemotePath):
+        return 1
     try:
         return path.stat().st_size
     except OSError:
@@ -183,17 +197,28 @@ class IndexRow:
 class Index:
     """The results of a job: one journal per shard, appended to after each video, and one table built from them.
 
+    Object storage cannot append: there, the journal is written anew from time to time. What a killed process had not
+    written yet is found by its result folder.
+
     Args:
         output: Output folder of the job.
         shard: The shard that this process writes.
     """
 
     def __init__(self, output: Path, shard: tuple[int, int]) -> None:
+        _pyarrow()  # which is needed at the end: better to miss it at once
         self.output = output
         self.folder = output / JOURNALS
+        self._remote: RemotePath | None = None
+        self._journal_name = f"{shard[0]}-of-{shard[1]}.jsonl"
+        if isinstance(self.folder, RemotePath):
+            self._remote, self._temporary = self.folder, TemporaryDirectory(prefix="stavis-")
+            self.folder = Path(self._temporary.name)
+            download(self._remote, self.folder, list_files(self._remote))
+            self._written, self._pause = time.monotonic(), _SHORTEST_PAUSE_SECONDS
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._journal = self.folder / f"{shard[0]}-of-{shard[1]}.jsonl"
-        _pyarrow()  # which is needed at the end: better to miss it at once
+        self._journal = self.folder / self._journal_name
+        self._known = self.rows()
 
     def rows(self) -> dict[str, IndexRow]:
         """The latest row of each video, by name."""
@@ -210,8 +235,10 @@ class Index:
             entry["name"]: IndexRow(**{**entry, "warnings": tuple(entry["warnings"])}) for _, entry in entries
         }
 
-    def add(self, row: ManifestRow, result: FolderResult, time: float) -> None:
+    def add(self, row: ManifestRow, result: FolderResult) -> None:
         """Records the result of a video."""
+        if result.skipped and row.name in self._known and self._known[row.name].status == "done":
+            return
         entry = {
             "uri": row.uri,
             "name": row.name,
@@ -221,11 +248,20 @@ class Index:
             "warnings": list(result.warnings),
             "error": "; ".join(result.failures),
             "path": row.name,
-            "time": time,
+            "time": time.time(),
         }
         with self._journal.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(entry) if self._is_torn() else json.dumps(entry))
             file.write("\n")
+        if self._remote is not None and time.monotonic() - self._written > self._pause:
+            self._upload_journal(self._remote)
+
+    def _upload_journal(self, remote: RemotePath) -> None:
+        began = time.monotonic()
+        if self._journal.is_file():
+            upload(self.folder, remote, names=[Path(self._journal_name)])
+        self._written = time.monotonic()
+        self._pause = max(_SHORTEST_PAUSE_SECONDS, 20 * (self._written - began))
 
     def _is_torn(self) -> bool:
         """Whether the last line of the journal was not finished, by a process that was killed."""
@@ -238,29 +274,44 @@ class Index:
 
     def write(self) -> Path:
         """Builds the table from the journals of all shards."""
-        pyarrow = _pyarrow()
-        path = self.output / INDEX_FILE
+        if self._remote is not None:
+            return self._write_remote(self._remote)
         # Of two shards that end at the same time the later one sees the journals of both.
         with FileLock(self.folder / "lock"):
-            rows = self.rows()
-            columns = {
-                one.name: [getattr(rows[name], one.name) for name in sorted(rows)] for one in fields(IndexRow)
-            }
-            schema = pyarrow.schema(
-                [
-                    ("uri", pyarrow.string()),
-                    ("name", pyarrow.string()),
-                    ("status", pyarrow.string()),
-                    ("frames", pyarrow.int64()),
-                    ("seconds", pyarrow.float64()),
-                    ("warnings", pyarrow.list_(pyarrow.string())),
-                    ("error", pyarrow.string()),
-                    ("path", pyarrow.string()),
-                ]
-            )
-            with atomic_path(path) as temporary:
-                pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary)
-        return path
+            self._write_table(self.output / INDEX_FILE)
+        return self.output / INDEX_FILE
+
+    def _write_remote(self, remote: RemotePath) -> Path:
+        self._upload_journal(remote)
+        seen = None
+        # There is no lock. A shard that ended while this one wrote has changed its journal: then once more.
+        while (journals := list_files(remote)) != seen:
+            download(remote, self.folder, journals.keys() - {self._journal_name})
+            self._write_table(self.folder / INDEX_FILE)
+            upload(self.folder, remote.parent, names=[Path(INDEX_FILE)])
+            seen = journals
+        return self.output / INDEX_FILE
+
+    def _write_table(self, path: Path) -> None:
+        pyarrow = _pyarrow()
+        rows = self.rows()
+        columns = {
+            one.name: [getattr(rows[name], one.name) for name in sorted(rows)] for one in fields(IndexRow)
+        }
+        schema = pyarrow.schema(
+            [
+                ("uri", pyarrow.string()),
+                ("name", pyarrow.string()),
+                ("status", pyarrow.string()),
+                ("frames", pyarrow.int64()),
+                ("seconds", pyarrow.float64()),
+                ("warnings", pyarrow.list_(pyarrow.string())),
+                ("error", pyarrow.string()),
+                ("path", pyarrow.string()),
+            ]
+        )
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary)
 
 
 def _pyarrow() -> Any:

@@ -22,6 +22,7 @@ from stavis.model import STAViS
 from stavis.prediction.options import NetworkKeywords, PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.sound import Sound, needs_sound, open_sound
 from stavis.runtime.prefetch import prefetch
+from stavis.storage.remote import as_path
 
 # Windows per batch. On a CPU a batch of two takes longer than two batches of one; GPUs have cores enough for several.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 1, 8
@@ -74,7 +75,8 @@ def predict_video(
 
     Args:
         model: A network in eval mode (`load_model`); it runs on the device it is on.
-        path: Any file FFmpeg can read, or a folder of numbered images with an optional WAV file.
+        path: Any file FFmpeg can read, a URL of one (docs/clusters.md), or a folder of numbered images with an optional
+            WAV file.
         keep_images: Whether to return each frame's image with its map.
         **options: The attributes of `PredictOptions`.
 
@@ -219,6 +221,7 @@ def stream_video(
         make_engine: Makes the engine when the number of windows is known, if it is. An `EngineFactory` that is kept
             for several videos saves its set-up. None: one for this video, by `options.engine` and `options.precision`.
     """
+    path = as_path(path)
     info = media.probe(path, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     frames = media.read_frames(
         path,

@@ -12,6 +12,7 @@ from stavis.clips import Window
 from stavis.clips.preprocess import audio_excerpt
 from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
+from stavis.storage.remote import as_path
 
 
 class Sound:
@@ -111,7 +112,7 @@ def find_sound(info: media.VideoInfo, options: PredictOptions) -> _SoundSource |
     if options.silent:
         return None
     if options.audio_path is not None:
-        return _SoundSource(Path(options.audio_path), None)
+        return _SoundSource(as_path(options.audio_path), None)
     return None if info.audio is None else _SoundSource(info.path, options.audio_stream)
 
 
@@ -120,5 +121,5 @@ def describe_sound(info: media.VideoInfo, options: PredictOptions) -> str:
     if options.silent:
         return "silenced"
     if options.audio_path is not None:
-        return str(options.audio_path)
+        return str(as_path(options.audio_path))
     return "none" if info.audio is None else "its own"

@@ -132,25 +132,45 @@ class Thumbnails:
         return Thumbnail(frame.time_seconds, overlay)
 
 
-def audio_levels(info: media.VideoInfo, options: PredictOptions, times: list[float]) -> list[float] | None:
-    """The level of each frame's sound in dB of full scale; None without sound."""
-    sound = find_sound(info, options)
-    if sound is None:
-        return None
-    levels = []
-    with media.AudioReader(
-        sound.path,
-        stream=sound.stream,
-        channel=options.audio_channel,
-        start_seconds=times[0],
-        keep_gaps=options.keep_gaps,
-    ) as reader:
-        half = reader.sample_rate * min(0.5 / float(info.frame_rate), LONGEST_LEVEL_SECONDS)
-        start = 0
-        for time_seconds in times:
-            center = (time_seconds - times[0]) * reader.sample_rate
-            start = max(start, int(center - half))
-            samples = reader.read(start, max(start + 1, int(center + half)))
-            power = float(np.mean(np.square(samples)))
-            levels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
-    return levels
+class AudioLevels:
+    """Audio levels of frames, measured frame by frame, so that the audio is read at the same time as the frames.
+
+    Attributes:
+        decibels: Level of each frame in dB of full scale; None without audio.
+    """
+
+    def __init__(self, info: media.VideoInfo, options: PredictOptions) -> None:
+        self._sound = find_sound(info, options)
+        self.decibels: list[float] | None = None if self._sound is None else []
+        self._options = options
+        self._half_seconds = min(0.5 / float(info.frame_rate), LONGEST_LEVEL_SECONDS)
+        self._reader: media.AudioReader | None = None
+        self._first_seconds = 0.0
+        self._start = 0
+
+    def add(self, time_seconds: float) -> None:
+        """Measures the next frame."""
+        if self._sound is None or self.decibels is None:
+            return
+        if self._reader is None:
+            self._first_seconds = time_seconds
+            self._reader = media.AudioReader(
+                self._sound.path,
+                stream=self._sound.stream,
+                channel=self._options.audio_channel,
+                start_seconds=time_seconds,
+                keep_gaps=self._options.keep_gaps,
+            )
+        rate = self._reader.sample_rate
+        center, half = (time_seconds - self._first_seconds) * rate, self._half_seconds * rate
+        self._start = max(self._start, int(center - half))
+        samples = self._reader.read(self._start, max(self._start + 1, int(center + half)))
+        power = float(np.mean(np.square(samples)))
+        self.decibels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
+
+    def __enter__(self) -> "AudioLevels":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._reader is not None:
+            self._reader.close()
