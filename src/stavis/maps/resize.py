@@ -1,14 +1,15 @@
 """Resizing equal to MATLAB's imresize (bicubic, antialiased)."""
 
 import functools
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from stavis.maps.arrays import Array, Float64Map
 
-TILE_SIZE = (96, 320)  # (height, width) in pixels of a tile, which fits into the processor's cache
+TILE_SIZE = (64, 256)  # (height, width) in pixels of a tile, which fits into the processor's cache
 
 
 def resize(saliency_map: Array, size: tuple[int, int]) -> Float64Map:
@@ -60,11 +61,15 @@ class TiledResize:
             return float(values.mean())
         return float((resize_weights(values.shape[0], self.height).sum(axis=0) @ values).mean() / self.height)
 
-    def tiles(self) -> Iterator[tuple[tuple[slice, slice], Float64Map]]:
+    def tiles(self, wanted: Sequence[bool] | None = None) -> Iterator[tuple[tuple[slice, slice], Float64Map]]:
         """Yields tiles of at most `TILE_SIZE`: the rows and columns of the result each one covers, and its values.
 
         A tile is read-only and valid until the next one, which reuses its memory.
+
+        Args:
+            wanted: For each tile whether it is computed; None for all.
         """
+        is_wanted = iter(itertools.repeat(True) if wanted is None else wanted)
         values = self._columns_done
         tile_height, tile_width = TILE_SIZE
         columns = [
@@ -73,12 +78,12 @@ class TiledResize:
         if values.shape[0] == self.height:
             for begin in range(0, self.height, tile_height):
                 rows = slice(begin, min(begin + tile_height, self.height))
-                for across in columns:
+                for across in itertools.compress(columns, is_wanted):
                     yield (rows, across), values[rows, across]
             return
         buffer = np.empty(tile_height * tile_width)
         for rows, used, weights in _weight_blocks(values.shape[0], self.height, tile_height):
-            for across in columns:
+            for across in itertools.compress(columns, is_wanted):
                 shape = (rows.stop - rows.start, across.stop - across.start)
                 tile = buffer[: math.prod(shape)].reshape(shape)
                 np.matmul(weights, values[used, across], out=tile)

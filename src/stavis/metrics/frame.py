@@ -142,15 +142,15 @@ def score_pixels(
     resized = maps.TiledResize(maps.postprocess(prediction), (height, width))
 
     at_fixated, at_negative = (_Gather(p.positions, (height, width)) for p in (fixated, negative))
-    saliency, density_summary = _first_pass(resized, density, at_fixated, at_negative)
-    if not math.isfinite(saliency.mean):
+    summary = _first_pass(resized, density, at_fixated, at_negative)
+    if not math.isfinite(summary.mean):
         return NO_SCORES
-    cc, sim, nss, auc_judd = _second_pass(resized, saliency, density, density_summary, at_fixated.values)
+    cc, sim, nss, auc_judd = _second_pass(resized, density, summary, at_fixated.values)
     positives, negatives = at_fixated.values, at_negative.values
     if protocol == "tuebingen":
         auc_shuffled = metrics.exact_auc(positives, negatives, fixated.counts, negative.counts)
     else:
-        auc_shuffled = metrics.stretched_grid_auc(positives, negatives, saliency.lowest, saliency.highest)
+        auc_shuffled = metrics.stretched_grid_auc(positives, negatives, summary.lowest, summary.highest)
     return FrameScores(cc, sim, nss, auc_judd, auc_shuffled)
 
 
@@ -184,6 +184,8 @@ class _Gather:
     def add(self, place: tuple[slice, slice], tile: Float64) -> None:
         """Adds the next tile."""
         here = slice(self._num_done, next(self._ends, self._num_done))
+        if here.start == here.stop:
+            return
         rows, columns = place
         values = tile[self._rows[here] - rows.start, self._columns[here] - columns.start]
         self.values[self._order[here]] = values
@@ -191,99 +193,110 @@ class _Gather:
 
 
 class _Summary(NamedTuple):
-    """A map's mean and range, and the largest value of each of its tiles."""
+    """What the second pass must know of the saliency map S and the density map D.
+
+    Attributes:
+        mean: Mean of S.
+        lowest: Smallest value of S.
+        squares: Sum of the squares of S.
+        tile_maxima: Largest value of S in each tile.
+        density_lowest: Smallest value of D.
+        density_maxima: Largest value of D in each tile.
+        density_sum: Sum of D - `density_lowest`.
+    """
 
     mean: float
     lowest: float
+    squares: float
     tile_maxima: list[float]
+    density_lowest: float
+    density_maxima: list[float]
+    density_sum: float
 
     @property
     def highest(self) -> float:
         return max(self.tile_maxima)
 
-    @property
-    def varies(self) -> bool:
-        return math.isfinite(self.mean) and metrics.is_varied(self.lowest, self.highest)
-
 
 def _first_pass(
     resized: maps.TiledResize, density_map: Array, at_fixated: _Gather, at_negative: _Gather
-) -> tuple[_Summary, _Summary]:
-    """Summaries of the saliency and the density map; fills both gathers."""
-    saliency = _Summary(resized.mean(), math.inf, [])
-    density = _Summary(float(density_map.mean()), float(density_map.min()), [])
-    lowest = math.inf
+) -> _Summary:
+    """Summarizes both maps and fills both gathers."""
+    lowest, squares, density_sum = math.inf, 0.0, 0.0
+    tile_maxima, density_maxima = [], []
+    density_lowest = float(density_map.min())
+    exact = np.uint32 if density_map.dtype == np.uint8 else np.float64
     for place, tile in resized.tiles():
         lowest = min(lowest, float(tile.min()))
-        saliency.tile_maxima.append(float(tile.max()))
-        density.tile_maxima.append(float(density_map[place].max()))
+        squares += float(np.vdot(tile, tile))
+        tile_maxima.append(float(tile.max()))
+        density = density_map[place]
+        density_maxima.append(float(density.max()))
+        if density_maxima[-1] > density_lowest:
+            density_sum += float(density.sum(dtype=exact)) - density_lowest * tile.size
         at_fixated.add(place, tile)
         at_negative.add(place, tile)
-    return saliency._replace(lowest=lowest), density
+    return _Summary(resized.mean(), lowest, squares, tile_maxima, density_lowest, density_maxima, density_sum)
 
 
 def _second_pass(
-    resized: maps.TiledResize,
-    saliency: _Summary,
-    density_map: Array,
-    density: _Summary,
-    fixated_values: Float64,
+    resized: maps.TiledResize, density_map: Array, summary: _Summary, fixated_values: Float64
 ) -> tuple[float, float, float, float]:
     """CC, SIM, NSS and AUC-Judd.
 
+    Tiles without density add nothing to the sums, and tiles below all fixated values are only counted: a tile that is
+    both is not resized again.
+
     Args:
         resized: The saliency map (H, W).
-        saliency: Its summary, which is finite.
         density_map: (H, W).
-        density: Its summary.
+        summary: Of both; the saliency map's is finite.
         fixated_values: (n,) the saliency map at the fixated pixels.
     """
-    num_pixels = density_map.size
-    near = None
-    if fixated_values.size:
-        near = metrics.NearPixels(fixated_values, saliency.lowest, saliency.highest)
+    num_pixels, lowest, mean = density_map.size, summary.lowest, summary.mean
+    varies = metrics.is_varied(lowest, summary.highest)
+    density_highest = max(summary.density_maxima)
+    density_varies = metrics.is_varied(summary.density_lowest, density_highest)
+    near = metrics.NearPixels(fixated_values, lowest, summary.highest) if fixated_values.size else None
+    has_density = [density_varies and value > summary.density_lowest for value in summary.density_maxima]
+    has_near = [near is not None and value >= near.surely_below for value in summary.tile_maxima]
 
-    # SIM compares (s - lowest) / sum with (d - lowest) / sum: here both times the saliency map's sum.
-    saliency_sum = (saliency.mean - saliency.lowest) * num_pixels
-    density_sum = (density.mean - density.lowest) * num_pixels
-    ratio = saliency_sum / density_sum if density.varies else 0.0
-    # min(s - lowest, (d - lowest) * ratio), where s and d have lost their means.
-    shift = (density.mean - density.lowest) * ratio - (saliency.mean - saliency.lowest)
-
-    saliency_squares = density_squares = products = shared = 0.0
-    s_buffer, d_buffer = np.empty((2, math.prod(maps.TILE_SIZE)))
-    tiles = zip(resized.tiles(), saliency.tile_maxima, density.tile_maxima, strict=True)
-    for (place, tile), tile_maximum, density_maximum in tiles:
-        if near is not None and tile_maximum < near.surely_below:
-            near.add_low(tile.size)
-        elif near is not None:
+    # SIM compares (s - lowest) / sum with d / density_sum, where d has lost its lowest value: here both times sum.
+    saliency_sum = (mean - lowest) * num_pixels
+    ratio = saliency_sum / summary.density_sum if density_varies else 0.0
+    density_squares = products = shared = 0.0
+    num_done = 0
+    buffer = np.empty(math.prod(maps.TILE_SIZE))
+    wanted = [either or other for either, other in zip(has_density, has_near, strict=True)]
+    flags = [(d, n) for d, n in zip(has_density, has_near, strict=True) if d or n]
+    for (place, tile), (of_density, of_near) in zip(resized.tiles(wanted), flags, strict=True):
+        if near is not None and of_near:
             near.add(tile)
-        s = s_buffer[: tile.size].reshape(tile.shape)
-        np.subtract(tile, saliency.mean, out=s)
-        saliency_squares += float(np.vdot(s, s))
-        if density.lowest == density_maximum == 0:
-            # Every d is minus the mean and nothing is shared: the rest of this loop in closed form.
-            density_squares += tile.size * density.mean**2
-            products -= density.mean * float(s.sum())
-            shared -= tile.size * (saliency.mean - saliency.lowest)
+            num_done += tile.size
+        if not of_density:
             continue
-        d = d_buffer[: tile.size].reshape(tile.shape)
+        d = buffer[: tile.size].reshape(tile.shape)
         np.copyto(d, density_map[place])  # numpy is faster at converting first and computing then
-        d -= density.mean
+        if summary.density_lowest:
+            d -= summary.density_lowest
         density_squares += float(np.vdot(d, d))
-        products += float(np.vdot(s, d))
+        products += float(np.vdot(tile, d))
         d *= ratio
-        d += shift
-        np.minimum(s, d, out=d)
-        shared += float(d.sum())
+        d += lowest
+        np.minimum(tile, d, out=d)
+        shared += float(d.sum()) - lowest * tile.size
 
-    both_vary = saliency.varies and density.varies
-    cc = products / math.sqrt(saliency_squares * density_squares) if both_vary else math.nan
-    sim = (shared + saliency_sum) / saliency_sum if both_vary else math.nan
-    if saliency.varies and density.lowest == density.highest == 0:
+    cc = sim = nss = math.nan
+    variation = summary.squares - num_pixels * mean**2
+    if varies and density_varies:
+        density_variation = density_squares - summary.density_sum**2 / num_pixels
+        cc = (products - mean * summary.density_sum) / math.sqrt(variation * density_variation)
+        sim = shared / saliency_sum
+    elif varies and summary.density_lowest == density_highest == 0:
         sim = 0.0
-    nss = math.nan
-    if saliency.varies and fixated_values.size:
-        deviation = math.sqrt(saliency_squares / (num_pixels - 1))
-        nss = (float(fixated_values.mean()) - saliency.mean) / deviation
-    return cc, sim, nss, near.expected_auc_judd() if near is not None else math.nan
+    if varies and fixated_values.size:
+        nss = (float(fixated_values.mean()) - mean) / math.sqrt(variation / (num_pixels - 1))
+    if near is None:
+        return cc, sim, nss, math.nan
+    near.add_low(num_pixels - num_done)
+    return cc, sim, nss, near.expected_auc_judd()

@@ -30,7 +30,7 @@ class NearPixels:
         # Any scale works, as long as binning is monotone.
         self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
         self._scaled = np.empty(0)
-        self._bin_of = np.empty(0, dtype=np.intp)
+        self._narrow, self._bin_of = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.intp)
         self._num_in_bin = np.zeros(_NUM_BINS, dtype=np.intp)
         self._parts: list[Float64] = []
         self._first_bins = self._bins(np.maximum(self.thresholds - JITTER, lowest))
@@ -46,13 +46,15 @@ class NearPixels:
         """Adds a part of the map, of any shape."""
         values = values.reshape(-1)
         self.num_pixels += values.size
-        # As `_bins`, in reused memory.
+        # As `_bins`, in reused memory, and by way of 32 bits, to which processors convert several at once.
         if self._scaled.size < values.size:
             self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
-        scaled, bins = self._scaled[: values.size], self._bin_of[: values.size]
+            self._narrow = np.empty(values.size, dtype=np.int32)
+        scaled, narrow, bins = (a[: values.size] for a in (self._scaled, self._narrow, self._bin_of))
         np.subtract(values, self._lowest, out=scaled)
         scaled *= self._scale
-        np.copyto(bins, scaled, casting="unsafe")
+        np.copyto(narrow, scaled, casting="unsafe")
+        np.copyto(bins, narrow)
         self._num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
         self._parts.append(values[self._is_near[bins].nonzero()[0]])
 
