@@ -50,7 +50,11 @@ class NearPixels:
         if self._scaled.size < values.size:
             self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
             self._narrow = np.empty(values.size, dtype=np.int32)
-        scaled, narrow, bins = (a[: values.size] for a in (self._scaled, self._narrow, self._bin_of))
+        scaled, narrow, bins = (
+            self._scaled[: values.size],
+            self._narrow[: values.size],
+            self._bin_of[: values.size],
+        )
         np.subtract(values, self._lowest, out=scaled)
         scaled *= self._scale
         np.copyto(narrow, scaled, casting="unsafe")
