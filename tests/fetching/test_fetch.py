@@ -435,15 +435,3 @@ def test_help_names_all_parts_and_databases(stavis: Stavis) -> None:
     assert status == 0
     for name in (*DATABASES, *PART_NAMES):
         assert name in output
-
-
-def test_options_of_earlier_versions(site: Site, tmp_path: Path, stavis: Stavis) -> None:
-    site.put("fold_lists", archive_of("fold_lists"))
-    common = ("lists", "--data", tmp_path, "--base-url", site.url)
-    status, _, errors = stavis(*common, "--mirror", "http://a.example")
-    assert status == 2
-    assert "removed: repeat the command with --base-url" in " ".join(errors.replace("│", "").split())
-    assert site.requests == []
-    status, _, errors = stavis(*common, "--retries", "1", "--timeout", "5", "--retry-wait", "0.1")
-    assert status == 0
-    assert "note: --retry-wait has no effect" in errors

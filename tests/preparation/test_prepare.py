@@ -820,8 +820,8 @@ def test_help_and_wrong_use(tmp_path: Path) -> None:
     for options, message in (
         (["-d", "my database"], "letters, digits"),
         (["-d", "mine", "--sigma-pixels", "-3"], "must be above 0"),
-        (["-d", "mine", "--screen-resolution", "wide"], "not two positive numbers"),
-        (["-d", "mine", "--screen-resolution", "12.5x10"], "not whole pixels"),
+        (["-d", "mine", "--screen-resolution", "wide"], "must be a width and a height in pixels"),
+        (["-d", "mine", "--screen-resolution", "12.5x10"], "must be a width and a height in pixels"),
         (["-d", "mine", "--gaze-columns", "x"], "not meaning=column"),
         (["-d", "mine", "--gaze", "missing.csv"], "missing.csv: no such file"),
     ):

@@ -194,7 +194,7 @@ def test_truth_survives_its_files(small: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--preset", "noise"], "preset 'noise' is unknown; allowed: mixed, sound-decides"),
-        (["--size", "320"], "--size 320: not WIDTHxHEIGHT"),
+        (["--size", "320"], "--size 320: must be a width and a height"),
         (["--size", "16x16"], "allowed: 32 to 4096 pixels"),
         (["--sound-share", "1.5"], "the sound's share is 1.5; allowed: 0 to 1"),
         (["--sound-share", "nan"], "the sound's share is nan"),

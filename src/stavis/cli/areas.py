@@ -13,8 +13,10 @@ from stavis.cli.options import (
     QuietOption,
     StrideOption,
     WeightsOption,
+    parse_size,
     say,
 )
+from stavis.errors import StavisError
 
 
 def areas(
@@ -44,7 +46,6 @@ def areas(
     from stavis import media
     from stavis.areas.output import write_areas
     from stavis.areas.read import read_areas
-    from stavis.errors import StavisError
     from stavis.gaze import GazeOptions, read_gaze
     from stavis.media.inputs import find_videos, name_folders
     from stavis.prediction.map_source import load_source
@@ -58,7 +59,7 @@ def areas(
     chosen = read_areas(areas_file, (info.width, info.height))
     recorded = None
     if gaze:
-        options = GazeOptions(screen=_parse_screen(screen))
+        options = GazeOptions(screen=parse_size("--screen", screen) if screen else None)
         recorded, _ = read_gaze(gaze, video=name, width=info.width, height=info.height, options=options)
     model, _ = load_source(weights, maps, device=device)
     attention = write_areas(
@@ -80,14 +81,3 @@ def areas(
             typer.echo(
                 f"{row.area:{width}}  {row.share:6.1%} of attention ({row.ratio:.1f} times its size){real}"
             )
-
-
-def _parse_screen(text: str | None) -> tuple[int, int] | None:
-    from stavis.errors import StavisError
-
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise StavisError(f"--screen {text}: must be a width and a height in pixels, such as 1280x1024")
-    return int(width), int(height)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import DeviceOption, QuietOption
+from stavis.cli.options import DeviceOption, QuietOption, table_console
+from stavis.errors import StavisError
 
 if TYPE_CHECKING:
     from stavis.bench.bench import BenchReport
@@ -42,7 +43,6 @@ def bench(
     import json
 
     from stavis.bench.bench import draw_roofline, run_bench
-    from stavis.errors import StavisError
     from stavis.prediction.speed import keep_measurements
     from stavis.runtime.files import write_text
 
@@ -67,22 +67,16 @@ def bench(
 
 def _print(report: "BenchReport") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     machine = report.machine
-    console = Console()
-    console.print(
+    typer.echo(
         f"{machine.name}, {machine.num_threads} threads ({machine.device}): matrix product "
-        f"{machine.matrix_gflops:.0f} GFLOP/s, memory {machine.bandwidth:.0f} GB/s",
-        highlight=False,
-        soft_wrap=True,
+        f"{machine.matrix_gflops:.0f} GFLOP/s, memory {machine.bandwidth:.0f} GB/s"
     )
-    console.print(
+    typer.echo(
         f"{report.width}x{report.height}, {report.num_frames} frames, depth {report.depth}, {report.modality}: "
-        f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames per second",
-        highlight=False,
-        soft_wrap=True,
+        f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames per second"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("engine", "precision"):
@@ -107,4 +101,4 @@ def _print(report: "BenchReport") -> None:
             f"{one.setup_seconds:.1f}",
             f"{one.peak_megabytes:.0f}",
         )
-    console.print(table)
+    table_console(80).print(table)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stavis.cli.options import ModalityOption
+from stavis.errors import StavisError
 
 if TYPE_CHECKING:
     from stavis.model import STAViS
@@ -50,8 +51,6 @@ def convert(
     No code in the file is executed. DIR receives the entries of the chosen network as float32, or with --half as
     float16. Commands that load it compute in float32 either way.
     """
-    from stavis.errors import StavisError
-
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise StavisError(f"{folder}: exists and is not empty; --overwrite replaces the weights in it")
     if file.is_dir() and not half:

@@ -12,6 +12,7 @@ from stavis.cli.options import (
     QuietOption,
     QuirksOption,
     split_names,
+    table_console,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ data = typer.Typer(
 
 SplitOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Only the lists of this split. Default: all splits.", show_default=False),
+    typer.Option(min=1, help="Only the lists of this split. Default: all splits."),
 ]
 
 
@@ -83,7 +84,7 @@ def cache(
     split: SplitOption = None,
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Cache folder. Default: DATA/frame_cache.", show_default=False),
+        typer.Option(metavar="DIR", help="Cache folder. Default: DATA/frame_cache."),
     ] = None,
     maps: Annotated[
         bool,
@@ -128,7 +129,6 @@ def cache(
 
 def _print_report(report: "DataReport", *, deep: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -139,9 +139,7 @@ def _print_report(report: "DataReport", *, deep: bool) -> None:
         table.add_column(name, justify="right")
     for summary in report.lists:
         table.add_row(*_row(summary))
-    console = Console()
-    # In a pipe a table has the width that it needs.
-    Console(width=None if console.is_terminal else 120, highlight=False).print(table)
+    table_console(120).print(table)
 
     shown: dict[str, int] = {}
     for problem in report.problems:

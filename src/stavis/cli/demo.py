@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import DEFAULT, WEIGHTS_HELP, DeviceOption, QuietOption
+from stavis.cli.options import DEFAULT, WEIGHTS_HELP, DeviceOption, QuietOption, table_console
 
 if TYPE_CHECKING:
     from stavis.experiments.demo import DemoResult
@@ -46,7 +46,6 @@ def demo(
 
 def _show(result: "DemoResult") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from stavis.experiments.demo import MAPS, SHOWN
@@ -57,8 +56,7 @@ def _show(result: "DemoResult") -> None:
     for name, title in MAPS.items():
         values = (result.scores[name][metric] for metric in SHOWN)
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))
-    console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table)
+    table_console(100).print(table)
 
 
 def _explain(result: "DemoResult") -> str:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,9 +17,12 @@ from stavis.cli.options import (
     VideosArgument,
     WeightsOption,
     checked,
-    say,
+    work_on_videos,
 )
 from stavis.errors import StavisError
+
+if TYPE_CHECKING:
+    from stavis.model import STAViS
 
 StrengthOption = Annotated[
     float,
@@ -54,21 +57,16 @@ def encode(
     """
     from stavis.encoding.encode import encode as encode_video
     from stavis.encoding.offsets import OffsetSettings
-    from stavis.media.inputs import find_videos, name_folders
     from stavis.media.transcode import EncoderSettings
-    from stavis.prediction.map_source import load_source
     from stavis.prediction.options import PredictOptions
-    from stavis.runtime.jobs import for_each
 
     if crf is None and bitrate is None:
         crf = 23.0
     with checked():
         settings = OffsetSettings(strength=strength, max_offset=max_offset)
         encoder = EncoderSettings(codec, crf, _parse_rate(bitrate), preset)
-    videos = name_folders(find_videos(inputs))
-    model, name = load_source(weights, maps, num_videos=len(videos), device=device)
 
-    def work(video: Path, folder: Path) -> str:
+    def work(video: Path, folder: Path, model: "STAViS | None", name: str) -> str:
         result = encode_video(
             video,
             folder / f"encoded.{container}",
@@ -86,7 +84,7 @@ def encode(
         num_frames, size, seconds = result.transcoded
         return f"{video}: {num_frames} frames, {8 * size / seconds / 1000:.0f} kbit/s, in {result.file}"
 
-    for_each([(video, output / name) for video, name in videos.items()], work, say, quiet=quiet)
+    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def roi(
@@ -111,23 +109,15 @@ def roi(
     """
     from stavis.encoding.offsets import OffsetSettings
     from stavis.encoding.roi import ROI_NAMES, write_roi
-    from stavis.media.inputs import find_videos, name_folders
-    from stavis.prediction.map_source import load_source
     from stavis.prediction.options import PredictOptions
-    from stavis.runtime.jobs import for_each
 
     with checked():
         settings = OffsetSettings(strength=strength, max_offset=max_offset)
-    videos = name_folders(find_videos(inputs))
-    tasks = [(video, output / name) for video, name in videos.items()]
-    if not overwrite:
-        for task in [task for task in tasks if (task[1] / ROI_NAMES[target]).exists()]:
-            say(f"{task[1] / ROI_NAMES[target]}: exists already (`overwrite=True` replaces it)")
-            tasks.remove(task)
-    model, _ = load_source(weights, maps, num_videos=len(videos), device=device)
 
-    def work(video: Path, folder: Path) -> str:
+    def work(video: Path, folder: Path, model: "STAViS | None", _: str) -> str:
         path = folder / ROI_NAMES[target]
+        if path.exists() and not overwrite:
+            return f"{path}: exists already (`overwrite=True` replaces it)"
         num_frames = write_roi(
             video,
             path,
@@ -140,7 +130,7 @@ def roi(
         )
         return f"{video}: {num_frames} frames in {path}"
 
-    for_each(tasks, work, say, quiet=quiet)
+    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def _parse_rate(text: str | None) -> int | None:

@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stavis.cli.options import (
+    JobsOption,
+    OverwriteOption,
+    QuietOption,
+    SplitOption,
+    split_names,
+    split_number,
+    table_console,
+)
+from stavis.errors import StavisError
+
 if TYPE_CHECKING:
     from stavis.evaluation.baselines import Baseline
     from stavis.evaluation.summary import Evaluation
@@ -32,9 +43,7 @@ def evaluate(
             help="Databases; repeat the option, or separate names by commas. Default: all with predictions."
         ),
     ] = None,
-    split: Annotated[
-        Literal["1", "2", "3", "all"], typer.Option(help="Split whose test videos are scored.")
-    ] = "all",
+    split: SplitOption = "all",
     protocol: Annotated[
         Literal["stavis", "cross-video", "tuebingen", "challenge", "dhf1k", "msu"],
         typer.Option(
@@ -66,10 +75,7 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out videos without maps; the tables say so.")
     ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Number of processes. Default: one per processor."),
-    ] = None,
+    jobs: JobsOption = None,
     shard: Annotated[
         str | None, typer.Option(help="i/n: score only the i-th of n shares of the videos; then use --merge.")
     ] = None,
@@ -82,10 +88,8 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare the evaluations A B ... instead of scoring.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score again what is finished.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no table; only errors.")
-    ] = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score saliency maps of the test videos frame by frame, as the published MATLAB code does.
 
@@ -94,8 +98,6 @@ def evaluate(
 
     stavis evaluate --compare A B reports how B's scores differ from A's, with confidence intervals.
     """
-    from stavis.errors import StavisError
-
     if compare:
         _compare(folders or [], output, quiet)
         return
@@ -115,8 +117,8 @@ def evaluate(
     from stavis.evaluation.evaluate import evaluate as score
 
     options = Options(
-        databases=_split_names(databases),
-        split=None if split == "all" else int(split),
+        databases=split_names(databases),
+        split=split_number(split),
         protocol=protocol,
         quirks=quirks,
         first_frame=None if first_frame is None else first_frame - 1,
@@ -135,13 +137,12 @@ def evaluate(
                 err=True,
             )
         return
-    parquet = frame_format == "parquet"
     evaluation = score(
         predictions,
         data,
         output,
         merge=merge,
-        parquet=parquet,
+        parquet=frame_format == "parquet",
         report=report,
         jobs=jobs,
         quiet=quiet,
@@ -152,15 +153,10 @@ def evaluate(
 
 
 def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
-    from rich.console import Console
-
     from stavis.evaluation.tables import ordered_metrics, remark_lines, score_rows, terminal_table
 
     rows = score_rows(evaluation)
-    console = Console()
-    # A table cut to the width of a pipe would lose digits.
-    if not console.is_terminal:
-        console = Console(width=120)
+    console = table_console(120)
     console.print(terminal_table(rows, ordered_metrics(evaluation.metrics), console.width))
     for line in remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -169,15 +165,10 @@ def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
     typer.echo(f"{output / ('report.html' if report else 'scores.json')}", err=True)
 
 
-def _split_names(texts: list[str] | None) -> list[str] | None:
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()] if texts else None
-
-
 def _parse_baselines(texts: list[str] | None) -> list["Baseline"]:
-    from stavis.errors import StavisError
     from stavis.evaluation.baselines import BASELINES
 
-    names = _split_names(texts) or []
+    names = split_names(texts) or []
     for name in names:
         if name not in BASELINES:
             raise StavisError(f"unknown baseline {name!r}; allowed: {', '.join(BASELINES)}")
@@ -185,8 +176,6 @@ def _parse_baselines(texts: list[str] | None) -> list["Baseline"]:
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
-    from stavis.errors import StavisError
-
     number, _, total = text.partition("/")
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
         raise StavisError(f"--shard is {text!r}; i/n is allowed, with i from 1 to n, for example 2/8")
@@ -194,9 +183,6 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 
 def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
-    from rich.console import Console
-
-    from stavis.errors import StavisError
     from stavis.evaluation.compare import (
         LEGEND,
         compare_all,
@@ -213,9 +199,7 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
         write_comparison(output, comparisons)
     if quiet:
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)
+    console = table_console(240)
     for comparison in comparisons:
         console.print(video_table(comparison))
     console.print(database_table(comparisons))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stavis.cli.options import QuietOption, split_names
+
 if TYPE_CHECKING:
     from stavis.fetching.state import FetchedPart
 
@@ -17,7 +19,6 @@ def fetch(
             help="What to fetch: datasets (the video frames), annotations (density maps and fixations), audio (WAV "
             "files), lists (which video is in which split), weights (published checkpoints); all five by default. "
             "pictures: picture sets with gaze, from GitHub.",
-            show_default=False,
         ),
     ] = None,
     databases: Annotated[
@@ -26,7 +27,6 @@ def fetch(
             metavar="NAMES",
             help="Only these of AVAD, Coutrot_db1, Coutrot_db2, DIEM, ETMD_av, SumMe, and for pictures of osie, "
             "eyecrowd, scene500; comma-separated, or with the option repeated.",
-            show_default=False,
         ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to fetch into.")] = Path("data"),
@@ -43,7 +43,6 @@ def fetch(
         typer.Option(
             metavar="DIR",
             help="Unpack archives that are in DIR already (DIR/video_frames/AVAD.tar.gz), without any network.",
-            show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
@@ -62,9 +61,7 @@ def fetch(
     ] = False,
     retries: Annotated[int, typer.Option(min=0, hidden=True)] = 5,
     timeout: Annotated[float, typer.Option(min=0.001, hidden=True)] = 30.0,
-    mirror: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
-    retry_wait: Annotated[float | None, typer.Option(hidden=True)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Download and unpack the published videos, annotations and weights.
 
@@ -73,16 +70,9 @@ def fetch(
     """
     from stavis.fetching.fetch import fetch as fetch_parts
 
-    if mirror:
-        raise typer.BadParameter(
-            "removed: repeat the command with --base-url, or later; it resumes", param_hint="--mirror"
-        )
-
-    chosen = [name for text in databases or [] for name in text.split(",") if name]
+    chosen = split_names(databases) or []
     if chosen and parts and not {"datasets", "annotations", "audio", "pictures"} & set(parts) and not quiet:
         typer.echo(f"stavis: note: --databases does not matter for {' and '.join(parts)}", err=True)
-    if retry_wait is not None and not quiet:
-        typer.echo("stavis: note: --retry-wait has no effect; pauses double from 2 s to a minute", err=True)
     fetched = fetch_parts(
         parts or [],
         databases=chosen,

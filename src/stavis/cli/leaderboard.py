@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stavis.cli.options import QuietOption, table_console
+
 
 def leaderboard(
     runs: Annotated[
@@ -13,7 +15,7 @@ def leaderboard(
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")] = Path(
         "leaderboard.html"
     ),
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table; only errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Rank models by their evaluations, with intervals and significance tests, on one HTML page.
 
@@ -25,12 +27,9 @@ def leaderboard(
     board = make_leaderboard(runs)
     board.save(output)
     if not quiet:
-        from rich.console import Console
-
         from stavis.evaluation.tables import leaderboard_table
 
-        console = Console()
-        console = console if console.is_terminal else Console(width=160)
+        console = table_console(160)
         for database in board.databases:
             console.print(leaderboard_table(database, board.databases[database], board.metrics))
     typer.echo(str(output), err=True)

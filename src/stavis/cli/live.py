@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from stavis.cli.options import (
     WeightsOption,
 )
 
-SOURCE, OUTPUT = "Source", "Output"
+_source = partial(typer.Option, rich_help_panel="Source")
+_output = partial(typer.Option, rich_help_panel="Output")
 
 
 def live(
@@ -41,50 +43,28 @@ def live(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help="As for stavis predict. Default: bf16 (fp16 on older GPUs) where it is fast, else float32.",
-            show_default=False,
+            help="As for stavis predict. Default: bf16 (fp16 on older GPUs) where it is fast, else float32."
         ),
     ] = None,
-    silent: Annotated[
-        bool, typer.Option("--silent", help="Predict as if there were no audio.", rich_help_panel=SOURCE)
-    ] = False,
+    silent: Annotated[bool, _source("--silent", help="Predict as if there were no audio.")] = False,
     microphone: Annotated[
         str | None,
-        typer.Option(
-            help="Microphone beside a camera: an ALSA name (default) on Linux, a number on macOS.",
-            rich_help_panel=SOURCE,
-        ),
+        _source(help="Microphone beside a camera: an ALSA name (default) on Linux, a number on macOS."),
     ] = None,
     container: Annotated[
         str | None,
-        typer.Option(
+        _source(
             "--format",
             help="FFmpeg's name of the source's container, where it cannot be told (mpegts, matroska).",
-            rich_help_panel=SOURCE,
         ),
     ] = None,
-    preview: Annotated[
-        bool, typer.Option(help="Serve a page that shows the overlay.", rich_help_panel=OUTPUT)
-    ] = True,
-    host: Annotated[
-        str, typer.Option(help="Address of the preview page.", rich_help_panel=OUTPUT)
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(min=0, max=65535, help="Its port; 0 for any.", rich_help_panel=OUTPUT),
-    ] = 8091,
+    preview: Annotated[bool, _output(help="Serve a page that shows the overlay.")] = True,
+    host: Annotated[str, _output(help="Address of the preview page.")] = "127.0.0.1",
+    port: Annotated[int, _output(min=0, max=65535, help="Its port; 0 for any.")] = 8091,
     json_lines: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print a line of JSON per map: time, peak, center, box, entropy.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, _output("--json", help="Print a line of JSON per map: time, peak, center, box, entropy.")
     ] = False,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Write the overlay to this video, without audio.", rich_help_panel=OUTPUT),
-    ] = None,
+    record: Annotated[Path | None, _output(help="Write the overlay to this video, without audio.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Predict where people look in a camera or stream while it runs. Ctrl-C ends it.

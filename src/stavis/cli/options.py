@@ -2,11 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from stavis.errors import StavisError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stavis.model import STAViS
 
 DEFAULT = "default"  # stavis.weights.DEFAULT, whose module imports torch
 
@@ -24,45 +32,35 @@ Edges = Literal["repeat", "reference"]
 Quirks = Literal["fixed", "reference"]
 Split = Literal["1", "2", "3", "all"]
 
-RUNNING = "Running"
+running = partial(typer.Option, rich_help_panel="Running")
 
 WeightsOption = Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)]
 ModalityOption = Annotated[
     Modality | None,
     typer.Option(help="Network to load from a published .pth file. Default: as its name says."),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUNNING)]
+DeviceOption = Annotated[str, running(help="auto, cpu, cuda or cuda:N.")]
 EngineOption = Annotated[
     Engine,
-    typer.Option(
-        help="What runs the network; all give the same maps. auto uses OpenVINO where it is installed and pays off.",
-        rich_help_panel=RUNNING,
+    running(
+        help="What runs the network; all give the same maps. auto uses OpenVINO where it is installed and pays off."
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(
+    running(
         help="float32 is exact. Faster approximations: bf16 and int8 on CPUs with such instructions, bf16 and fp16 on "
-        "GPUs. docs/performance.md shows how close they come.",
-        rich_help_panel=RUNNING,
+        "GPUs. docs/performance.md shows how close they come."
     ),
 ]
 BatchSizeOption = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Clips per forward pass. Default: 1 on a CPU, where more do not help, and 8 on a GPU.",
-        show_default=False,
-        rich_help_panel=RUNNING,
+    running(
+        min=1, help="Clips per forward pass. Default: 1 on a CPU, where more do not help, and 8 on a GPU."
     ),
 ]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Redo finished work.", rich_help_panel=RUNNING)
-]
-QuietOption = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No progress; warnings and errors only.", rich_help_panel=RUNNING),
-]
+OverwriteOption = Annotated[bool, running("--overwrite", help="Redo finished work.")]
+QuietOption = Annotated[bool, running("--quiet", "-q", help="No progress; warnings and errors only.")]
 VideosArgument = Annotated[
     list[str],
     typer.Argument(
@@ -74,29 +72,14 @@ OutputOption = Annotated[
 ]
 MapsOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Use these maps, an .npz file of `stavis predict --outputs npz`, instead of predicting.",
-        rich_help_panel=RUNNING,
-    ),
+    running(help="Use these maps, an .npz file of `stavis predict --outputs npz`, instead of predicting."),
 ]
 StrideOption = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Compute every N-th frame only and interpolate the maps in between.",
-        rich_help_panel=RUNNING,
-    ),
+    int, running(min=1, help="Compute every N-th frame only and interpolate the maps in between.")
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        min=1,
-        help="Number of processes. Default: one per processor.",
-        show_default=False,
-        rich_help_panel=RUNNING,
-    ),
+    running("--jobs", "-j", min=1, help="Number of processes. Default: one per processor."),
 ]
 DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", help="Data folder in the published layout (docs/data.md).")
@@ -108,7 +91,6 @@ DatabasesOption = Annotated[
         metavar="NAMES",
         help="Only these databases; several with commas, or by repeating the option. Default: all that have fold "
         "lists.",
-        show_default=False,
     ),
 ]
 SplitOption = Annotated[Split, typer.Option(help="Split whose lists are used, or all.")]
@@ -126,9 +108,7 @@ QuirksOption = Annotated[
 
 def split_names(databases: list[str] | None) -> list[str] | None:
     """Database names given with commas, by repeating the option, or both."""
-    if databases is None:
-        return None
-    return [name.strip() for text in databases for name in text.split(",") if name.strip()]
+    return databases and [name.strip() for text in databases for name in text.split(",") if name.strip()]
 
 
 def split_number(split: Split) -> int | None:
@@ -136,18 +116,52 @@ def split_number(split: Split) -> int | None:
     return None if split == "all" else int(split)
 
 
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """Width and height in pixels, as in 1280x1024."""
+    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text.strip())
+    if match is None:
+        raise StavisError(f"{option} {text}: must be a width and a height in pixels, such as 1280x1024")
+    return int(match[1]), int(match[2])
+
+
 def say(line: str) -> None:
     """Prints a line of the library to standard error."""
     typer.echo(name_flags(line), err=True)
 
 
+def table_console(width: int) -> "Console":
+    """A console for tables: in a pipe, whose width is unknown, they get `width` columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=width, highlight=False)
+
+
+def work_on_videos(
+    inputs: list[str],
+    output: Path,
+    work: "Callable[[Path, Path, STAViS | None, str], str]",
+    *,
+    weights: str,
+    maps: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Calls `work(video, folder, model, weights' name)` for each video and prints the line that it returns."""
+    from stavis.media.inputs import find_videos, name_folders
+    from stavis.prediction.map_source import load_source
+    from stavis.runtime.jobs import for_each
+
+    videos = name_folders(find_videos(inputs))
+    model, name = load_source(weights, maps, num_videos=len(videos), device=device)
+    tasks = [(video, output / folder) for video, folder in videos.items()]
+    for_each(tasks, lambda video, folder: work(video, folder, model, name), say, quiet=quiet)
+
+
 # Names ----------------------------------------------------------------------------------------------------------
 
 # British spellings of flags, accepted for those who have them in scripts.
-ALIASES = {
-    "--colour-bar": "--color-bar",
-    "--no-colour-bar": "--no-color-bar",
-}
+ALIASES = {"--colour-bar": "--color-bar", "--no-colour-bar": "--no-color-bar"}
 
 # Parameters whose flag is not their name with dashes.
 _FLAGS = {
@@ -170,8 +184,6 @@ _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 @contextlib.contextmanager
 def checked() -> Iterator[None]:
     """Turns the library's ValueErrors about wrong arguments into errors of the user; for code that only checks them."""
-    from stavis.errors import StavisError
-
     try:
         yield
     except ValueError as error:
@@ -180,13 +192,9 @@ def checked() -> Iterator[None]:
 
 def use_current_names(arguments: list[str]) -> list[str]:
     """Arguments of the command line with old spellings of flags replaced by their present names."""
-    replaced: list[str] = []
-    for number, argument in enumerate(arguments):
-        if argument == "--":
-            return [*replaced, *arguments[number:]]
-        flag, equals, value = argument.partition("=")
-        replaced.append(ALIASES.get(flag, flag) + equals + value)
-    return replaced
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    parts = [argument.partition("=") for argument in arguments[:end]]
+    return ["".join((ALIASES.get(flag, flag), *rest)) for flag, *rest in parts] + arguments[end:]
 
 
 def name_flags(message: str) -> str:

@@ -25,7 +25,7 @@ def prepare_pictures(
     ] = 320,
     quiet: QuietOption = False,
 ) -> None:
-    """Imports picture sets with gaze, as used to train the default weights.
+    """Import picture sets with gaze, as used to train the default weights.
 
     Example: stavis prepare-pictures data/picture_sets/osie data/picture_sets/eyecrowd -o pictures
     """

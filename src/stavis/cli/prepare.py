@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from stavis.cli.options import OverwriteOption, QuietOption, checked, say
+from stavis.cli.options import OverwriteOption, QuietOption, checked, parse_size, say
 from stavis.errors import StavisError, some
 
 _gaze = partial(typer.Option, rich_help_panel="Gaze: how its files are read", show_default=False)
@@ -214,7 +214,7 @@ def prepare(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Prepares your own videos, with or without gaze, for all other commands.
+    """Prepare your own videos, with or without gaze, for all other commands.
 
     Writes frames, audio (mono, 22050 Hz) and fold lists, and with gaze the maps of every frame. A JSON file beside the
     maps says what was read, dropped and chosen. After an interruption, the same command resumes. Gaze formats:
@@ -227,9 +227,6 @@ def prepare(
     from stavis.preparation.options import check_database
     from stavis.preparation.prepare import prepare as prepare_videos
 
-    resolution = _parse_pair("--screen-resolution", screen_resolution)
-    if resolution is not None and not all(side == int(side) for side in resolution):
-        raise StavisError(f"--screen-resolution {screen_resolution}: not whole pixels")
     with checked():
         options = PrepareOptions(
             sigma_pixels=sigma_pixels,
@@ -258,7 +255,7 @@ def prepare(
                 start_message=start_message,
                 stimulus=stimulus,
                 coordinates=gaze_coordinates,
-                screen=(int(resolution[0]), int(resolution[1])) if resolution else None,
+                screen=parse_size("--screen-resolution", screen_resolution) if screen_resolution else None,
                 mode=mapping,
                 scale=_parse_pair("--gaze-scale", gaze_scale),
                 offset=_parse_pair("--gaze-offset", gaze_offset, positive=False),

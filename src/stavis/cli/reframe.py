@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,9 +17,12 @@ from stavis.cli.options import (
     VideosArgument,
     WeightsOption,
     checked,
-    say,
+    work_on_videos,
 )
 from stavis.errors import StavisError
+
+if TYPE_CHECKING:
+    from stavis.model import STAViS
 
 
 def reframe(
@@ -64,12 +67,9 @@ def reframe(
     Each video gets a folder below --output with reframed.mp4 (audio included) and reframe.json (the window per frame).
     When run again, the command skips what is finished.
     """
-    from stavis.media.inputs import find_videos, name_folders
-    from stavis.prediction.map_source import load_source
     from stavis.prediction.options import PredictOptions
     from stavis.reframing.camera import CameraSettings
     from stavis.reframing.reframe import reframe as reframe_video
-    from stavis.runtime.jobs import for_each
 
     with checked():
         settings = CameraSettings(
@@ -79,10 +79,8 @@ def reframe(
             max_speed=max_speed,
             bounds=_parse_bounds(bounds),
         )
-    videos = name_folders(find_videos(inputs))
-    model, name = load_source(weights, maps, num_videos=len(videos), device=device)
 
-    def work(video: Path, folder: Path) -> str:
+    def work(video: Path, folder: Path, model: "STAViS | None", name: str) -> str:
         result = reframe_video(
             video,
             folder,
@@ -102,7 +100,7 @@ def reframe(
         shots = "1 shot" if num_shots == 1 else f"{num_shots} shots"
         return f"{video}: {len(result.path.windows)} frames in {shots}, {width}x{height}, in {folder}"
 
-    for_each([(video, output / name) for video, name in videos.items()], work, say, quiet=quiet)
+    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def _parse_aspect(text: str) -> float:

@@ -13,7 +13,6 @@ def runs(
         typer.Option(
             metavar="FILE.png",
             help="File for the curves of loss, CC and NSS. Default: curves.png, for a single run in its folder.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:

@@ -1,11 +1,16 @@
 """`stavis app`: the web application."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stavis.cli.options import DEFAULT, DeviceOption, ModalityOption, QuietOption, WeightsOption
+from stavis.errors import StavisError
+
+_access = partial(typer.Option, rich_help_panel="Access")
+_limits = partial(typer.Option, rich_help_panel="Limits")
 
 
 def serve(
@@ -18,60 +23,30 @@ def serve(
     device: DeviceOption = "auto",
     token: Annotated[
         str | None,
-        typer.Option(
+        _access(
             envvar="STAVIS_TOKEN",
             help="Secret that clients must know; made up where one is required and none is given.",
-            rich_help_panel="Access",
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Host name under which the server may be addressed.", rich_help_panel="Access"),
+        list[str] | None, _access(help="Host name under which the server may be addressed.")
     ] = None,
     certificate: Annotated[
-        Path | None,
-        typer.Option(help="TLS certificate (PEM), to serve https.", rich_help_panel="Access", exists=True),
+        Path | None, _access(help="TLS certificate (PEM), to serve https.", exists=True)
     ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Private key of the certificate.", rich_help_panel="Access", exists=True),
-    ] = None,
+    key: Annotated[Path | None, _access(help="Private key of the certificate.", exists=True)] = None,
     folder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where uploads and results live; a cache folder by default.", rich_help_panel="Limits"
-        ),
+        Path | None, _limits(help="Where uploads and results live; a cache folder by default.")
     ] = None,
     keep: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Hours that results are kept; 0: until the server stops.",
-            metavar="HOURS",
-            rich_help_panel="Limits",
-        ),
+        float, _limits(min=0, help="Hours that results are kept; 0: until the server stops.", metavar="HOURS")
     ] = 24.0,
-    max_upload: Annotated[
-        int, typer.Option(min=1, help="Largest video file.", metavar="MB", rich_help_panel="Limits")
-    ] = 1000,
-    max_duration: Annotated[
-        float, typer.Option(min=1, help="Longest video.", metavar="SECONDS", rich_help_panel="Limits")
-    ] = 600.0,
-    max_waiting: Annotated[
-        int, typer.Option(min=1, help="Jobs that may wait.", rich_help_panel="Limits")
-    ] = 20,
-    max_live: Annotated[
-        int,
-        typer.Option(min=0, help="Live sessions at the same time; 0 for none.", rich_help_panel="Limits"),
-    ] = 2,
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", "-j", min=1, help="Jobs run at the same time.", rich_help_panel="Limits"),
-    ] = 1,
-    memory: Annotated[
-        int,
-        typer.Option(min=500, help="Memory that a job may allocate.", metavar="MB", rich_help_panel="Limits"),
-    ] = 6000,
+    max_upload: Annotated[int, _limits(min=1, help="Largest video file.", metavar="MB")] = 1000,
+    max_duration: Annotated[float, _limits(min=1, help="Longest video.", metavar="SECONDS")] = 600.0,
+    max_waiting: Annotated[int, _limits(min=1, help="Jobs that may wait.")] = 20,
+    max_live: Annotated[int, _limits(min=0, help="Live sessions at the same time; 0 for none.")] = 2,
+    jobs: Annotated[int, _limits("--jobs", "-j", min=1, help="Jobs run at the same time.")] = 1,
+    memory: Annotated[int, _limits(min=500, help="Memory that a job may allocate.", metavar="MB")] = 6000,
     quiet: QuietOption = False,
 ) -> None:
     """Serve a page to drop videos on, live camera and microphone, and an HTTP service.
@@ -79,7 +54,6 @@ def serve(
     Open the printed address in a browser. Programs use the service: see /openapi.json and docs/app.md.
     """
     from stavis.app.settings import AppSettings, is_loopback, require_packages
-    from stavis.errors import StavisError
 
     require_packages()
     if (certificate is None) != (key is None):

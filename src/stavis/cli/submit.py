@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from stavis.cli.options import QuietOption
+
 
 def submit(
     kind: Annotated[
@@ -16,7 +18,7 @@ def submit(
     predictions: Annotated[Path, typer.Option("--predictions", "-p", help="Folder of predictions.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of the test set.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="ZIP file to write.")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check the predictions of a test set and write them as a submission.
 

@@ -20,6 +20,7 @@ from stavis.cli.options import (
     QuirksOption,
     SplitOption,
     checked,
+    running,
     say,
     split_names,
     split_number,
@@ -57,11 +58,7 @@ def predict_test_videos(
         ),
     ] = 1,
     device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, cuda or cuda:N; torchrun gives each process its own GPU.",
-            rich_help_panel="Running",
-        ),
+        str, running(help="auto, cpu, cuda or cuda:N; torchrun gives each process its own GPU.")
     ] = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",

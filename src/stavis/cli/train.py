@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from stavis.cli.options import QuietOption
+from stavis.errors import StavisError
 
 DEFAULT_RUNS = Path("runs")
 
@@ -17,7 +18,6 @@ def train(
             metavar="[CONFIG]",
             help="Recipe: a TOML file such as configs/visual.toml, or the name of a published recipe, visual or"
             " audiovisual. --all-splits takes two recipes, or none for the published ones.",
-            show_default=False,
         ),
     ] = None,
     settings: Annotated[
@@ -27,7 +27,6 @@ def train(
             "-s",
             metavar="KEY=VALUE",
             help="Change a setting of the recipe, for example --set data.split=2. Repeatable.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -37,7 +36,6 @@ def train(
             "-o",
             metavar="RUN",
             help="Folder of the run; runs/<config>_split<k> by default. With --all-splits, folder of all runs.",
-            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -46,7 +44,6 @@ def train(
             metavar="RUN",
             help="Resume the interrupted run in this folder with its own recipe. Repeating the original command also"
             " resumes it.",
-            show_default=False,
         ),
     ] = None,
     all_splits: Annotated[
@@ -59,8 +56,7 @@ def train(
     on_nan: Annotated[
         Literal["stop", "skip"] | None,
         typer.Option(
-            help="Stop, or skip the step, when the loss is not finite. Short for --set runtime.on_nan=...",
-            show_default=False,
+            help="Stop, or skip the step, when the loss is not finite. Short for --set runtime.on_nan=..."
         ),
     ] = None,
     print_config: Annotated[
@@ -73,7 +69,6 @@ def train(
     Several GPUs: torchrun --nproc-per-node N -m stavis train ... (docs/training.md). Ctrl-C or SIGTERM ends training
     after the current step, with a checkpoint. The same command resumes it.
     """
-    from stavis.errors import StavisError
     from stavis.runtime.allocator import keep_freed_memory
     from stavis.training.loop import load_recipe
     from stavis.training.loop import train as train_network

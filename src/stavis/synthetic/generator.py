@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ from PIL import Image
 from scipy import ndimage
 
 from stavis.errors import StavisError
-from stavis.synthetic.observers import Sight, simulate_observers
+from stavis.synthetic.observers import simulate_observers
 from stavis.synthetic.presets import Preset, make_preset
 from stavis.synthetic.randomness import generator
 from stavis.synthetic.scene import Stage
 from stavis.synthetic.script import write_script
 from stavis.synthetic.sound import SAMPLE_RATE, render_soundtrack
-from stavis.synthetic.truth import SILENT, Truth
+from stavis.synthetic.truth import NO_GAZE, SILENT, Truth
 
 Frame = npt.NDArray[np.uint8]
 Key = tuple[int | str, ...]
@@ -114,18 +114,7 @@ class ClipMaker:
         clip, script = self.settings, self.script
         heard = [script.sounding(frame) for frame in range(clip.num_frames)]
         sounding = np.array([SILENT if who is None else who for who in heard], dtype=np.int16)
-        sight = Sight(
-            size=clip.size,
-            frame_rate=clip.frame_rate,
-            drives=dict(clip.preset.drives),
-            shot_index=self._shot_index,
-            sounding=sounding,
-            targets=self._targets,
-            appeal=self._appeal,
-            contrast_map=self._contrast,
-        )
-        gaze = simulate_observers(generator(clip.seed, *clip.key, "observers"), sight, clip.num_observers)
-        return Truth(
+        truth = Truth(
             seed=clip.seed,
             preset=clip.preset_name,
             width=clip.size[0],
@@ -136,25 +125,12 @@ class ClipMaker:
             drives=dict(clip.preset.drives),
             shots=[asdict(shot) for shot in script.shots],
             actors=[
-                {
-                    "actor": role.actor,
-                    "shot": role.shot,
-                    "kind": role.kind,
-                    "candidate": role.candidate,
-                    "onsets": []
-                    if role.performance is None
-                    else [round(t, 6) for t in role.performance.onsets.tolist()],
-                }
+                {name: getattr(role, name) for name in ("actor", "shot", "kind", "candidate")}
+                | {"onsets": [] if role.performance is None else role.performance.onsets.round(6).tolist()}
                 for role in script.roles
             ],
             turns=[
-                {
-                    "start_seconds": turn.start_seconds,
-                    "stop_seconds": turn.stop_seconds,
-                    "actor": turn.actor,
-                    "sound": turn.sound,
-                    "level": turn.level,
-                }
+                {name: value for name, value in vars(turn).items() if name != "performance"}
                 for turn in script.turns
             ],
             bed=script.bed,
@@ -166,8 +142,10 @@ class ClipMaker:
             appeal=self._appeal,
             contrast_map=self._contrast,
             loudness=_loudness(self.samples, clip.num_frames, clip.frame_rate),
-            gaze=gaze,
+            gaze=NO_GAZE,
         )
+        rng = generator(clip.seed, *clip.key, "observers")
+        return replace(truth, gaze=simulate_observers(rng, truth, clip.num_observers))
 
 
 def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:

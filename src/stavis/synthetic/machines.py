@@ -7,13 +7,8 @@ import numpy as np
 
 from stavis.synthetic.actors import Array, Part
 from stavis.synthetic.performance import Performance
-from stavis.synthetic.sprites import (
-    Canvas,
-    place,
-)
+from stavis.synthetic.sprites import Canvas, place
 from stavis.synthetic.textures import draw_color, surface
-
-# --- Machines: noise ----------------------------------------------------------------------------------------------
 
 
 class Machine:

@@ -9,8 +9,6 @@ from stavis.synthetic.performance import Performance
 from stavis.synthetic.sprites import Canvas, blob_points, place, shape_sprite
 from stavis.synthetic.textures import draw_color, surface
 
-# --- Silent ones --------------------------------------------------------------------------------------------------
-
 
 class Mover:
     """A silent shape that rotates or flaps along its path."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis.synthetic.presets import DRIVES
-from stavis.synthetic.truth import SimulatedGaze, share_of_drives
+from stavis.synthetic.truth import SimulatedGaze, Truth, share_of_drives
 
 Array = npt.NDArray[np.float64]
 
@@ -60,34 +60,21 @@ EYES = Eyes()
 class Sight:
     """The part of a video's ground truth that gaze depends on, per frame."""
 
-    def __init__(
-        self,
-        *,
-        size: tuple[int, int],
-        frame_rate: float,
-        drives: dict[str, float],
-        shot_index: npt.NDArray[np.int16],
-        sounding: npt.NDArray[np.int16],
-        targets: npt.NDArray[np.float32],
-        appeal: npt.NDArray[np.float32],
-        contrast_map: npt.NDArray[np.uint8],
-    ) -> None:
-        """The arguments are those of `Truth`."""
-        self.width, self.height = size
-        self.frame_rate = frame_rate
-        self.num_frames = len(shot_index)
-        self.drives = drives
-        self.shot_index = shot_index
-        self.sounding = sounding
-        self.targets = targets.astype(np.float64)
-        self.appeal_cumulated = np.cumsum(appeal.astype(np.float64), axis=1)
-        flat = contrast_map.reshape(self.num_frames, -1).astype(np.float64)
+    def __init__(self, truth: Truth) -> None:
+        self.width, self.height = truth.width, truth.height
+        self.frame_rate = truth.frame_rate
+        self.num_frames = truth.num_frames
+        self.drives = truth.drives
+        self.sounding = truth.sounding
+        self.targets = truth.targets.astype(np.float64)
+        self.appeal_cumulated = np.cumsum(truth.appeal.astype(np.float64), axis=1)
+        flat = truth.contrast_map.reshape(self.num_frames, -1).astype(np.float64)
         flat[flat.sum(axis=1) == 0] = 1.0
         self.contrast_cumulated = np.cumsum(flat, axis=1) / flat.sum(axis=1, keepdims=True)
-        self.grid = contrast_map.shape[1:]
-        self.cuts = np.flatnonzero(np.diff(shot_index)) + 1
-        changes = np.flatnonzero(np.diff(sounding)) + 1
-        self.new_sounds = np.array([frame for frame in changes if sounding[frame] >= 0], dtype=int)
+        self.grid = truth.contrast_map.shape[1:]
+        self.cuts = np.flatnonzero(np.diff(truth.shot_index)) + 1
+        changes = np.flatnonzero(np.diff(self.sounding)) + 1
+        self.new_sounds = np.array([frame for frame in changes if self.sounding[frame] >= 0], dtype=int)
 
     def propose(
         self, rng: np.random.Generator, drive: str, frame: int, eyes: Eyes
@@ -116,7 +103,7 @@ class Sight:
 
 
 def simulate_observers(
-    rng: np.random.Generator, sight: Sight, num_observers: int, eyes: Eyes = EYES
+    rng: np.random.Generator, truth: Truth, num_observers: int, eyes: Eyes = EYES
 ) -> SimulatedGaze:
     """Simulates the gaze of observers who watch a video.
 
@@ -126,23 +113,19 @@ def simulate_observers(
 
     Args:
         rng: Source of randomness.
-        sight: The video.
+        truth: Ground truth of the video; its gaze does not matter.
         num_observers: Number of independent observers.
         eyes: Parameters of eye movements.
 
     Returns:
         Samples, ordered by observer, then frame.
     """
+    sight = Sight(truth)
     parts = [_watch(rng, sight, eyes, observer) for observer in range(num_observers)]
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
-    observer, frame, x, y, drive, fixation = columns
+    types = (np.int32, np.int32, np.float32, np.float32, np.int8, np.int32)
+    columns = zip(*parts, strict=True) if parts else [([],)] * 6
     return SimulatedGaze(
-        observer.astype(np.int32),
-        frame.astype(np.int32),
-        x.astype(np.float32),
-        y.astype(np.float32),
-        drive.astype(np.int8),
-        fixation.astype(np.int32),
+        *(np.concatenate(column).astype(type) for column, type in zip(columns, types, strict=True))
     )
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from stavis.synthetic.observers import EYES, Eyes, Sight, simulate_observers
+from stavis.synthetic.observers import EYES, Eyes, simulate_observers
 from stavis.synthetic.presets import DRIVES
 from stavis.synthetic.randomness import generator
 from stavis.synthetic.truth import SimulatedGaze, Truth
@@ -86,18 +86,8 @@ def fresh_observers(truth: Truth, num_observers: int, seed: int = 0, eyes: Eyes 
         seed: Random seed of the observers.
         eyes: Parameters of eye movements.
     """
-    sight = Sight(
-        size=(truth.width, truth.height),
-        frame_rate=truth.frame_rate,
-        drives=truth.drives,
-        shot_index=truth.shot_index,
-        sounding=truth.sounding,
-        targets=truth.targets,
-        appeal=truth.appeal,
-        contrast_map=truth.contrast_map,
-    )
     rng = generator(truth.seed, "fresh observers", seed, truth.num_frames, len(truth.actors))
-    return simulate_observers(rng, sight, num_observers, eyes)
+    return simulate_observers(rng, truth, num_observers, eyes)
 
 
 def _around_actor(truth: Truth, frame: int, actor: int) -> Array:

@@ -7,15 +7,8 @@ import numpy as np
 
 from stavis.synthetic.actors import BLACK, WHITE, Array, Part, noise_walk, smooth
 from stavis.synthetic.performance import Performance
-from stavis.synthetic.sprites import (
-    Canvas,
-    Sprite,
-    ball_shading,
-    place,
-)
+from stavis.synthetic.sprites import Canvas, Sprite, ball_shading, place
 from stavis.synthetic.textures import Color, draw_color, fractal_noise, surface
-
-# --- People -------------------------------------------------------------------------------------------------------
 
 
 class Person:

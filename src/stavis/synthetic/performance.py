@@ -1,6 +1,6 @@
 """Performance of a source over time. Sound and motion derive from it, so they share onsets and envelopes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,15 @@ SOUND_OF_KIND = {"person": "speech", "striker": "blows", "player": "notes", "mac
 
 SOUNDS = tuple(SOUND_OF_KIND.values())
 
-_RATE_RANGE = {
-    "speech": (3.4, 5.6),
-    "blows": (2.2, 4.4),
-    "notes": (1.8, 4.2),
-    "noise": (1.4, 3.4),
-}  # events a second
+# Events per second, events per phrase, pauses between phrases, and the share of an event's time that it fills.
+_RATE_RANGE = {"speech": (3.4, 5.6), "blows": (2.2, 4.4), "notes": (1.8, 4.2), "noise": (1.4, 3.4)}
 _EVENTS_PER_PHRASE = {"speech": (4, 11), "blows": (3, 10), "notes": (4, 12), "noise": (2, 7)}
 _PAUSE_SECONDS = {"speech": (0.2, 0.55), "blows": (0.15, 0.5), "notes": (0.1, 0.5), "noise": (0.2, 0.6)}
 _FILL = {"speech": (0.75, 0.98), "blows": (0.6, 0.9), "notes": (0.8, 1.1), "noise": (0.5, 0.85)}
 _MIDI_SCALE = np.array([0, 2, 4, 7, 9])  # pentatonic: any sequence of it sounds like a tune
+
+
+EVENT_COLUMNS = ("onsets", "durations", "strengths", "pitches")
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,7 @@ class Performance:
     def within(self, start: float, stop: float) -> "Performance":
         """Returns the events that lie between `start` and `stop` seconds: what is heard in a turn."""
         keep = (self.onsets >= start) & (self.onsets + self.durations <= stop)
-        return Performance(
-            self.sound,
-            self.onsets[keep],
-            self.durations[keep],
-            self.strengths[keep],
-            self.pitches[keep],
-            self.tail,
-        )
+        return replace(self, **{name: getattr(self, name)[keep] for name in EVENT_COLUMNS})
 
 
 def event_shape(sound: str, since: Array, durations: Array, tail: float) -> Array:

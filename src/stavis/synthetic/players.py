@@ -7,15 +7,8 @@ import numpy as np
 
 from stavis.synthetic.actors import BLACK, WHITE, Array, Part
 from stavis.synthetic.performance import Performance
-from stavis.synthetic.sprites import (
-    Canvas,
-    ball_shading,
-    place,
-    smooth_texture,
-)
+from stavis.synthetic.sprites import Canvas, ball_shading, place, smooth_texture
 from stavis.synthetic.textures import draw_color
-
-# --- Players: notes -----------------------------------------------------------------------------------------------
 
 
 def _stroke(times: Array, performance: Performance | None) -> Array:

@@ -1,10 +1,11 @@
 """Script of a generated video: its shots, their objects, and what sounds when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from stavis.synthetic.performance import KINDS, SOUND_OF_KIND, Performance, draw_performance
+from stavis.synthetic.performance import EVENT_COLUMNS, KINDS, SOUND_OF_KIND, Performance, draw_performance
 from stavis.synthetic.presets import ROUTES, Preset
 from stavis.synthetic.randomness import generator
 
@@ -171,9 +172,7 @@ def _fill_shot(
     kinds = _draw_kinds(rng, preset, shot.route, int(rng.integers(fewest, most, endpoint=True)))
     # All objects perform throughout the shot and the sound picks one after another, so an object's motion says
     # nothing about whether it is heard, except where sight is meant to tell.
-    performances: list[Performance] = [
-        draw_performance(rng, SOUND_OF_KIND[kind], start, stop) for kind in kinds
-    ]
+    performances = [draw_performance(rng, SOUND_OF_KIND[kind], start, stop) for kind in kinds]
     level = float(10 ** (rng.uniform(-22, -3) / 20))
     seen: list[Performance | None] = list(performances)
     turns: list[Turn] = []
@@ -235,12 +234,7 @@ def _join(parts: list[Performance | None]) -> Performance | None:
     present = [part for part in parts if part is not None and len(part.onsets)]
     if not present:
         return None
-    first = present[0]
-    return Performance(
-        first.sound,
-        np.concatenate([p.onsets for p in present]),
-        np.concatenate([p.durations for p in present]),
-        np.concatenate([p.strengths for p in present]),
-        np.concatenate([p.pitches for p in present]),
-        first.tail,
-    )
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in present]) for name in EVENT_COLUMNS
+    }
+    return replace(present[0], **columns)

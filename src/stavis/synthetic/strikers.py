@@ -7,16 +7,8 @@ import numpy as np
 
 from stavis.synthetic.actors import WHITE, Array, Part, ease
 from stavis.synthetic.performance import Performance
-from stavis.synthetic.sprites import (
-    Canvas,
-    ball_shading,
-    place,
-    shadow_sprite,
-    smooth_texture,
-)
+from stavis.synthetic.sprites import Canvas, ball_shading, place, shadow_sprite, smooth_texture
 from stavis.synthetic.textures import draw_color, surface
-
-# --- Strikers: blows ----------------------------------------------------------------------------------------------
 
 
 def _raised(times: Array, performance: Performance | None) -> Array:

@@ -47,22 +47,26 @@ class SimulatedGaze:
 
     def fixation_maps(self, num_frames: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Returns fixation maps (T, H, W): pixels at which at least one observer looks."""
-        width, height = size
-        maps = np.zeros((num_frames, height, width), dtype=np.bool_)
-        columns = np.clip(np.floor(self.x), 0, width - 1).astype(int)
-        rows = np.clip(np.floor(self.y), 0, height - 1).astype(int)
-        maps[self.frame, rows, columns] = True
+        maps = np.zeros((num_frames, size[1], size[0]), dtype=np.bool_)
+        maps[self.frame, *self._pixels(size)] = True
         return maps
 
     def density_map(self, frame: int, size: tuple[int, int], sigma_pixels: float) -> Array:
         """Returns the density map (H, W) of a frame: each sample blurred with a Gaussian."""
-        width, height = size
+        rows, columns = self._pixels(size)
         now = self.frame == frame
-        columns = np.clip(np.floor(self.x[now]), 0, width - 1).astype(int)
-        rows = np.clip(np.floor(self.y[now]), 0, height - 1).astype(int)
-        counts = np.zeros((height, width))
-        np.add.at(counts, (rows, columns), 1)
+        counts = np.zeros((size[1], size[0]))
+        np.add.at(counts, (rows[now], columns[now]), 1)
         return density_from_fixations(counts, sigma_pixels)
+
+    def _pixels(self, size: tuple[int, int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Rows and columns (N,) of the samples in a picture of (width, height)."""
+        rows, columns = (np.floor(value).astype(np.intp) for value in (self.y, self.x))
+        return rows.clip(0, size[1] - 1), columns.clip(0, size[0] - 1)
+
+
+_none: Any = np.zeros(0)
+NO_GAZE = SimulatedGaze(_none, _none, _none, _none, _none, _none)
 
 
 @dataclass(frozen=True)
