@@ -32,10 +32,6 @@ class Guard:
 
     A page of another site can make a browser send requests to this machine. They carry a foreign `Origin` or
     `Sec-Fetch-Site`, or, if the site's name was rebound to this machine's address, a foreign `Host`.
-
-    Args:
-        app: What permitted requests reach.
-        settings: Host, token and further host names.
     """
 
     def __init__(self, app: ASGIApp, settings: AppSettings) -> None:

@@ -32,11 +32,7 @@ class LiveRequest(BaseModel):
 
 
 class LiveSessions:
-    """All live sessions of a server.
-
-    Args:
-        settings: Network and limits.
-    """
+    """All live sessions of a server."""
 
     def __init__(self, settings: AppSettings) -> None:
         self.settings = settings

@@ -26,11 +26,7 @@ CHUNK = 64  # maps
 def write_page_data(video: Path, results: Path, options: PredictOptions, report: Listener) -> None:
     """Writes `page/` with `video.mp4`, `maps.u8` (N, h, w), `without-sound.u8` if there is one, and `page.json`.
 
-    Args:
-        video: The upload.
-        results: Its result folder.
-        options: How it was predicted.
-        report: Hears how many frames were written.
+    `results` is the result folder of the upload `video`; `report` hears how many frames were written.
     """
     folder = results / PAGE
     folder.mkdir()

@@ -174,13 +174,7 @@ def _show_crash(_: Request, error: Exception) -> Response:
 def serve_app(
     settings: AppSettings, *, certificate: str | None = None, key: str | None = None, quiet: bool = False
 ) -> None:
-    """Serves the web application until it is stopped by a signal.
-
-    Args:
-        settings: What is served, to whom.
-        certificate: File of a TLS certificate, for https.
-        key: File of its private key.
-        quiet: Print nothing but errors.
+    """Serves the web application until it is stopped by a signal, over https with the files of a certificate and key.
 
     Raises:
         StavisError: The port or the job folder is in use.

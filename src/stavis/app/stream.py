@@ -56,10 +56,8 @@ def watch(
 
     Args:
         model: Network in eval mode.
-        source: See `stavis.media.live.read_live`.
-        predictor: Its settings; it must keep images. None: the usual ones.
-        microphone: A microphone beside a camera, see `stavis.media.live.read_microphone`.
-        container_format: FFmpeg's name of the source's container, where it does not tell.
+        source: As for `stavis.media.live.read_live`, and so are `microphone` and `container_format`.
+        predictor: Must keep images. None: the usual settings.
         lines: Gets a line of JSON per map.
         record: A video to write: the overlay at each map, without audio.
         preview: Address and token of a preview page; None for none.

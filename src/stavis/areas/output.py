@@ -41,13 +41,8 @@ def write_areas(
     """Measures a video's areas and writes `areas.csv`, `areas_summary.csv`, `areas.png` and `areas.mp4`.
 
     Args:
-        video: See `measure_areas`.
-        areas: See `measure_areas`.
         output: Folder, made if it does not exist.
-        model: See `measure_areas`.
-        gaze: See `measure_areas`.
-        options: See `measure_areas`.
-        maps: See `measure_areas`.
+        video, areas, model, gaze, options, maps: As for `measure_areas`.
         overlay: Write `areas.mp4`, the video with its heat map, areas and shares.
         quiet: Show no progress.
 

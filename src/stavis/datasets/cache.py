@@ -103,15 +103,7 @@ class FrameCache:
     def build(
         self, files: Iterable[CacheFile], *, jobs: int | None = None, quiet: bool = False
     ) -> list[CacheFile]:
-        """Makes the missing ones of `files` in parallel; finished files stay, whatever happens.
-
-        Args:
-            files: From `file`.
-            jobs: Number of processes; None for one per processor.
-            quiet: Show neither size nor progress.
-
-        Returns:
-            The files that were missing.
+        """Makes the missing ones of `files` in parallel and returns them; finished files stay, whatever happens.
 
         Raises:
             StavisError: There is not enough disk space, or a source file is unreadable.
@@ -218,7 +210,7 @@ def plan_cache(
     maps: bool = True,
     audio: bool = True,
 ) -> tuple[list[CacheFile], list[Problem]]:
-    """Lists the cache files of all videos in the train and test lists.
+    """Lists the cache files of all videos in the train and test lists, with what is missing of their sources.
 
     Args:
         cache: The folder and the settings.
@@ -226,9 +218,6 @@ def plan_cache(
         split: Which split; None for all.
         maps: Whether to include density and fixation maps.
         audio: Whether to include audio.
-
-    Returns:
-        The files, whether they exist or not, and what is missing of their sources.
 
     Raises:
         StavisError: A fold list is missing or unreadable.

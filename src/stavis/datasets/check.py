@@ -117,12 +117,7 @@ def find_missing(
 ) -> list[Problem]:
     """Finds missing files of a database: one problem per part of a video, or a single one if a whole folder is absent.
 
-    Args:
-        layout: The data folder.
-        database: One of its databases.
-        videos: From `find_files`.
-        annotations: Whether density and fixation maps are needed.
-        audio: Whether WAV files are needed.
+    `videos` comes from `find_files`; density and fixation maps are needed for `annotations`, WAV files for `audio`.
     """
     problems = []
     # (what, folder of the whole database, whether it is needed)

@@ -84,12 +84,7 @@ def choose_lists(layout: Layout, database: str, split: int | None) -> list[tuple
 def read_test_lists(
     layout: Layout, database: str, split: int | None
 ) -> Iterator[tuple[int, list[FoldEntry]]]:
-    """Yields the test lists of a database as (split, entries).
-
-    Args:
-        layout: The data folder.
-        database: One of its databases.
-        split: Which split; None for every split that the database has a list for.
+    """Yields the test lists of a database as (split, entries); split None stands for every split that has a list.
 
     Raises:
         StavisError: A list is missing, unreadable or empty.

@@ -137,15 +137,7 @@ def read_picture_set(folder: Path | str) -> PictureSet:
 
 
 def fixation_map(points: Points, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Counts fixations per pixel.
-
-    Args:
-        points: (N, 2), x and y as shares of width and height.
-        size: (height, width) in pixels.
-
-    Returns:
-        (height, width).
-    """
+    """Counts fixations per pixel: (height, width) from (N, 2) x and y as shares of width and height."""
     height, width = size
     columns = np.minimum((points[:, 0] * width).astype(np.intp), width - 1)
     rows = np.minimum((points[:, 1] * height).astype(np.intp), height - 1)

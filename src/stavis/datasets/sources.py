@@ -67,14 +67,9 @@ def load_maps(
 
 
 def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.float32], int]:
-    """Reads a whole WAV file, mixed to one channel.
+    """Reads a whole WAV file, mixed to one channel: (S,) samples in -1..1, and their rate in Hz.
 
-    Args:
-        path: The WAV file.
-        sample_rate: Sample rate in Hz to resample to; None keeps that of the file.
-
-    Returns:
-        (S,) samples in -1..1, and their rate in Hz.
+    They are resampled to `sample_rate`; None keeps the rate of the file.
 
     Raises:
         StavisError: The file is missing or unreadable.

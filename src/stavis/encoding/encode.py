@@ -61,9 +61,7 @@ def plan_offsets(
     block: int | None = None,
     quiet: bool = True,
 ) -> OffsetPlan:
-    """Plans the QP offsets of every frame's blocks.
-
-    Memory grows by about 2 KB per frame.
+    """Plans the QP offsets of every frame's blocks. Memory grows by about 2 KB per frame.
 
     Args:
         video: Any file FFmpeg can read, or a folder of numbered images.
@@ -115,11 +113,8 @@ def encode(
     Args:
         video: Any video file FFmpeg can read.
         output: The file to write, `.mp4` or `.mkv`; a record of the settings is written beside it, `encode.json`.
-        model: See `plan_offsets`.
         encoder: Encoder and rate. None: x264 at CRF 23.
-        settings: See `plan_offsets`.
-        options: See `plan_offsets`.
-        maps: See `plan_offsets`.
+        model, settings, options, maps: As for `plan_offsets`.
         plan: Offsets planned before; makes `model` and `maps` unnecessary.
         weights: Name of the network's weights, for the record.
         overwrite: Redo what is finished, and replace results of other settings.

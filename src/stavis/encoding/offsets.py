@@ -79,13 +79,7 @@ class OffsetPlanner:
     def add(
         self, image: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating], time_seconds: float
     ) -> FloatArray:
-        """The (rows, columns) offsets in QP of the next frame.
-
-        Args:
-            image: (H, W, 3) RGB.
-            saliency: (h, w), non-negative.
-            time_seconds: Presentation time.
-        """
+        """The (rows, columns) offsets in QP of the next frame, from its (H, W, 3) RGB picture and (h, w) map."""
         weights = self._weights(saliency, time_seconds)
         bits = self._complexity(image) ** RATE_EXPONENT
         s = self.settings

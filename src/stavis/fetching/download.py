@@ -156,18 +156,17 @@ def download(
         path: The complete file; until then `<path>.part` and `<path>.json` are beside it.
         retries: Number of further attempts in a row that may fail, with growing pauses between them.
         timeout_seconds: Silence after which a connection counts as broken.
-        check_space: Called with the number of missing bytes and the file's size when the server has said how long it
-            is, else from time to time with 0 and the bytes received so far; raises if there is not enough room.
+        check_space: Called with the number of missing bytes and the file's size once the server has given it, else from
+            time to time with 0 and the bytes received so far; raises if there is not enough room.
         label: The file's name in the progress display; `path`'s name if None.
         quiet: Show neither progress nor retries.
 
     Returns:
-        Whether the file is doubtful: put together from several responses, of a length that nobody has said, or left by
+        Whether the file is doubtful: put together from several responses, of a length that nobody has given, or left by
         an earlier call. If it turns out to be damaged, another download may help.
 
     Raises:
         DownloadError: The file could not be downloaded; what has arrived of it is kept for the next call.
-        StavisError: Raised by `check_space`.
     """
     pieces = _Pieces(path)
     if path.exists():

@@ -151,12 +151,7 @@ class Place:
         return FetchedPart(self.part, self.folder, status, **{name: getattr(record, name) for name in names})
 
     def look_up(self, timeout_seconds: float, unreachable: dict[str, str]) -> FetchedPart:
-        """Looks for the archive of a missing part and for its size.
-
-        Args:
-            timeout_seconds: Of the question.
-            unreachable: Hosts that cannot be reached, and why; extended if this is another one.
-        """
+        """Looks for the archive of a missing part and for its size. Adds hosts that fail to `unreachable`, with why."""
         missing = FetchedPart(self.part, self.folder, "missing", self.url)
         if self.archives is not None:
             try:

@@ -24,17 +24,13 @@ def is_bids(path: Path) -> bool:
 
 
 def read_bids(path: Path, *, eye: Eye, origin: int, video: str) -> Recording:
-    """Reads one eye of a BIDS eye-tracking recording.
+    """Reads one eye of a BIDS eye-tracking recording, `*_physio.tsv.gz` or `.tsv`.
 
     The first sample is `StartTime` seconds after the start of the task. The video starts at the onset of the event that
     names it in `stim_file` (`*_events.tsv`), or else with the task. Samples are classified by the fixations, saccades
-    and blinks of `*_physioevents.tsv.gz`, where there are such. Metadata are inherited from the folders above.
-
-    Args:
-        path: `*_physio.tsv.gz` or `.tsv`.
-        eye: "left" or "right" reads no sample of a file of the other eye; "both" reads every file.
-        origin: Coordinate of the first pixel, 0 or 1.
-        video: Name of the video.
+    and blinks of `*_physioevents.tsv.gz`, where there are such. Metadata are inherited from the folders above. "left"
+    or
+    "right" reads no sample of a file of the other eye; "both" reads every file.
 
     Raises:
         StavisError: Metadata are missing, it is not gaze in pixels or fractions, or a cell is not a number.
@@ -108,8 +104,9 @@ def _metadata(path: Path, suffix: str) -> dict[str, Any]:
 def _read_headless(path: Path, metadata: dict[str, Any]) -> Table:
     columns = metadata.get("Columns")
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        sidecar = re.sub(r"\.tsv(\.gz)?$", ".json", path.name)
         raise StavisError(
-            f"{path}: no JSON beside it with Columns; BIDS keeps the names of columns in {_sidecar(path).name}"
+            f"{path}: no JSON beside it with Columns; BIDS keeps the names of columns in {sidecar}"
         )
     rows = [line.split("\t") for line in read_text(path).split("\n") if line.strip()]
     for number, row in enumerate(rows, 1):
@@ -118,10 +115,6 @@ def _read_headless(path: Path, metadata: dict[str, Any]) -> Table:
                 f"{path}, line {number}: {len(row)} cells, but Columns in its JSON has {len(columns)}"
             )
     return Table(path, tuple(columns), tuple(zip(*rows, strict=True)) or ((),) * len(columns))
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(re.sub(r"\.tsv(\.gz)?$", ".json", path.name))
 
 
 def _units(metadata: dict[str, Any], column: str) -> str:
@@ -155,19 +148,16 @@ def _screen(path: Path) -> tuple[tuple[int, int] | None, Origin]:
     presentation = presentation if isinstance(presentation, dict) else {}
     resolution = presentation.get("ScreenResolution")
     corner = presentation.get("ScreenOrigin") or ["top", "left"]
-    words = {str(word).lower() for word in corner} if isinstance(corner, list) else {str(corner).lower()}
-    origins: dict[frozenset[str], Origin] = {
-        frozenset(("top", "left")): "top-left",
-        frozenset(("bottom", "left")): "bottom-left",
-        frozenset(("center",)): "center",
-    }
-    if frozenset(words) not in origins:
+    words = {str(word).lower() for word in (corner if isinstance(corner, list) else [corner])}
+    origins: tuple[Origin, ...] = ("top-left", "bottom-left", "center")
+    origin = next((one for one in origins if set(one.split("-")) == words), None)
+    if origin is None:
         raise StavisError(f"{path}: ScreenOrigin {corner!r}; allowed: top left, bottom left, center")
     try:
         width, height = (int(side) for side in resolution or ())
     except (TypeError, ValueError):
-        return None, origins[frozenset(words)]
-    return (width, height), origins[frozenset(words)]
+        return None, origin
+    return (width, height), origin
 
 
 def _events(path: Path, clock: FloatArray, seconds_per_tick: float) -> NDArray[np.uint8] | None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,17 +55,12 @@ def read_eyelink(
     """Reads one recording (START to END) of an EyeLink ASC file: gaze in pixels of the screen, times in milliseconds.
 
     Samples are classified by the file's fixations, saccades and blinks. A file without samples gives its fixations. Of
-    several recordings, those are read that name the video in a message (`TRIALID`, `!V TRIAL_VAR`, `!V VFRAME`); or the
-    one chosen by number. The video starts at `start_message`; or else at its first `!V VFRAME`, at a message `SYNCTIME`
-    or `DISPLAY ON`, or at the start of the recording.
-
-    Args:
-        path: The file.
-        eye: The eye to read; "both" is the mean of the eyes that fixate.
-        origin: Coordinate of the first pixel, 0 or 1.
-        clip: Number of the recording, from 1.
-        start_message: Text in the message at which the video starts.
-        video: Name of the video.
+    several recordings, those are read that name the video in a message (`TRIALID`, `!V TRIAL_VAR`, `!V VFRAME`), or
+    else
+    number `clip`, from 1. The video starts at the message that contains `start_message`; or else at its first `!V
+    VFRAME`,
+    at a message `SYNCTIME` or `DISPLAY ON`, or at the start of the recording. "both" is the mean of the eyes that
+    fixate.
 
     Raises:
         StavisError: There is no such recording or message, or the file has no gaze in pixels.
@@ -216,27 +211,21 @@ def _column(path: Path, samples: list[list[str]], column: int) -> FloatArray:
 
 
 def _sample_times(path: Path, samples: list[list[str]]) -> FloatArray:
-    try:
-        times = np.array([float(words[0]) for words in samples])
-    except ValueError:
-        raise StavisError(f"{path}: EyeLink ASC in which a sample's time is not a number") from None
+    times = _column(path, samples, 0)
     if (np.diff(times) < 0).any():
         raise StavisError(f"{path}: EyeLink ASC whose samples are not in the order of time")
     # At 2000 Hz two samples have one stamp, the second half a millisecond later.
-    again = np.concatenate([[False], np.diff(times) == 0])
-    return np.asarray(times + 0.5 * again, np.float64)
+    return times + 0.5 * np.concatenate([[False], np.diff(times) == 0])
 
 
 def _fixation_times(path: Path, block: _Block, wanted: list[str]) -> FloatArray:
-    return np.unique(np.concatenate([list(_steps(path, block, wanted)), []]))
-
-
-def _steps(path: Path, block: _Block, wanted: list[str]) -> Iterator[float]:
+    steps = [np.zeros(0)]
     for side, code, start, end, _, _ in block.events:
         if side in wanted and code is Event.FIXATION:
             if end - start > 3_600_000:
                 raise StavisError(f"{path}: EyeLink ASC with a fixation of {(end - start) / 1000:.0f} s")
-            yield from np.arange(math.ceil(start / STEP_MS) * STEP_MS, end + 1, STEP_MS)
+            steps.append(np.arange(math.ceil(start / STEP_MS) * STEP_MS, end + 1, STEP_MS))
+    return np.unique(np.concatenate(steps))
 
 
 def _start(path: Path, block: _Block, times: FloatArray, start_message: str | None, video: str) -> float:

@@ -33,9 +33,7 @@ def numbered_images(folder: Path) -> dict[int, Path]:
 def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
     """Reads a folder of fixation maps (DHF1K): a PNG per frame (`0001.png`) in which every pixel above 0 is a fixation.
 
-    Args:
-        folder: Folder with the images, or with a folder `fixation` that contains them.
-        frame_origin: Number of the first frame, 0 or 1.
+    The images are in the folder, or in a folder `fixation` in it.
 
     Raises:
         StavisError: There is no numbered PNG, two differ in size, or one is a density map or a mask.
@@ -106,10 +104,6 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
     The file is a list with one entry per frame, each a list of points `[row, column]` (y before x), in pixels of the
     video from 0: the challenges' own scoring indexes the rows of a saliency map with the first number and its columns
     with the second one. Observers are not distinguished, and points may repeat. `{"<video>": [...], ...}` is read too.
-
-    Args:
-        path: The file.
-        video: The entry to read, where the file is such a dictionary.
 
     Raises:
         StavisError: It is not JSON of that form, or has no entry for the video.

@@ -26,12 +26,8 @@ def find_coutrot(variables: dict[str, Any]) -> dict[str, Any] | None:
 def read_mat_cells(path: Path, *, variable: str | None, origin: int) -> Recording:
     """Reads a cell array with one matrix per observer: a row per video frame, the first two columns x and y.
 
-    A numeric array (observers, frames, 2) is read as well. Observers are named by their number.
-
-    Args:
-        path: The file.
-        variable: Name of the variable; None if only one can be gaze.
-        origin: Coordinate of the first pixel, 0 or 1.
+    A numeric array (observers, frames, 2) is read as well. Observers are named by their number. `variable` is None if
+    only one can be gaze.
 
     Raises:
         StavisError: The file has no such variable, or it has another shape.
@@ -96,13 +92,9 @@ def _is_gaze(value: object) -> bool:
 def read_coutrot(path: Path, *, clip: int | None, sound: Sound, origin: int) -> Recording:
     """Reads one clip of a Coutrot struct: `x_pos` and `y_pos` of (observers, clips, frames), nan where gaze was lost.
 
-    The struct is a variable of any name, or one of its fields `with_os` and `without_os`.
-
-    Args:
-        path: The file.
-        clip: Number of the clip, from 1; None if there is only one.
-        sound: The recording with or without the clip's own sound, where the file has both.
-        origin: Coordinate of the first pixel, 0 or 1.
+    The struct is a variable of any name, or one of its fields `with_os` and `without_os`, the recordings with and
+    without
+    the clip's own sound.
 
     Raises:
         StavisError: There is no such struct or clip, or the arrays have other shapes.
@@ -139,11 +131,9 @@ def read_coutrot(path: Path, *, clip: int | None, sound: Sound, origin: int) -> 
 
 
 def _three_dimensional(value: object) -> FloatArray | None:
-    return (
-        value.astype(np.float64)
-        if isinstance(value, np.ndarray) and _is_numeric(value) and value.ndim == 3
-        else None
-    )
+    if isinstance(value, np.ndarray) and _is_numeric(value) and value.ndim == 3:
+        return value.astype(np.float64)
+    return None
 
 
 def choose_clip(path: Path, clip: int | None, num_clips: int) -> int:

@@ -29,9 +29,6 @@ def read_pupil(table: Table) -> Recording:
     of Pupil Cloud are pixels from the top left. The video starts at the first time in `world_timestamps.csv`, which is
     exported into the same folder; without that file times are taken as they are.
 
-    Args:
-        table: The export.
-
     Raises:
         StavisError: A column is missing or a cell is not a number.
     """

@@ -1,6 +1,5 @@
 """Gaze on a video, read from files of any known format."""
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -189,13 +188,6 @@ def _may_be_gaze(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in GAZE_SUFFIXES and not path.name.startswith(".")
 
 
-def _notes(path: Path, files: Sequence[Path]) -> list[Path]:
-    """The text files in a folder of gaze that are passed over."""
-    if not path.is_dir() or path in files:
-        return []
-    return [entry for entry in sorted(path.iterdir()) if _may_be_gaze(entry) and entry not in files]
-
-
 def is_note(path: Path) -> bool:
     """Whether a file in a folder is text or a JSON, but not gaze: a README, a license, a description."""
     if path.name in ("world_timestamps.csv", "export_info.csv"):  # of Pupil Labs
@@ -230,6 +222,7 @@ def read_gaze(
         StavisError: A file cannot be read, its screen is not known, or no sample lies in the picture.
     """
     options = options or GazeOptions()
+    kept = {Event.FIXATION, *((Event.SACCADE, Event.UNCLASSIFIED) if options.events == "samples" else ())}
     parts: list[Gaze] = []
     display: ScreenMapping | None = None
     files = [file for path in paths for file in gaze_files(path, options.format)]
@@ -241,16 +234,16 @@ def read_gaze(
         recording = from_top_left(recording, options.origin, size)
         if options.min_confidence is not None:
             checks.check_confidence(file, recording)
-        gaze = gaze_on_video(
-            recording, mapping, keep=_kept_events(options), min_confidence=options.min_confidence
-        )
+        gaze = gaze_on_video(recording, mapping, keep=frozenset(kept), min_confidence=options.min_confidence)
         if gaze.time_seconds is not None and options.time_offset_seconds:
             gaze = replace(gaze, time_seconds=gaze.time_seconds + options.time_offset_seconds)
         parts.append(checks.doubt_positions(file, recording, gaze, mapping))
     if len({part.frame is None for part in parts}) > 1:
         raise StavisError(f"{video}: some of its gaze files have frames and some have times; they must agree")
     gaze = merge_gaze(parts)
-    if skipped := [entry.name for path in paths for entry in _notes(path, files)]:
+    folders = [path for path in paths if path.is_dir() and path not in files]
+    beside = [entry for folder in folders for entry in sorted(folder.iterdir()) if entry not in files]
+    if skipped := [entry.name for entry in beside if _may_be_gaze(entry)]:
         gaze = replace(gaze, warnings=(*gaze.warnings, f"not gaze, and passed over: {some(skipped)}"))
     if not len(gaze):
         raise StavisError(
@@ -280,12 +273,6 @@ def _distinguish_observers(files: Sequence[Path], recordings: Sequence[Recording
     ]
 
 
-def _kept_events(options: GazeOptions) -> frozenset[Event]:
-    if options.events == "fixations":
-        return frozenset({Event.FIXATION})
-    return frozenset({Event.FIXATION, Event.SACCADE, Event.UNCLASSIFIED})
-
-
 def _read_recording(path: Path, video: str, options: GazeOptions) -> Recording:
     format = options.format
     if format == "auto":
@@ -294,10 +281,11 @@ def _read_recording(path: Path, video: str, options: GazeOptions) -> Recording:
             format = "csv"
     origin = PIXEL_ORIGINS.get(format, 0) if options.pixel_origin is None else options.pixel_origin
     frame_origin = FRAME_ORIGINS.get(format, 0) if options.frame_origin is None else options.frame_origin
-    if format in ("csv", "parquet"):
-        read_table = tables.read_text_table if format == "csv" else tables.read_parquet_table
+    eye, clip = options.eye, options.clip
+
+    def from_table(table: tables.Table) -> Recording:
         return tables.recording_from_table(
-            read_table(path),
+            table,
             columns=options.columns,
             fractions=options.unit == "fractions",
             origin=origin,
@@ -305,31 +293,26 @@ def _read_recording(path: Path, video: str, options: GazeOptions) -> Recording:
             time_unit=options.time_unit,
             video=video,
         )
-    eye = options.eye
-    readers: dict[str, Callable[[Path], Recording]] = {
-        "mat": functools.partial(matlab.read_mat_cells, variable=options.variable, origin=origin),
-        "coutrot": functools.partial(
-            matlab.read_coutrot, clip=options.clip, sound=options.sound, origin=origin
+
+    readers: dict[str, Callable[[], Recording]] = {
+        "csv": lambda: from_table(tables.read_text_table(path)),
+        "parquet": lambda: from_table(tables.read_parquet_table(path)),
+        "mat": lambda: matlab.read_mat_cells(path, variable=options.variable, origin=origin),
+        "coutrot": lambda: matlab.read_coutrot(path, clip=clip, sound=options.sound, origin=origin),
+        "diem": lambda: trackers.read_diem(path, eye=eye, origin=origin, frame_origin=frame_origin),
+        "smi": lambda: trackers.read_smi(path, eye=eye, origin=origin),
+        "eyelink": lambda: eyelink.read_eyelink(
+            path, eye=eye, origin=origin, clip=clip, start_message=options.start_message, video=video
         ),
-        "diem": functools.partial(trackers.read_diem, eye=eye, origin=origin, frame_origin=frame_origin),
-        "smi": functools.partial(trackers.read_smi, eye=eye, origin=origin),
-        "eyelink": functools.partial(
-            eyelink.read_eyelink,
-            eye=eye,
-            origin=origin,
-            clip=options.clip,
-            start_message=options.start_message,
-            video=video,
-        ),
-        "tobii": lambda path: tobii.read_tobii(
+        "tobii": lambda: tobii.read_tobii(
             tables.read_text_table(path), eye=eye, origin=origin, time_unit=options.time_unit, video=video
         ),
-        "pupil": lambda path: pupil.read_pupil(tables.read_text_table(path)),
-        "bids": functools.partial(bids.read_bids, eye=eye, origin=origin, video=video),
-        "png": functools.partial(fixations.read_fixation_images, frame_origin=frame_origin),
-        "json": functools.partial(fixations.read_challenge_json, video=video),
+        "pupil": lambda: pupil.read_pupil(tables.read_text_table(path)),
+        "bids": lambda: bids.read_bids(path, eye=eye, origin=origin, video=video),
+        "png": lambda: fixations.read_fixation_images(path, frame_origin=frame_origin),
+        "json": lambda: fixations.read_challenge_json(path, video=video),
     }
-    return readers[format](path)
+    return readers[format]()
 
 
 def _display(recording: Recording, width: int, height: int, options: GazeOptions) -> ScreenMapping | None:

@@ -183,15 +183,10 @@ class ScreenMapping:
 
 
 def from_top_left(recording: Recording, origin: Origin | None, size: tuple[int, int]) -> Recording:
-    """Converts x and y to pixels counted from the top left corner.
+    """Converts x and y to pixels counted from the top left corner of a screen or video of `size` (width, height).
 
-    Args:
-        recording: Samples.
-        origin: Where x and y are 0; None takes the recording's own.
-        size: Width and height in pixels of the screen or video that x and y are on.
-
-    Returns:
-        The recording with y counted downward. A whole number from below stands for a row of pixels: 0 is the lowest.
+    `origin` is where x and y are 0; None takes the recording's own. A whole number counted from below stands for a row
+    of pixels: 0 is the lowest.
     """
     width, height = size
     x, y = recording.x, recording.y

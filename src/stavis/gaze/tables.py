@@ -116,16 +116,22 @@ class Table:
         return f"there are: {', '.join(self.names) or 'none'}"
 
 
-def split_header(line: str) -> tuple[str, list[str]]:
-    """The delimiter of a text table (the first of tab, semicolon and comma in its header) and its column names."""
-    delimiter = next((candidate for candidate in "\t;," if candidate in line), ",")
-    return delimiter, [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+def _parse_header(lines: Sequence[str]) -> tuple[str, list[str], int]:
+    """The delimiter of a text table, its column names, and the number of lines down to its header.
 
-
-def skip_separator_line(lines: Sequence[str]) -> tuple[str | None, int]:
-    """The delimiter that Excel's line `sep=;` names, and how many lines to skip: 0 or 1."""
-    match = re.fullmatch(r'"?sep=(.|\\t)"?', lines[0].strip("\r\n")) if lines else None
-    return (match[1].replace("\\t", "\t"), 1) if match else (None, 0)
+    The delimiter is the one that Excel's line `sep=;` names, else the first of tab, semicolon and comma in the header.
+    """
+    separator = re.fullmatch(r'"?sep=(.|\\t)"?', lines[0].strip("\r\n")) if lines else None
+    num_lines = 2 if separator else 1
+    header = lines[num_lines - 1] if len(lines) >= num_lines else ""
+    delimiter = next((candidate for candidate in "\t;," if candidate in header), ",")
+    if separator:
+        delimiter = separator[1].replace("\\t", "\t")
+    return (
+        delimiter,
+        [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])],
+        num_lines,
+    )
 
 
 def read_text_table(path: Path) -> Table:
@@ -135,19 +141,14 @@ def read_text_table(path: Path) -> Table:
         StavisError: It is not text, has no header, or a row has more or fewer cells than the header.
     """
     text = read_text(path)
-    delimiter, num_skipped = skip_separator_line(text.split("\n", 1))
+    delimiter, names, num_skipped = _parse_header(text.split("\n", 2))
+    if not any(names):
+        raise StavisError(f"{path}: empty; a table begins with a header that names its columns")
     file = io.StringIO(text)
     for _ in range(num_skipped):
         file.readline()
-    header = file.readline()
-    num_skipped += 1
-    found, names = split_header(header.rstrip("\n"))
-    if delimiter is not None:
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    if not header.strip():
-        raise StavisError(f"{path}: empty; a table begins with a header that names its columns")
     rows: list[list[str]] = []
-    reader = csv.reader(file, delimiter=delimiter or found)
+    reader = csv.reader(file, delimiter=delimiter)
     try:
         for row in reader:
             if len(row) > len(names) and not any(cell.strip() for cell in row[len(names) :]):
@@ -191,12 +192,7 @@ def read_column_names(path: Path, *, parquet: bool) -> list[str]:
     """The column names of a table, without reading its rows."""
     if parquet:
         return list(_open_parquet(path).schema_arrow.names)
-    lines = first_lines(path, 2)
-    delimiter, num_skipped = skip_separator_line(lines)
-    header = next(iter(lines[num_skipped:]), "")
-    if delimiter is not None:
-        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    return split_header(header)[1]
+    return _parse_header(first_lines(path, 2))[1]
 
 
 def recording_from_table(

@@ -34,9 +34,7 @@ _FIXED_SPACES = dict.fromkeys(map(ord, "\u00a0\u202f\u2009"))
 def read_text(path: Path, limit: int | None = None) -> str:
     """Reads a text file in UTF-8, UTF-16, UTF-32 or Windows-1252, gzipped or not, with lines that end in a newline.
 
-    Args:
-        path: The file.
-        limit: Read about this many bytes only, to look at the beginning.
+    With a `limit`, only about this many bytes are read, to look at the beginning.
 
     Raises:
         StavisError: It is not text.
@@ -132,13 +130,7 @@ def parse_number(cell: object) -> float:
 
 
 def parse_numbers(path: Path, name: str, cells: Sequence[object], rows: Sequence[int]) -> FloatArray:
-    """Some cells of a column as numbers, with decimal points or commas; nan for no value.
-
-    Args:
-        path: The file, for messages.
-        name: The column, for messages.
-        cells: All cells of the column.
-        rows: Which cells.
+    """Some rows of a column of cells as numbers, with decimal points or commas; nan for no value.
 
     Raises:
         StavisError: A cell is not a number, or commas could stand for thousands.

@@ -39,14 +39,8 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
 
     If the export names the presented stimulus, these are the rows in which it is the video; otherwise all. The video
     starts at the event `VideoStimulusStart` of each recording, or else at its first such row. Positions on the stimulus
-    ("MCS") are preferred to those on the display.
-
-    Args:
-        table: The export.
-        eye: The eye to read; "both" is Tobii's own combination of the two.
-        origin: Coordinate of the first pixel, 0 or 1.
-        time_unit: Unit of the times; None takes it from the column's name, else milliseconds.
-        video: Name of the video.
+    ("MCS") are preferred to those on the display. "both" is Tobii's own combination of the eyes. Times are in the unit
+    given, else in that of the column's name, else in milliseconds.
 
     Raises:
         StavisError: A column is missing or no row presents the video.

@@ -56,13 +56,7 @@ def observer_of_smi(path: Path) -> str:
 def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Recording:
     """Reads a DIEM file: rows of `frame lx ly ldil levent rx ry rdil revent`, 30 per second, in pixels of its screen.
 
-    The time of a sample is the middle of its thirtieth of a second.
-
-    Args:
-        path: The file.
-        eye: The eye to read; "both" is the mean of the eyes that fixate.
-        origin: Coordinate of the first pixel, 0 or 1.
-        frame_origin: Number of the first frame, 0 or 1.
+    The time of a sample is the middle of its thirtieth of a second. "both" is the mean of the eyes that fixate.
 
     Raises:
         StavisError: A row is not nine numbers, or an event is not -1, 0, 1 or 2.
@@ -109,12 +103,7 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
 
     The video is taken to start with the first sample. A point of exactly (0, 0) marks a lost eye, even where the event
     is a fixation. Rows of a type other than SMP are messages. The screen's size is read from the line
-    `## Calibration Area`, where the export has one.
-
-    Args:
-        path: The file.
-        eye: The eye to read; "both" takes the mean of the eyes that fixate, or the one that was recorded.
-        origin: Coordinate of the first pixel, 0 or 1.
+    `## Calibration Area`, where the export has one. "both" is the mean of the eyes that fixate, or the recorded one.
 
     Raises:
         StavisError: A column is missing or a cell is not a number.

@@ -60,12 +60,9 @@ class GapCloser:
             self._others_resume = min(stamp, self._others_resume or stamp)
 
     def place(self, begin: Fraction, duration: Fraction, others_frame: Fraction = Fraction(0)) -> Fraction:
-        """Returns when a frame begins after closing gaps.
+        """Returns when a frame begins after closing gaps; all times are in seconds.
 
-        Args:
-            begin: Its time stamp, in seconds.
-            duration: Its duration in seconds.
-            others_frame: Duration of a frame of the other kind of stream, if gaps are to be closed as there.
+        `others_frame` is the duration of a frame of the other kind of stream, if gaps are to be closed as there.
         """
         end, self._end = self._end, begin + duration
         if end is None or self._keep_gaps:

@@ -205,15 +205,10 @@ class SoundTrack:
     def blocks(
         self, sample_rate: int, first: int, mix: Callable[[AudioFrame], Samples]
     ) -> tuple[int, Iterator[Samples]]:
-        """Returns consecutive blocks of samples at `sample_rate`, starting some way before sample `first`.
+        """Returns the first sample of the first block, and consecutive blocks (channels, samples) at `sample_rate`.
 
-        Args:
-            sample_rate: In Hz.
-            first: A sample at that rate.
-            mix: Converts a frame to (channels, samples), always with the same number of channels, one or two.
-
-        Returns:
-            The first sample of the first block, and the blocks, (channels, samples).
+        They start some way before sample `first`. `mix` converts a frame to (channels, samples), always with the same
+        number of channels, one or two.
         """
         # The resampler starts where samples of both rates coincide.
         divisor = math.gcd(sample_rate, self.sample_rate)
@@ -328,10 +323,7 @@ def _mix(channels: Samples, layout: AudioLayout) -> Samples:
 
 
 class MonoMixer:
-    """Mixes frames to one channel, or picks one, and watches for channels that cancel each other.
-
-    Args:
-        channel: Index of the channel to pick, from 0; None mixes all. Frames without it are mixed.
+    """Mixes frames to one channel, or picks a channel where it exists, and watches for channels that cancel each other.
 
     Attributes:
         cancels: Whether the mix was nearly silent for a tenth of the audio, or five seconds, while a channel was not.

@@ -26,10 +26,7 @@ class Fold:
 def k_folds(videos: Iterable[str], num_folds: int, seed: int) -> list[Fold]:
     """Shuffles the videos and divides them: each tests in one fold and trains in the others.
 
-    Args:
-        videos: Names; their order does not matter.
-        num_folds: 2 or more, at most the number of videos.
-        seed: Seed of the shuffle.
+    There are 2 folds or more, at most as many as videos; the order of the names does not matter.
     """
     names = sorted(set(videos))
     if not 2 <= num_folds <= len(names):

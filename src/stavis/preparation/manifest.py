@@ -166,15 +166,7 @@ def _check_names(wanted: Iterable[_Wanted]) -> None:
 def match_gaze(
     videos: Sequence[str], paths: Sequence[Path], options: PrepareOptions
 ) -> dict[str, tuple[Path, ...]]:
-    """Assigns gaze files to videos by name.
-
-    Args:
-        videos: Names of the videos.
-        paths: Gaze files and folders.
-        options: Options with which the files are read.
-
-    Returns:
-        Video name -> its gaze.
+    """Assigns gaze files and folders to videos by name: video name -> its gaze.
 
     Raises:
         StavisError: A path belongs to no video, or a video has no gaze.

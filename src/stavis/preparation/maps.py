@@ -41,11 +41,7 @@ def check_sigma(options: PrepareOptions) -> None:
 
 
 def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
-    """The Gaussian's sigma in pixels of the video.
-
-    Args:
-        options: With sigma in pixels, or in degrees with the screen's size and distance.
-        display: How the video was shown on the screen, needed for degrees.
+    """The Gaussian's sigma in pixels of the video; degrees need to know how the video was shown on the screen.
 
     Raises:
         StavisError: As `check_sigma`, or the screen's resolution is not known.

@@ -21,16 +21,7 @@ POINT_RADIUS = 4  # pixels
 def draw_preview(
     layout: Layout, database: str, video: str, *, num_frames: int, observers_path: Path, output: Path
 ) -> None:
-    """Draws frames from all parts of the video, the density map as a red glow, observers as dots in their own colors.
-
-    Args:
-        layout: Layout with the video's frames and maps.
-        database: Database of the video.
-        video: Name of the video.
-        num_frames: Number of its frames.
-        observers_path: The video's file of observers.
-        output: PNG file to write.
-    """
+    """Draws frames from all parts of a video, its density maps as a red glow, and each observer as colored dots."""
     observers = read_observers(observers_path)
     colors = (
         matplotlib.colormaps["hsv"](np.arange(len(observers.names)) / len(observers.names)) * 255

@@ -127,10 +127,7 @@ def reframe(
     Args:
         video: Any file FFmpeg can read, or a folder of numbered images.
         output: Folder for `reframed.mp4` and `reframe.json`, made if it does not exist.
-        model: See `plan_reframing`.
-        settings: See `plan_reframing`.
-        options: See `plan_reframing`.
-        maps: See `plan_reframing`.
+        model, settings, options, maps: As for `plan_reframing`.
         path_format: Write the path alone, in this format, and no video.
         preview: Also write `preview.mp4`: the source with everything outside of the window darkened.
         weights: Name of the network's weights, for the record.

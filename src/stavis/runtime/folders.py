@@ -92,13 +92,7 @@ def read_record(path: Path, what: str) -> dict[str, Any] | None:
 
 
 def check_record(folder: Path, before: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
-    """Compares the record of a folder with what it would be now.
-
-    Args:
-        folder: The folder, for the message.
-        before: The record found in it.
-        wanted: Entries that must be equal, as JSON stores them.
-        what: What the folder holds, in the plural.
+    """Compares the record of a folder with the entries `wanted` now; `what` is what the folder holds, in the plural.
 
     Raises:
         StavisError: An entry differs; the message names it with both values.

@@ -14,11 +14,7 @@ def is_finished(
 ) -> bool:
     """Whether `record`, a JSON file written last, shows that the same work was done and its outputs exist.
 
-    Args:
-        record: The file; its entry `settings` is compared.
-        settings: What decides the outputs.
-        outputs: What the work writes.
-        overwrite: Treat nothing as finished.
+    Its entry `settings`, what decides the outputs, is compared.
 
     Raises:
         StavisError: `record` belongs to other settings.

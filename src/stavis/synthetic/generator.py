@@ -157,14 +157,9 @@ def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
 def contrast_and_motion(
     small: npt.NDArray[np.float32], before: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float32]:
-    """Computes the drive "contrast": local contrast, and difference from an earlier picture.
+    """Computes the drive "contrast", (h, w) with mean 1: local contrast, and difference from an earlier picture.
 
-    Args:
-        small: Shrunk picture (2h, 2w, 3) in 0..1.
-        before: The same of one or two frames earlier; None after a cut.
-
-    Returns:
-        (h, w), positive, with mean 1.
+    Both pictures are shrunk to (2h, 2w, 3) in 0..1; `before` is one or two frames earlier, None after a cut.
     """
     center = ndimage.uniform_filter(small, (3, 3, 0))
     around = ndimage.uniform_filter(small, (15, 15, 0))

@@ -105,20 +105,11 @@ class Sight:
 def simulate_observers(
     rng: np.random.Generator, truth: Truth, num_observers: int, eyes: Eyes = EYES
 ) -> SimulatedGaze:
-    """Simulates the gaze of observers who watch a video.
+    """Simulates the gaze of observers who watch a video; samples are ordered by observer, then frame.
 
     An observer fixates for a log-normal time, then looks where one of the drives, drawn by its share, led one latency
     earlier. Cuts and new sound sources end fixations early. Recently fixated locations attract less. Objects are
-    pursued while they are looked at.
-
-    Args:
-        rng: Source of randomness.
-        truth: Ground truth of the video; its gaze does not matter.
-        num_observers: Number of independent observers.
-        eyes: Parameters of eye movements.
-
-    Returns:
-        Samples, ordered by observer, then frame.
+    pursued while they are looked at. The gaze in `truth` does not matter.
     """
     sight = Sight(truth)
     parts = [_watch(rng, sight, eyes, observer) for observer in range(num_observers)]

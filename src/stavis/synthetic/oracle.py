@@ -17,14 +17,9 @@ SETTLED_SECONDS = 1.2
 
 
 def drive_densities(truth: Truth, frame: int) -> Array:
-    """Returns where each drive leads at a frame, including the observers' errors.
+    """Returns where each drive leads at a frame, (5, H, W) in the order of `DRIVES`, including the observers' errors.
 
-    Args:
-        truth: Ground truth of a video.
-        frame: Index from 0.
-
-    Returns:
-        (5, H, W) in the order of `DRIVES`, each with sum 1; "source" is zero while no object on screen sounds.
+    Each has sum 1, but "source" is zero while no object on screen sounds.
     """
     width, height = truth.width, truth.height
     densities = np.zeros((len(DRIVES), height, width))
@@ -48,16 +43,10 @@ def drive_densities(truth: Truth, frame: int) -> Array:
 
 
 def oracle_density(truth: Truth, frame: int, *, hears: bool) -> Array:
-    """Returns the expected density of the observers' choices at a frame, given all shares and locations.
+    """Returns the (H, W) expected density of the observers' choices at a frame, given all shares and locations.
 
-    Args:
-        truth: Ground truth of a video.
-        frame: Index from 0.
-        hears: True: the sounding object is known. False: in shots with the routes "semantic" or "synchrony", all
-            candidates are equally likely; with the route "sight", vision reveals as much as sound.
-
-    Returns:
-        (H, W) with sum 1.
+    If the oracle `hears`, it knows the sounding object. If not, all candidates are equally likely in shots with the
+    routes "semantic" or "synchrony"; with the route "sight", vision reveals as much as sound.
     """
     densities = drive_densities(truth, frame)
     if not hears and truth.sounding[frame] >= 0 and truth.route(frame) != "sight":
@@ -78,14 +67,7 @@ def settled_frames(truth: Truth) -> list[int]:
 
 
 def fresh_observers(truth: Truth, num_observers: int, seed: int = 0, eyes: Eyes = EYES) -> SimulatedGaze:
-    """Simulates further observers of the same video with the same shares, to estimate a ceiling.
-
-    Args:
-        truth: Ground truth of the video.
-        num_observers: Their number.
-        seed: Random seed of the observers.
-        eyes: Parameters of eye movements.
-    """
+    """Simulates further observers of the same video with the same shares, to estimate a ceiling."""
     rng = generator(truth.seed, "fresh observers", seed, truth.num_frames, len(truth.actors))
     return simulate_observers(rng, truth, num_observers, eyes)
 

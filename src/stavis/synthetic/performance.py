@@ -47,14 +47,7 @@ class Performance:
     tail: float
 
     def envelope(self, times: Array) -> Array:
-        """Returns the strength at `times`, in 0..1: the opening of a mouth as well as the loudness of a voice.
-
-        Args:
-            times: (T,) seconds.
-
-        Returns:
-            (T,).
-        """
+        """Returns the strength (T,) at times (T,) in seconds, 0..1: a mouth's opening and a voice's loudness."""
         if not len(self.onsets):
             return np.zeros(len(times))
         # Events are few and short, so all of them against all times is cheap enough for frames; sounds go one by one.
@@ -69,16 +62,9 @@ class Performance:
 
 
 def event_shape(sound: str, since: Array, durations: Array, tail: float) -> Array:
-    """Computes the envelope of one event.
+    """Computes the envelope of an event, 0..1; zero before the onset and after the end.
 
-    Args:
-        sound: One of `SOUNDS`.
-        since: Seconds since the onset, any shape.
-        durations: Seconds, broadcastable to the same shape.
-        tail: Seconds to 1/e for blows and notes.
-
-    Returns:
-        Values in 0..1, zero before the onset and after the end.
+    `since` are seconds since the onset, of any shape; blows and notes fall to 1/e within `tail` seconds.
     """
     phase = since / durations
     inside = (phase >= 0) & (phase < 1)

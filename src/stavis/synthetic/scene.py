@@ -90,17 +90,6 @@ class Stage:
         size: tuple[int, int],
         frame_rate: float,
     ) -> None:
-        """Prepares the shot.
-
-        Args:
-            seed: Random seed.
-            key: Identifies video and shot.
-            preset: Gives the strength of the camera motion.
-            shot: Its frames.
-            roles: Its objects.
-            size: (width, height) in pixels.
-            frame_rate: Frames per second.
-        """
         width, height = size
         self.size = size
         self.aspect = width / height

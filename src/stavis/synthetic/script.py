@@ -109,15 +109,7 @@ class Script:
 def write_script(
     seed: int, key: tuple[int | str, ...], preset: Preset, num_frames: int, frame_rate: float
 ) -> Script:
-    """Draws the script of a video.
-
-    Args:
-        seed: Random seed.
-        key: Identifies the video.
-        preset: Shares and ranges.
-        num_frames: Length of the video.
-        frame_rate: Frames per second.
-    """
+    """Draws the script of a video; `key` identifies it among those of the seed."""
     rng = generator(seed, *key, "script")
     shots: list[Shot] = []
     roles: list[Role] = []

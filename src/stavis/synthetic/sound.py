@@ -36,16 +36,10 @@ _FORMANT_BANDWIDTHS = (70.0, 100.0, 140.0, 220.0)  # Hz
 def render_performance(
     rng: np.random.Generator, performance: Performance, num_samples: int, sample_rate: int = SAMPLE_RATE
 ) -> Array:
-    """Synthesizes the sound of a performance.
+    """Synthesizes the (num_samples,) sound of a performance, whose time 0 is the first sample.
 
-    Args:
-        rng: Draws the timbre of the source and the variation between events.
-        performance: Its events; time 0 is the first sample.
-        num_samples: Number of samples.
-        sample_rate: Sample rate in Hz.
-
-    Returns:
-        (num_samples,), scaled to a peak of about 1 for an event of full strength.
+    `rng` draws the timbre of the source and the variation between events. An event of full strength has a peak of about
+    1.
     """
     voice = _TIMBRES[performance.sound](rng, sample_rate)
     samples = np.zeros(num_samples)
@@ -188,11 +182,7 @@ _TIMBRES: Mapping[str, type[_Timbre]] = {
 
 
 def render_music(rng: np.random.Generator, num_samples: int, sample_rate: int = SAMPLE_RATE) -> Array:
-    """Synthesizes background music: chords, a melody and often a beat, unrelated to anything on screen.
-
-    Returns:
-        (num_samples,) with peak 1.
-    """
+    """Synthesizes (num_samples,) of background music, unrelated to anything on screen, with peak 1."""
     beat = 60 / rng.uniform(70, 150)  # seconds
     root = int(rng.integers(40, 53))
     num_beats = int(np.ceil(num_samples / sample_rate / beat))
@@ -237,11 +227,7 @@ def render_music(rng: np.random.Generator, num_samples: int, sample_rate: int = 
 
 
 def render_ambience(rng: np.random.Generator, num_samples: int, sample_rate: int = SAMPLE_RATE) -> Array:
-    """Synthesizes room, wind or street noise, which falls with frequency and swells slowly.
-
-    Returns:
-        (num_samples,) with root mean square 1/4.
-    """
+    """Synthesizes (num_samples,) of room, wind or street noise with a root mean square of 1/4."""
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / sample_rate)
     spectrum *= np.maximum(frequency, 30) ** -rng.uniform(0.3, 1.2)
@@ -253,16 +239,7 @@ def render_ambience(rng: np.random.Generator, num_samples: int, sample_rate: int
 
 
 def render_soundtrack(script: Script, seed: int, key: tuple[int | str, ...]) -> npt.NDArray[np.float32]:
-    """Renders the audio of a video.
-
-    Args:
-        script: Its script.
-        seed: Random seed.
-        key: Identifies the video.
-
-    Returns:
-        (S,) in -1..1 at `SAMPLE_RATE`, as long as the video.
-    """
+    """Renders the audio of a video, (S,) in -1..1 at `SAMPLE_RATE`; `key` identifies it among those of the seed."""
     num_samples = round(script.seconds * SAMPLE_RATE)
     mix = np.zeros(num_samples)
     for index, turn in enumerate(script.turns):

@@ -76,14 +76,7 @@ def _opacity_table(opacity_64ths: int) -> list[int]:
 
 
 def draw_sprite(frame: Image.Image, sprite: Sprite, to_frame: Affine, opacity: float = 1.0) -> None:
-    """Draws a sprite into `frame`, in place.
-
-    Args:
-        frame: RGB picture.
-        sprite: What to draw.
-        to_frame: Units of the object -> frame pixels.
-        opacity: In 0..1.
-    """
+    """Draws a sprite into a picture, in place; `to_frame` maps units of the object to its pixels."""
     matrix = to_frame @ sprite.to_local
     if abs(matrix.a * matrix.e - matrix.b * matrix.d) < 1e-9:
         return

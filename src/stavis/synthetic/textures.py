@@ -14,10 +14,9 @@ BACKDROPS = ("room", "street", "nature", "abstract", "defocused")
 
 
 def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: float = 1.0) -> Array:
-    """Generates noise whose amplitude falls with spatial frequency to the power `slope` (1 in natural images).
+    """Generates (height, width) noise with mean 0 and standard deviation 1.
 
-    Returns:
-        (height, width) with mean 0 and standard deviation 1.
+    Its amplitude falls with spatial frequency to the power `slope` (1 in natural images).
     """
     white = rng.standard_normal((height, width), dtype=np.float32)
     spectrum = fft.rfft2(white)
@@ -41,11 +40,7 @@ def draw_color(
 
 
 def surface(rng: np.random.Generator, height: int, width: int, base: Color, strength: float = 1.0) -> Array:
-    """Paints a surface: noise, stripes, checks, dots or plain, around a base color.
-
-    Returns:
-        (height, width, 3) in about 0..255, not clipped.
-    """
+    """Paints a surface (height, width, 3) around a base color: noise, stripes, checks, dots or plain."""
     second = base * rng.uniform(0.45, 0.9) if rng.random() < 0.5 else draw_color(rng)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
@@ -71,18 +66,7 @@ def surface(rng: np.random.Generator, height: int, width: int, base: Color, stre
 def paint_backdrop(
     rng: np.random.Generator, kind: str, height: int, width: int, horizon: float
 ) -> Image.Image:
-    """Paints the backdrop of a shot.
-
-    Args:
-        rng: Source of randomness.
-        kind: One of `BACKDROPS`.
-        height: Height in pixels.
-        width: Width in pixels.
-        horizon: Where the ground starts, in 0..1 from the top.
-
-    Returns:
-        An RGB picture.
-    """
+    """Paints the backdrop of a shot, one of `BACKDROPS`; the ground starts at `horizon`, 0..1 from the top."""
     painters = {"room": _room, "street": _street, "nature": _nature, "abstract": _abstract}
     blur = rng.uniform(0.0, 0.006)
     if kind == "defocused":

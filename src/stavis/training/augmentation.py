@@ -99,16 +99,10 @@ def _through_jpeg(frame: Image.Image, quality: int) -> Image.Image:
 
 
 def enlarge(clip: Array, maps: Array, amount: float, rng: np.random.RandomState) -> tuple[Array, Array]:
-    """Crops the same random box from all frames and maps and resizes it bilinearly to their size.
+    """Crops the same random box from a clip (3, T, H, W) and its maps (2, H, W) and resizes it back, bilinearly.
 
-    Args:
-        clip: (3, T, H, W).
-        maps: (2, H, W), density map and fixation map.
-        amount: The sides of the box are those of the frame divided by 1 to 1 + amount.
-        rng: Source of randomness.
-
-    Returns:
-        Clip and maps with the same shapes. A pixel of the fixation map is 1 where the enlarged map is above 0.
+    The box's sides are those of the frame divided by 1 to 1 + `amount`. A pixel of the fixation map is 1 where the
+    enlarged map is above 0.
     """
     height, width = clip.shape[2:]
     factor = rng.uniform(1, 1 + amount)

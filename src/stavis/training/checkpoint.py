@@ -66,13 +66,9 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool = False) -> Path:
-    """Writes a checkpoint atomically and removes all but the newest ones.
+    """Writes a checkpoint atomically as `step_<number>.pt`, and removes all but the newest `keep`.
 
-    Args:
-        folder: Folder of the run's checkpoints.
-        checkpoint: Written as `step_<number>.pt`.
-        keep: How many of the newest checkpoints to keep.
-        best: Also write it as the best checkpoint, which stays until a better one replaces it.
+    With `best`, it is also written as the best checkpoint, which stays until a better one replaces it.
 
     Raises:
         StavisError: The disk is full or not writable. Earlier checkpoints are untouched.

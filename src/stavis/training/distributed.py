@@ -105,10 +105,7 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Joins the other processes of the run if torchrun started several.
-
-    Args:
-        device: As for `choose_device`.
+    """Joins the other processes of the run if torchrun started several. `device` is as for `resolve_device`.
 
     Raises:
         StavisError: The device does not exist.

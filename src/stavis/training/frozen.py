@@ -149,10 +149,10 @@ def encode_clips(
 
     Args:
         clips: Training or validation clips.
-        name: Of the stored files: "training" or "validation". Training clips are augmented.
+        name: Of the stored files in `.features/`: "training" or "validation". Training clips are augmented.
         model: The network, with its initial weights.
         recipe: Of the run.
-        run: Its folder; files go to `.features/` below it.
+        run: Its folder.
         num_variants: How many epochs' random changes of videos are encoded; pictures are encoded once.
         listening: What sounds are normalized by; None takes it from these clips.
         quiet: Show no progress.

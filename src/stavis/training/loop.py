@@ -376,12 +376,7 @@ def take_step(
 ) -> StepResult:
     """Takes one optimizer step on one global batch. The loss is summed and divided by the nominal batch size.
 
-    Args:
-        session: The run.
-        state: Changed in place.
-        network: `state.model` as `prepare_network` returns it.
-        loaded: Yields the batches of `parts`.
-        parts: This process's share of the global batch, split into micro-batches.
+    `parts` is this process's share of the batch, split into micro-batches; `loaded` yields their clips.
     """
     recipe, processes = session.recipe, session.processes
     side_weight = side_output_weight(state.position.epoch, recipe.epochs, recipe.loss)

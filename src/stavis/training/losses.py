@@ -159,8 +159,7 @@ def clip_losses(
         side_weight: From `side_output_weight`.
 
     Returns:
-        (B,) to be summed over the clips of a batch and divided by its nominal size, and the final output's
-        terms.
+        (B,) to be summed over the clips of a batch and divided by its nominal size, and the final output's terms.
     """
     final = output_loss(logits, density_maps, fixation_maps, weights)
     total = final.total

@@ -38,13 +38,9 @@ def fixed_bytes(config: ModelConfig, num_states: int) -> int:
 def num_clips_that_fit(
     capacity: int, config: ModelConfig, num_states: int, *, half_precision: bool = False
 ) -> int:
-    """Estimates how many clips fit into one forward and backward pass; may be 0.
+    """Estimates how many clips fit into one forward and backward pass on a device of `capacity` bytes; may be 0.
 
-    Args:
-        capacity: Memory of the device in bytes.
-        config: The network.
-        num_states: Values that the optimizer and averaging keep per weight.
-        half_precision: Whether the network computes in 16 bits.
+    `num_states` are the values that optimizer and averaging keep per weight.
     """
     free = USABLE_SHARE * capacity - fixed_bytes(config, num_states)
     return max(0, int(free // bytes_per_clip(config, half_precision=half_precision)))

@@ -187,10 +187,7 @@ def freeze(model: STAViS, parts: Iterable[str]) -> None:
 def set_training_mode(model: STAViS, *, frozen: Iterable[str], frozen_statistics: bool) -> None:
     """Sets train mode, except for normalization layers whose running statistics must not change.
 
-    Args:
-        model: The network.
-        frozen: Names in `PARTS` whose statistics are kept.
-        frozen_statistics: Whether all statistics are kept.
+    Those are all of them with `frozen_statistics`, else those of the parts `frozen`, names in `PARTS`.
     """
     model.train()
     prefixes = tuple(prefix for part in frozen for prefix in PARTS[part])

@@ -42,12 +42,7 @@ def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
 
 
 def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Parses a recipe from a table as read from TOML.
-
-    Args:
-        table: Nested dictionaries.
-        source: Name of the source for error messages.
-        overrides: `a.b=value` settings that override the table.
+    """Parses a recipe from a table as read from TOML; `a.b=value` settings override it, `source` names it in errors.
 
     Raises:
         StavisError: A key is unknown, or a value is not allowed.

@@ -151,13 +151,7 @@ def compare_pictures(
 ) -> npt.NDArray[np.uint8]:
     """Draws one row per clip: the frame, the density map over it, the prediction over it.
 
-    Args:
-        frames: (N, H, W, 3) RGB, target frames of the clips.
-        density_maps: (N, H, W), any range.
-        saliency_maps: (N, H, W), any range.
-
-    Returns:
-        (3 N H, 9 W, 3) RGB.
+    Takes (N, H, W, 3) RGB frames and (N, H, W) maps of any range; returns (3 N H, 9 W, 3) RGB.
     """
     style = OverlayStyle(color_bar=False)
     rows = []

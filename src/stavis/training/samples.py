@@ -162,12 +162,7 @@ def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
 
 
 def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
-    """Draws held-out videos: this share of each database, rounded, but at least one.
-
-    Args:
-        videos: Pairs (database, video) of the training lists.
-        share: Share of the videos of each database.
-        seed: Random seed.
+    """Draws held-out videos, (database, video): this share of each database, rounded, but at least one.
 
     Raises:
         StavisError: A database has only one video, or all would be held out.

@@ -36,8 +36,7 @@ class HubWeights(NamedTuple):
 def download(source: str) -> HubWeights:
     """Downloads weights, or takes them from the cache of huggingface_hub, which also serves them offline.
 
-    Args:
-        source: "hf://owner/name" or "hf://owner/name@revision", where the revision is a branch, a tag or a commit.
+    `source` is "hf://owner/name" or "hf://owner/name@revision", where the revision is a branch, a tag or a commit.
 
     Raises:
         StavisError: huggingface_hub is not installed, the name is malformed, the repository, revision or file does not
@@ -57,16 +56,10 @@ def download(source: str) -> HubWeights:
 
 
 def push(folder: Path, target: str, *, private: bool = False) -> str:
-    """Uploads a weights folder: the weights, their config and a model card, nothing else.
+    """Uploads a weights folder (weights, config and a model card, nothing else); returns hf://owner/name@commit.
 
-    Args:
-        folder: A weights folder. Its README.md or MODEL_CARD.md becomes the model card; without one, a short card is
-            generated.
-        target: "hf://owner/name", created if necessary, or "hf://owner/name@branch".
-        private: Make a new repository private.
-
-    Returns:
-        hf://owner/name@commit.
+    The folder's README.md or MODEL_CARD.md becomes the model card; without one, a short card is generated. The target,
+    "hf://owner/name" or "hf://owner/name@branch", is created if necessary.
 
     Raises:
         StavisError: The folder holds no valid weights, or the upload fails.

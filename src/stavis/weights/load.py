@@ -105,10 +105,10 @@ def load_model_with_report(
     resize_filter: ResizeFilter | None = None,
     inflation: Inflation = "center",
 ) -> tuple[STAViS, LoadReport]:
-    """Loads a network from a file or folder and reports what was used of it.
+    """Loads a network from a file or folder, as `stavis.weights.load_model` does, and reports what was used of it.
 
     Args:
-        source: As for `stavis.weights.load_model`, but not "untrained".
+        source: Not "untrained".
         modality: As for `load_model`.
         device: As for `load_model`.
         resize_filter: How frames were first resized in training, if the file does not record it: "nearest" with Pillow

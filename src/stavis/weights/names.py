@@ -76,11 +76,7 @@ def load_network(
 ) -> LoadedNetwork:
     """Loads a network like `load_model` and returns what that would log.
 
-    Args:
-        weights: Like `source` of `load_model`.
-        modality: As for `load_model`.
-        device: As for `load_model`.
-        data: Data folder of the published weights; None for `data_folder()`.
+    `data` is the data folder of the published weights; None for `data_folder()`.
 
     Raises:
         StavisError: The file or device does not exist, or the file does not fit.

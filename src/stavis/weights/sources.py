@@ -37,12 +37,10 @@ class Located(NamedTuple):
 def locate(
     source: str | os.PathLike[str], modality: Modality | None = None, data: Path | None = None
 ) -> Located:
-    """Finds weights by name or path. Those on the Hugging Face Hub are downloaded first.
+    """Finds weights by name (but not "untrained") or path. Those on the Hugging Face Hub are downloaded first.
 
-    Args:
-        source: A path or a name, but not "untrained".
-        modality: Which network to take from the published weights; "audiovisual" if not given.
-        data: Data folder of the published weights; None for `data_folder()`.
+    Published weights are those of the given modality, "audiovisual" by default, in the data folder, by default
+    `data_folder()`.
 
     Raises:
         StavisError: There are no default weights, published weights were not fetched, or the Hub fails.
