@@ -28,7 +28,7 @@ from stavis.datasets.cache import (
 )
 from stavis.datasets.dataset import SaliencyDataset
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import DirectReader
 from stavis.errors import StavisError
 from stavis.runtime.workers import run_parallel
@@ -50,7 +50,7 @@ def own_layout(layout: Layout, tmp_path: Path) -> Layout:
 
 
 def frame_cache(folder: Path, layout: Layout, **settings) -> FrameCache:
-    return FrameCache(folder, layout, dataclasses.replace(P, **settings), Quirks())
+    return FrameCache(folder, layout, dataclasses.replace(P, **settings), LoaderQuirks())
 
 
 def build(cache: FrameCache, jobs: int = 1, **choice) -> list[CacheFile]:
@@ -79,7 +79,7 @@ def test_the_cache_keeps_what_the_sources_decode_to(layout: Layout, tmp_path: Pa
         for i in range(2)
         for part in ("frames", "maps", "wave")
     ]
-    direct, cached = DirectReader(layout, P, Quirks()), CachedReader(files)
+    direct, cached = DirectReader(layout, P, LoaderQuirks()), CachedReader(files)
     for file in files:
         array = np.load(file.path)
         num = file.entry.num_frames
@@ -214,19 +214,19 @@ def test_quirks_and_decoder_versions_change_the_name(
 ) -> None:
     entry = FoldEntry("train_0", 24, 25.0)
 
-    def names(quirks: Quirks) -> dict[str, str]:
+    def names(quirks: LoaderQuirks) -> dict[str, str]:
         cache = FrameCache(tmp_path, layout, P, quirks)
         return {part: cache.file(part, "DIEM", entry).path.name for part in ("frames", "maps", "wave")}
 
     def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
         return {part for part in one if one[part] != other[part]}
 
-    fixed = names(Quirks())
-    assert differing(fixed, names(Quirks(native_sample_rate=True))) == {"wave"}
-    assert differing(fixed, names(Quirks(fixation_blobs=False))) == {"maps"}
-    assert differing(fixed, names(Quirks(silent_last_video=True, alternating_target=True))) == set()
+    fixed = names(LoaderQuirks())
+    assert differing(fixed, names(LoaderQuirks(native_sample_rate=True))) == {"wave"}
+    assert differing(fixed, names(LoaderQuirks(fixation_blobs=False))) == {"maps"}
+    assert differing(fixed, names(LoaderQuirks(silent_last_video=True, alternating_target=True))) == set()
     monkeypatch.setattr("PIL.__version__", "0.0")
-    assert differing(fixed, names(Quirks())) == {"frames", "maps"}
+    assert differing(fixed, names(LoaderQuirks())) == {"frames", "maps"}
 
 
 def test_caches_of_two_settings_live_side_by_side(layout: Layout, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from stavis.clips.preprocess import (
 )
 from stavis.datasets.dataset import MissingDataWarning, SaliencyDataset, Sample
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
@@ -130,7 +130,7 @@ def test_samples_collate_into_batches_for_the_model(layout: Layout) -> None:
 
 @pytest.mark.parametrize("mode", ["train", "validation", "test"])
 def test_a_sample_is_made_of_the_files_that_it_names(layout: Layout, mode: str) -> None:
-    data = dataset(layout, mode=mode, flip_probability=0.0, quirks=Quirks(native_sample_rate=True))
+    data = dataset(layout, mode=mode, flip_probability=0.0, quirks=LoaderQuirks(native_sample_rate=True))
     for index in range(0, len(data), 1 if mode != "test" else 31):
         sample, where = data[index], data.describe(index)
         frames = sample.frames.tolist()
@@ -298,10 +298,10 @@ def test_a_pickled_dataset_gives_the_same_samples(layout: Layout, cache: Path) -
 
 @pytest.mark.parametrize("mode", ["train", "validation", "test"])
 @pytest.mark.parametrize(
-    "quirks", ["fixed", "reference", Quirks(fixation_blobs=False)], ids=["fixed", "reference", "points"]
+    "quirks", ["fixed", "reference", LoaderQuirks(fixation_blobs=False)], ids=["fixed", "reference", "points"]
 )
 def test_cached_samples_are_bit_identical(
-    layout: Layout, cache: Path, mode: str, quirks: Quirks | str
+    layout: Layout, cache: Path, mode: str, quirks: LoaderQuirks | str
 ) -> None:
     direct = dataset(layout, mode=mode, quirks=quirks)
     cached = dataset(layout, mode=mode, quirks=quirks, cache=cache)
@@ -334,14 +334,14 @@ def test_a_last_video_that_is_listed_before_is_not_silent(layout: Layout, tmp_pa
 
 
 def test_the_target_alternates_on_request_only(layout: Layout) -> None:
-    published = dataset(layout, mode="test", quirks=Quirks(alternating_target=True))
+    published = dataset(layout, mode="test", quirks=LoaderQuirks(alternating_target=True))
     assert [int(published[i].target) + 1 for i in range(4)] == [8, 10, 10, 12]
     fixed = dataset(layout, mode="test")
     assert [int(fixed[i].target) + 1 for i in range(4)] == [9, 10, 11, 12]
 
 
 def test_audio_is_resampled_by_default(layout: Layout) -> None:
-    native = dataset(layout, mode="test", quirks=Quirks(native_sample_rate=True))
+    native = dataset(layout, mode="test", quirks=LoaderQuirks(native_sample_rate=True))
     fixed = dataset(layout, mode="test")
 
     def num_samples(data: SaliencyDataset) -> int:
@@ -360,7 +360,7 @@ def test_audio_is_resampled_by_default(layout: Layout) -> None:
 
 
 def test_fixations_are_points_on_request(layout: Layout) -> None:
-    data = dataset(layout, mode="validation", quirks=Quirks(fixation_blobs=False))
+    data = dataset(layout, mode="validation", quirks=LoaderQuirks(fixation_blobs=False))
     sample, where = data[0], data.describe(0)
     fixations = read_fixation_map(layout.fixation_map(where.database, where.video, where.target))
     assert np.array_equal(sample.fixation_map[0].numpy() > 0, point_fixation_map(fixations, P))
@@ -374,7 +374,7 @@ def test_sound_of_slow_video_fits(tmp_path: Path) -> None:
     write_video(own, "Own", entry)
     write_lists(own, "Own", {("train", None): [entry]})
     for quirks in ("fixed", "reference"):
-        data = dataset(own, quirks=Quirks(native_sample_rate=quirks == "reference"))
+        data = dataset(own, quirks=LoaderQuirks(native_sample_rate=quirks == "reference"))
         assert data[0].audio.shape == (1, 1, 35280)
         assert data[0].audio.any()
 

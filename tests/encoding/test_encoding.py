@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stavis import media
 from stavis.encoding.encode import encode, plan_offsets
 from stavis.encoding.offsets import OffsetPlanner, OffsetSettings, balance, block_size, merge_blocks
-from stavis.encoding.roi import read_kvazaar, read_svt_av1, reduce_values, write_roi
+from stavis.encoding.roi import reduce_values, write_roi
 from stavis.errors import StavisError
 from stavis.media.display import Display
 from stavis.media.transcode import EncoderSettings, Region, stored_box, transcode
@@ -225,6 +225,16 @@ def test_encoding_errors_name_what_is_wrong(video: Path, tmp_path: Path) -> None
 # --- Other encoders ---------------------------------------------------------------------------------------------------
 
 
+def read_kvazaar(path: Path) -> list[np.ndarray]:
+    numbers = np.array(path.read_text(encoding="ascii").split(), np.int64)
+    grids = []
+    while len(numbers):
+        width, height = numbers[:2]
+        grids.append(numbers[2 : 2 + width * height].reshape(height, width))
+        numbers = numbers[2 + width * height :]
+    return grids
+
+
 def test_kvazaar_file_reads_back(video: Path, tmp_path: Path) -> None:
     maps = np.repeat(LEFT[None], 12, axis=0)
     assert write_roi(video, tmp_path / "roi.txt", "kvazaar", maps=maps) == 12
@@ -233,24 +243,19 @@ def test_kvazaar_file_reads_back(video: Path, tmp_path: Path) -> None:
     plan = plan_offsets(video, maps=maps, block=64)
     assert np.array_equal(grids, np.round(plan.grids))
     assert grids[0][0, 0] < 0 < grids[0][0, 2]
-    (tmp_path / "roi.txt").write_text("3 2 1 1")
-    with pytest.raises(StavisError, match="not a map of delta QPs"):
-        read_kvazaar(tmp_path / "roi.txt")
 
 
 def test_svt_av1_file_reads_back(video: Path, tmp_path: Path) -> None:
     maps = np.concatenate([np.repeat(LEFT[None], 6, axis=0), np.repeat(LEFT[None, :, ::-1], 6, axis=0)])
     write_roi(video, tmp_path / "roi.txt", "svt-av1", maps=maps)
-    rows = read_svt_av1(tmp_path / "roi.txt")
-    assert 0 in rows
+    rows = [np.array(line.split(), int) for line in (tmp_path / "roi.txt").read_text("ascii").splitlines()]
+    assert rows[0][0] == 0
     assert len(rows) < 12  # a frame whose offsets are those of the frame before has no line
-    for offsets in rows.values():
+    for _, *offsets in rows:
+        offsets = np.array(offsets)
         assert offsets.shape == (6,)
         assert len(set(offsets.tolist())) <= 8
         assert offsets.max() >= 0
-    (tmp_path / "roi.txt").write_text("0 1 2\n1 2\n")
-    with pytest.raises(StavisError, match="not a map of QP offsets"):
-        read_svt_av1(tmp_path / "roi.txt")
 
 
 @given(st.lists(st.integers(-60, 60), min_size=1, max_size=80), st.integers(1, 8))

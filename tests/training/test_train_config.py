@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from stavis.cli import app
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
 from stavis.model import ModelConfig
 from stavis.training.losses import LossWeights
@@ -125,7 +125,7 @@ def test_settings_on_the_command_line_win_and_may_be_written_short(tmp_path: Pat
     recipe = read_recipe(path, changes)
     assert (recipe.epochs, recipe.data.split, recipe.data.root) == (3, 3, "/with blanks/and #")
     assert recipe.data.databases == ("DIEM",)
-    assert recipe.data.quirks == Quirks.reference()
+    assert recipe.data.quirks == LoaderQuirks.reference()
     assert recipe.initial_weights == ("a", "b")
     assert recipe.optimizer.base_rate == 1.0
 

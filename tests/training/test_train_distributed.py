@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stavis.errors import StavisError
-from stavis.training.distributed import Processes, choose_device, epoch_order, micro_batches, plan_batches
+from stavis.training.distributed import Processes, epoch_order, micro_batches, plan_batches
 from stavis.training.recipe_file import format_recipe
 from stavis.training.runlog import read_metrics
+from stavis.weights.device import choose_device
 from support.training_setup import (
     final_weights,
     finish,

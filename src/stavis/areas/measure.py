@@ -178,11 +178,11 @@ def measure_areas(
     if not times:
         raise StavisError(f"{video}: none of its frames has a map")
     durations = np.diff(times, append=times[-1] + 1 / float(info.frame_rate))
-    looks = None if gaze is None else _count_gaze(chosen, rows, np.array(times), durations, gaze, video)
+    looks: list[_Looks | None] = [None] * len(chosen)
+    if gaze is not None:
+        looks = [*_count_gaze(chosen, rows, np.array(times), durations, gaze, video)]
     summary = [
-        _summarize(
-            area.name, rows[number :: len(chosen)], durations, None if looks is None else looks[number]
-        )
+        _summarize(area.name, rows[number :: len(chosen)], durations, looks[number])
         for number, area in enumerate(chosen)
     ]
     return AreaAttention(chosen, rows, summary)
@@ -209,18 +209,9 @@ class _Meter:
             share = float((values * cells).sum()) if cells is not None else 0.0
             peak = visible and points is not None and contains(points, x * self.size[0], y * self.size[1])[0]
             ratio = share / picture_share if visible else float("nan")
+            shares = (share, picture_share, ratio)
             rows.append(
-                AreaFrame(
-                    frame.index,
-                    frame.time_seconds,
-                    area.name,
-                    int(visible),
-                    share,
-                    picture_share,
-                    ratio,
-                    0,
-                    int(peak),
-                )
+                AreaFrame(frame.index, frame.time_seconds, area.name, int(visible), *shares, 0, int(peak))
             )
         for row in rows:
             if row.visible:
@@ -234,11 +225,8 @@ class _Meter:
         return kept[1]
 
 
-@dataclass(frozen=True)
-class _Looks:
-    """Gaze on one area in the whole video: `gaze_share`, `dwell_seconds`, `observers_share`, `first_gaze_seconds`."""
-
-    values: tuple[float, float, float, float]
+_Looks = tuple[float, float, float, float]
+"""Gaze on one area in the whole video: `gaze_share`, `dwell_seconds`, `observers_share`, `first_gaze_seconds`."""
 
 
 def _count_gaze(
@@ -273,13 +261,11 @@ def _count_gaze(
         observers = len(np.unique(placed.observer[inside]))
         known = gaze.observers_known
         looks.append(
-            _Looks(
-                (
-                    float(inside.mean()),
-                    float(seconds[inside].sum() / num_observers) if known else float("nan"),
-                    observers / num_observers if known else float("nan"),
-                    float(times[placed.frame[inside].min()]) if inside.any() else float("nan"),
-                )
+            (
+                float(inside.mean()),
+                float(seconds[inside].sum() / num_observers) if known else float("nan"),
+                observers / num_observers if known else float("nan"),
+                float(times[placed.frame[inside].min()]) if inside.any() else float("nan"),
             )
         )
     return looks
@@ -305,5 +291,5 @@ def _summarize(
         seconds,
         float((durations * np.array([row.rank == 1 for row in rows])).sum()),
         next((row.time_seconds for row in rows if row.peak_inside), float("nan")),
-        *(() if looks is None else looks.values),
+        *(looks or ()),
     )

@@ -29,12 +29,13 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 from PIL import features
+from rich.filesize import decimal
 
 from stavis.clips.preprocess import Preprocessing
 from stavis.datasets.check import Problem, count_more, find_missing
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import load_frame, load_maps, load_waveform
 from stavis.errors import StavisError
 from stavis.runtime.files import atomic_path, write_text
@@ -86,7 +87,7 @@ class FrameCache:
     folder: Path
     layout: Layout
     preprocessing: Preprocessing
-    quirks: Quirks
+    quirks: LoaderQuirks
 
     def file(self, part: Part, database: str, entry: FoldEntry) -> CacheFile:
         """The cache file for the current state of the sources. Reads the size and time of every source file."""
@@ -149,7 +150,7 @@ class FrameCache:
         settings: dict[str, Any] = {"part": part, "format": FORMAT_VERSION}
         if part == "wave":
             settings |= {"sample_rate": None if self.quirks.native_sample_rate else p.sample_rate}
-            return settings | {"av": _av_version()}
+            return settings | {"av": importlib.metadata.version("av")}
         settings |= {"intermediate_size": p.intermediate_size, "input_size": p.input_size}
         settings |= {"resize_filter": p.resize_filter, "final_resize_filter": p.final_resize_filter}
         settings |= {"pillow": PIL.__version__, "jpeg": features.version("jpg")}
@@ -174,7 +175,7 @@ class FrameCache:
         free = shutil.disk_usage(existing).free
         if needed > free:
             raise StavisError(
-                f"{self.folder}: {summarize(missing)} to cache, but {format_bytes(free)} are free on that disk; "
+                f"{self.folder}: {summarize(missing)} to cache, but {decimal(free)} are free on that disk; "
                 "choose another cache folder or fewer databases"
             )
 
@@ -190,11 +191,6 @@ class FrameCache:
         }
         if not wanted.keys() <= known.keys():
             write_text(path, json.dumps(known | wanted, indent=1) + "\n")
-
-
-@functools.cache
-def _av_version() -> str:
-    return importlib.metadata.version("av")
 
 
 def default_cache_folder(data_folder: Path) -> Path:
@@ -267,7 +263,7 @@ def cache_data(
     cache: Path | str | None = None,
     annotations: bool = True,
     audio: bool = True,
-    quirks: Quirks | Literal["fixed", "reference"] = "fixed",
+    quirks: LoaderQuirks | Literal["fixed", "reference"] = "fixed",
     allow_missing: bool = False,
     dry_run: bool = False,
     jobs: int | None = None,
@@ -293,7 +289,7 @@ def cache_data(
     """
     layout = Layout(Path(data))
     folder = default_cache_folder(layout.root) if cache is None else Path(cache)
-    frame_cache = FrameCache(folder, layout, Preprocessing(), Quirks.named(quirks))
+    frame_cache = FrameCache(folder, layout, Preprocessing(), LoaderQuirks.named(quirks))
     files, problems = plan_cache(frame_cache, databases=databases, split=split, maps=annotations, audio=audio)
     if problems and not allow_missing:
         raise StavisError(
@@ -309,17 +305,8 @@ def cache_data(
 def summarize(files: Sequence[CacheFile]) -> str:
     """Number of videos and their size: "3 videos, 12.3 GB"."""
     num_videos = len({(file.database, file.entry.video) for file in files})
-    size = format_bytes(sum(file.num_bytes for file in files))
+    size = decimal(sum(file.num_bytes for file in files))
     return f"{num_videos} video{'s' * (num_videos != 1)}, {size}"
-
-
-def format_bytes(num: float) -> str:
-    """A size in decimal units: "12.3 GB"."""
-    for unit in ("B", "kB", "MB"):
-        if num < 1000:
-            return f"{num:.3g} {unit}" if unit != "B" else f"{num:.0f} B"
-        num /= 1000
-    return f"{num:.1f} GB"
 
 
 def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
@@ -384,27 +371,24 @@ def _write_part(cache: FrameCache, file: CacheFile, advance: Callable[[int], Non
         advance(1)
         return
 
-    def frames() -> Iterator[npt.NDArray[np.uint8]]:
-        present = find_files(layout, database, file.entry).frames
-        for frame in range(num_frames):
-            yield load_frame(layout.frame(database, video, frame), preprocessing) if present[frame] else blank
-            advance(1)
-
-    def maps() -> Iterator[npt.NDArray[np.uint8]]:
-        files = find_files(layout, database, file.entry)
-        present = files.density_maps & files.fixation_maps
-        for frame in range(num_frames):
-            yield (
-                load_maps(layout, database, video, frame, preprocessing, quirks) if present[frame] else blank
-            )
-            advance(2)
-
+    files = find_files(layout, database, file.entry)
     if file.part == "frames":
-        blank = np.zeros((height, width, 3), np.uint8)
-        _write_rows(file.path, (num_frames, *blank.shape), np.uint8, frames())
+        blank, num_sources, present = np.zeros((height, width, 3), np.uint8), 1, files.frames
     else:
-        blank = np.zeros((2, height, width), np.uint8)
-        _write_rows(file.path, (num_frames, *blank.shape), np.uint8, maps())
+        blank, num_sources = np.zeros((2, height, width), np.uint8), 2
+        present = files.density_maps & files.fixation_maps
+
+    def rows() -> Iterator[npt.NDArray[np.uint8]]:
+        for frame in range(num_frames):
+            if not present[frame]:
+                yield blank
+            elif file.part == "frames":
+                yield load_frame(layout.frame(database, video, frame), preprocessing)
+            else:
+                yield load_maps(layout, database, video, frame, preprocessing, quirks)
+            advance(num_sources)
+
+    _write_rows(file.path, (num_frames, *blank.shape), np.uint8, rows())
 
 
 def _write_rows(path: Path, shape: tuple[int, ...], dtype: Any, rows: Iterable[npt.NDArray[Any]]) -> None:
@@ -418,9 +402,8 @@ def _write_rows(path: Path, shape: tuple[int, ...], dtype: Any, rows: Iterable[n
         for row in rows:
             file.write(np.ascontiguousarray(row, dtype=dtype).data)
         file.flush()
-        os.fsync(
-            file.fileno()
-        )  # a power cut after the renaming must not leave an empty file of the right name
+        # A power cut after the renaming must not leave an empty file of the right name.
+        os.fsync(file.fileno())
 
 
 class CachedReader:

@@ -9,16 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
-from stavis.datasets.layout import (
-    FoldEntry,
-    Layout,
-    VideoFiles,
-    find_files,
-    list_numbers,
-)
+from stavis.datasets.layout import FoldEntry, Layout, VideoFiles, find_files, list_numbers
+from stavis.datasets.sources import read_picture
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
@@ -337,10 +331,9 @@ def _open_files(
     for frame in np.flatnonzero(files.frames):
         path = layout.frame(database, video, int(frame))
         try:
-            with Image.open(path) as image:
-                image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            report("unreadable", f"{path}: not a readable picture ({error})")
+            read_picture(path)
+        except StavisError as error:
+            report("unreadable", str(error))
         advance(1)
 
     sizes: dict[tuple[int, ...], Path] = {}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.datasets.sources import load_waveform, read_frame
+from stavis.datasets.sources import load_waveform, read_picture
 from stavis.errors import StavisError
 from stavis.gaze.observers import OBSERVERS_NAME, Observers, read_observers
 from stavis.maps import read_fixation_map, read_map
@@ -41,7 +41,8 @@ class DatabaseVideo:
             StavisError: The file is missing or is not a picture.
             IndexError: There is no such frame.
         """
-        return read_frame(self._layout.frame(self._database, self.name, self._checked(index)))
+        path = self._layout.frame(self._database, self.name, self._checked(index))
+        return np.asarray(read_picture(path))
 
     def frames(
         self, start: int = 0, stop: int | None = None, step: int = 1

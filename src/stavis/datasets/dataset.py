@@ -16,7 +16,7 @@ from stavis.datasets.cache import CachedReader, FrameCache, Part
 from stavis.datasets.check import Problem, count_more, find_missing, find_surplus
 from stavis.datasets.fold_lists import choose_databases, read_fold_list
 from stavis.datasets.layout import SUBSETS, FoldEntry, Layout, Subset, VideoFiles, find_files
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import DirectReader
 from stavis.errors import StavisError
 
@@ -81,7 +81,29 @@ class _Video:
     silent: bool
 
 
-class SaliencyDataset(Dataset[Sample]):
+class EpochDataset(Dataset[Sample]):
+    """Samples whose random draws depend on an epoch, counted from 0."""
+
+    def __init__(self) -> None:
+        # In shared memory, so that workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch[0])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch for the next random draws, also in workers that are already running.
+
+        Call it between epochs, before iterating over the loader.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch is {epoch}; allowed: 0 or more")
+        self._epoch[0] = epoch
+
+
+class SaliencyDataset(EpochDataset):
     """Training, validation or test samples of all databases of a split.
 
     Every random draw is a function of (seed, epoch, index), so samples depend neither on the number of workers or
@@ -101,7 +123,7 @@ class SaliencyDataset(Dataset[Sample]):
         mode: Mode | None = None,
         databases: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
-        quirks: Quirks | Literal["fixed", "reference"] = "fixed",
+        quirks: LoaderQuirks | Literal["fixed", "reference"] = "fixed",
         seed: int = 1,
         flip_probability: float = 0.5,
         audio: bool = True,
@@ -121,7 +143,7 @@ class SaliencyDataset(Dataset[Sample]):
                 windows, the clip in the middle. "test": a clip from every frame on. None: the same as `subset`.
             databases: Which databases; None for all that have fold lists.
             preprocessing: Preprocessing of the model; None for the published one.
-            quirks: Which quirks of the published loader to reproduce: a `Quirks`, or "fixed" or "reference".
+            quirks: Which quirks of the published loader to reproduce: a `LoaderQuirks`, or "fixed" or "reference".
             seed: Of crops and flips, 0 or more.
             flip_probability: Probability of a horizontal flip in mode "train".
             audio: Whether to load audio; without it no WAV file has to exist.
@@ -148,16 +170,13 @@ class SaliencyDataset(Dataset[Sample]):
         self.layout = Layout(Path(data))
         self.mode: Mode = mode
         self.preprocessing = Preprocessing() if preprocessing is None else preprocessing
-        self.quirks = Quirks.named(quirks)
+        self.quirks = LoaderQuirks.named(quirks)
         self.seed = seed
         self.flip_probability = flip_probability
         self.audio = audio
         self.annotations = annotations
         self._select_frame = clips.target_frame if self.quirks.alternating_target else clips.middle_frame
-        # In shared memory, so that workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
+        super().__init__()
         self._videos: list[_Video] = []
         self.problems: list[Problem] = []
         for database in choose_databases(self.layout, databases):
@@ -261,19 +280,6 @@ class SaliencyDataset(Dataset[Sample]):
     def videos(self) -> list[tuple[str, FoldEntry]]:
         """(database, fold list entry) of every video, in the order of the lists."""
         return [(video.database, video.entry) for video in self._videos]
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch[0])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch for the next crops and flips, also in workers that are already running.
-
-        Call it between epochs, before iterating over the loader.
-        """
-        if epoch < 0:
-            raise ValueError(f"epoch is {epoch}; allowed: 0 or more")
-        self._epoch[0] = epoch
 
     def __len__(self) -> int:
         return len(self._windows_table)

@@ -14,18 +14,16 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch.utils.data import Dataset
 
 from stavis import media
 from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip
-from stavis.datasets.dataset import Sample, SampleDescription
+from stavis.datasets.dataset import EpochDataset, Sample, SampleDescription
 from stavis.datasets.layout import FoldEntry
+from stavis.datasets.sources import read_picture
 from stavis.errors import StavisError
 
 FIXATIONS_FILE = "fixations.npz"
-HELD_OUT_EVERY = (
-    15  # of each set, this picture and every 15th after it are for validation, the first among them
-)
+HELD_OUT_EVERY = 15  # of each set, the first picture and every 15th after it are for validation
 SIGMA_SHARE = 0.035  # of the picture's side: the density maps' Gaussian
 FRAME_RATE = 25.0  # of clips that are taken of pictures, frames per second
 GAZE_LAG = 5  # frames after a cut in which gaze still rests where it was: 200 ms
@@ -77,14 +75,7 @@ class PictureSet:
         Raises:
             StavisError: The file is missing or not a picture.
         """
-        path = self.folder / self.names[index]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise StavisError(f"{path}: missing, though {FIXATIONS_FILE} names it") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise StavisError(f"{path}: cannot be read as a picture: {error}") from None
+        return read_picture(self.folder / self.names[index])
 
 
 def read_picture_set(folder: Path | str) -> PictureSet:
@@ -187,7 +178,7 @@ class Box(NamedTuple):
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-class PictureDataset(Dataset[Sample]):
+class PictureDataset(EpochDataset):
     """Training samples from a picture set: one per picture and epoch.
 
     Every random draw is a function of (seed, epoch, index), as in `SaliencyDataset`.
@@ -232,6 +223,7 @@ class PictureDataset(Dataset[Sample]):
         Raises:
             StavisError: The picture set or an audio file cannot be read.
         """
+        super().__init__()
         self.pictures = read_picture_set(folder)
         self.preprocessing = preprocessing or Preprocessing()
         self._indices = self.pictures.part(part)
@@ -240,8 +232,6 @@ class PictureDataset(Dataset[Sample]):
         self._waveforms = (
             [_read_sound(path, self.preprocessing.sample_rate) for path in sounds] if audio else []
         )
-        self._epoch = torch.zeros(1, dtype=torch.int64)  # in shared memory, for workers that outlive an epoch
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -258,14 +248,6 @@ class PictureDataset(Dataset[Sample]):
     def num_frames(self) -> int:
         """Frames of a sample."""
         return self.preprocessing.clip_length if self._camera else 1
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch[0])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose draws come next."""
-        self._epoch[0] = epoch
 
     def describe(self, index: int) -> SampleDescription:
         """Where sample `index` comes from."""

@@ -7,7 +7,7 @@ from stavis.errors import StavisError
 
 
 @dataclass(frozen=True)
-class Quirks:
+class LoaderQuirks:
     """Which quirks of the published loader a dataset reproduces; by default hardly any.
 
     Attributes:
@@ -26,23 +26,19 @@ class Quirks:
     fixation_blobs: bool = True
 
     @classmethod
-    def reference(cls) -> "Quirks":
+    def reference(cls) -> "LoaderQuirks":
         """All quirks of the published loader."""
-        return cls(
-            silent_last_video=True, native_sample_rate=True, alternating_target=True, fixation_blobs=True
-        )
+        return cls(True, True, True, True)
 
     @classmethod
-    def named(cls, quirks: "Quirks | Literal['fixed', 'reference'] | str") -> "Quirks":
+    def named(cls, quirks: "LoaderQuirks | Literal['fixed', 'reference'] | str") -> "LoaderQuirks":
         """Returns a set of switches unchanged, or by its name: "fixed" (the defaults) or "reference".
 
         Raises:
             StavisError: There is no set of that name.
         """
-        if isinstance(quirks, Quirks):
+        if isinstance(quirks, LoaderQuirks):
             return quirks
-        if quirks == "fixed":
-            return cls()
-        if quirks == "reference":
-            return cls.reference()
+        if quirks in ("fixed", "reference"):
+            return cls() if quirks == "fixed" else cls.reference()
         raise StavisError(f"quirks is {quirks!r}; allowed: fixed, reference")

@@ -17,7 +17,7 @@ from stavis.clips.preprocess import (
     resize_frame,
 )
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import AudioReader, read_wave
@@ -25,17 +25,17 @@ from stavis.media import AudioReader, read_wave
 WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
 
 
-def read_frame(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads a frame: (H, W, 3) RGB.
+def read_picture(path: Path) -> Image.Image:
+    """Reads a picture in RGB.
 
     Raises:
         StavisError: The file is missing or is not a picture.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return image.convert("RGB")
     except FileNotFoundError:
-        raise StavisError(f"{path}: frame not found") from None
+        raise StavisError(f"{path}: picture not found") from None
     # Pillow raises SyntaxError and ValueError as well for broken files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StavisError(f"{path}: not a readable picture ({error})") from None
@@ -47,11 +47,11 @@ def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8
     Raises:
         StavisError: The file is missing or is not a picture.
     """
-    return resize_frame(read_frame(path), preprocessing)
+    return resize_frame(np.asarray(read_picture(path)), preprocessing)
 
 
 def load_maps(
-    layout: Layout, database: str, video: str, frame: int, preprocessing: Preprocessing, quirks: Quirks
+    layout: Layout, database: str, video: str, frame: int, preprocessing: Preprocessing, quirks: LoaderQuirks
 ) -> npt.NDArray[np.uint8]:
     """Reads the maps of a frame at the network's size: (2, height, width), density 0..255 and fixations 0 or 1.
 
@@ -85,7 +85,7 @@ def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.f
 class DirectReader:
     """Reads every frame and map from its file each time; the audio of the last videos stays in memory."""
 
-    def __init__(self, layout: Layout, preprocessing: Preprocessing, quirks: Quirks) -> None:
+    def __init__(self, layout: Layout, preprocessing: Preprocessing, quirks: LoaderQuirks) -> None:
         self.layout = layout
         self.preprocessing = preprocessing
         self.quirks = quirks

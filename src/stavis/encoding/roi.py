@@ -12,7 +12,6 @@ import numpy.typing as npt
 from stavis import media
 from stavis.encoding.encode import plan_offsets
 from stavis.encoding.offsets import OffsetSettings
-from stavis.errors import StavisError
 from stavis.maps.overlay import normalize, resize_smoothly
 from stavis.model import STAViS
 from stavis.prediction.map_source import frames_with_maps
@@ -78,25 +77,6 @@ def kvazaar_lines(grids: Sequence[npt.NDArray[np.floating]]) -> Iterator[str]:
             yield " ".join(map(str, row))
 
 
-def read_kvazaar(path: Path) -> list[npt.NDArray[np.int64]]:
-    """The (rows, columns) grids of a file for Kvazaar.
-
-    Raises:
-        StavisError: The file does not have that form.
-    """
-    try:
-        numbers = np.array(path.read_text(encoding="ascii").split(), np.int64)
-        grids, position = [], 0
-        while position < len(numbers):
-            width, height = numbers[position : position + 2]
-            position += 2
-            grids.append(numbers[position : position + width * height].reshape(height, width))
-            position += width * height
-    except (OSError, ValueError) as error:
-        raise StavisError(f"{path}: not a map of delta QPs for Kvazaar ({error})") from None
-    return grids
-
-
 def svt_av1_lines(grids: Sequence[npt.NDArray[np.floating]]) -> Iterator[str]:
     """SVT-AV1's `--roi-map-file`: a line per frame that changes the map: its number, then the offsets of its blocks.
 
@@ -110,21 +90,6 @@ def svt_av1_lines(grids: Sequence[npt.NDArray[np.floating]]) -> Iterator[str]:
         if last is None or not np.array_equal(values, last):
             yield " ".join(map(str, [number, *values.ravel()]))
         last = values
-
-
-def read_svt_av1(path: Path) -> dict[int, npt.NDArray[np.int64]]:
-    """Frame number -> (blocks,) offsets of a file for SVT-AV1.
-
-    Raises:
-        StavisError: The file does not have that form.
-    """
-    try:
-        rows = [np.array(line.split(), np.int64) for line in path.read_text(encoding="ascii").splitlines()]
-        if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-            raise ValueError("lines of different lengths")
-        return {int(row[0]): row[1:] for row in rows}
-    except (OSError, ValueError) as error:
-        raise StavisError(f"{path}: not a map of QP offsets for SVT-AV1 ({error})") from None
 
 
 def reduce_values(values: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:

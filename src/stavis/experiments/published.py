@@ -6,7 +6,7 @@ from pathlib import Path
 from signal import Signals
 
 from stavis.datasets.layout import SPLITS
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
 from stavis.evaluation.evaluate import evaluate
 from stavis.prediction.testrun import RunSettings, predict_test_videos
@@ -67,7 +67,9 @@ def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quie
         weights=str(output / f"{name}_split{{split}}" / "weights"),
         databases=recipe.data.databases or None,
         device=str(processes.device),
-        settings=RunSettings(quirks="reference" if recipe.data.quirks == Quirks.reference() else "fixed"),
+        settings=RunSettings(
+            quirks="reference" if recipe.data.quirks == LoaderQuirks.reference() else "fixed"
+        ),
         quiet=quiet,
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from os import PathLike
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -184,7 +183,5 @@ class AudioReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

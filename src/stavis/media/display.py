@@ -47,6 +47,11 @@ class Display:
         width, height = self.square_size
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
+    def turn(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An (H, W, 3) picture after rotation and mirroring."""
+        turned = np.rot90(image, -self.rotation // 90) if self.rotation else image
+        return turned[:, ::-1] if self.flip else turned
+
 
 def find_display(frame: VideoFrame, sample_aspect_ratio: Fraction | None, path: Path) -> Display:
     """Reads the display matrix of the first frame, which FFmpeg also makes from EXIF.
@@ -104,11 +109,7 @@ class Converter:
         """Returns (height, width, 3) RGB. Higher bit depths are reduced to 8 without tone mapping; alpha is ignored."""
         width, height = self._display.square_size
         shown = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
-        image = shown.to_ndarray()
-        if self._display.rotation:
-            image = np.rot90(image, -self._display.rotation // 90)
-        if self._display.flip:
-            image = image[:, ::-1]
+        image = self._display.turn(shown.to_ndarray())
         # A frame that was RGB from the start belongs to the decoder, which keeps using it.
         copy = np.array if shown is frame else np.ascontiguousarray
         return copy(image, dtype=np.uint8)

@@ -256,12 +256,7 @@ def check_single(path: Path) -> None:
         StavisError: It does.
     """
     image = open_image(path)
-    if image is None or image.format not in (
-        "WEBP",
-        "TIFF",
-        "PNG",
-        "GIF",
-    ):  # a photo in MPO has a preview, no page
+    if image is None or image.format not in ("WEBP", "TIFF", "PNG", "GIF"):  # MPO has a preview, not a page
         return
     with image:
         size = image.size

@@ -234,12 +234,7 @@ class _PictureClock:
             scale = self._max_side / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
         shown = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-        image = shown.to_ndarray()
-        if display.rotation:
-            image = np.rot90(image, -display.rotation // 90)
-        if display.flip:
-            image = image[:, ::-1]
-        return LivePicture(stamp, np.ascontiguousarray(image))
+        return LivePicture(stamp, np.ascontiguousarray(display.turn(shown.to_ndarray())))
 
     def _is_late(self, now: float, stamp: float) -> bool:
         """Whether this picture comes later after its time than pictures did of late."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stavis.datasets.fold_lists import format_fold_list, read_fold_list
-from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, FoldEntry, Layout
+from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, SUBSETS, FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.gaze.text import read_text, unicode_form
 from stavis.runtime.files import write_text
@@ -118,10 +118,8 @@ def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold],
         """The names in a list, spelled as ours where only their Unicode form differs."""
         return [] if path is None else [ours.get(unicode_form(name), name) for name in read_names(path)]
 
-    if (
-        sum((choice.num_folds is not None, choice.fold_list is not None, bool(choice.train or choice.test)))
-        > 1
-    ):
+    ways = (choice.num_folds is not None, choice.fold_list is not None, bool(choice.train or choice.test))
+    if sum(ways) > 1:
         raise StavisError(
             "folds are given in several ways; give one of `folds`, `fold_list`, and `train` with `test`"
         )
@@ -188,18 +186,6 @@ def write_folds(
 
 
 def _lists(layout: Layout, database: str) -> list[Path]:
-    splits: list[int] = [1, *layout.splits(database)]
-    return sorted(
-        {
-            path
-            for subset in ("train", "test")
-            for path in [
-                layout.root / "fold_lists" / f"{database}_list_{subset}_fps.txt",
-                *(
-                    layout.root / "fold_lists" / f"{database}_list_{subset}_{split}_fps.txt"
-                    for split in splits
-                ),
-            ]
-            if path.exists()
-        }
-    )
+    endings = ["", "_1", *(f"_{split}" for split in layout.splits(database))]
+    names = {f"{database}_list_{subset}{ending}_fps.txt" for subset in SUBSETS for ending in endings}
+    return sorted(path for name in names if (path := layout.root / "fold_lists" / name).exists())

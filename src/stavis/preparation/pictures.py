@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from stavis.datasets.sources import read_picture
 from stavis.errors import StavisError, some
 from stavis.maps.matfile import read_variables
 from stavis.runtime.files import atomic_path, find_entry
@@ -30,7 +31,7 @@ _ARRAYS = {
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImportedSet:
     """An imported picture set.
 
     Attributes:
@@ -68,7 +69,7 @@ def prepare_pictures(
     *,
     longest_side: int = LONGEST_SIDE,
     quiet: bool = True,
-) -> list[PictureSet]:
+) -> list[ImportedSet]:
     """Imports picture sets into one folder: reduced pictures, and the fixations of all sets in `fixations.npz`.
 
     The arrays of `fixations.npz` have one entry per fixation: `picture` (index into `names`), `observer` (from 0 in
@@ -113,7 +114,7 @@ def prepare_pictures(
             columns = dict(zip(_ARRAYS, np.concatenate([np.zeros((0, 5)), *arrays]).T, strict=True))
             _add_to_file(output / FIXATIONS_NAME, name, names, columns)
             num_observers = len(np.unique(columns["observer"]))
-            results.append(PictureSet(name, len(names), num_observers, len(columns["x"]), num_outside))
+            results.append(ImportedSet(name, len(names), num_observers, len(columns["x"]), num_outside))
     return results
 
 
@@ -177,12 +178,8 @@ def _find_picture(folder: Path, name: str) -> Path:
 
 def _reduce(source: Path, target: Path, longest_side: int) -> tuple[int, int]:
     """Writes a picture, reduced; returns the width and height of the original."""
-    try:
-        with Image.open(source) as image:
-            size = image.size
-            picture = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise StavisError(f"{source}: not a readable picture ({error})") from None
+    picture = read_picture(source)
+    size = picture.size
     picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     with atomic_path(target) as temporary:
         picture.save(temporary, format="JPEG", quality=QUALITY)

@@ -20,12 +20,7 @@ import filelock
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError, some
-from stavis.gaze import (
-    gaze_files,
-    median_per_observer,
-    read_gaze,
-    write_observers,
-)
+from stavis.gaze import gaze_files, median_per_observer, read_gaze, write_observers
 from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.media import probe
 from stavis.preparation.folds import FoldChoice, choose_folds, listed_videos, write_folds

@@ -7,19 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from stavis.errors import StavisError
 from stavis.reframing.camera import CropWindow
 from stavis.runtime.files import write_text
 
 PathFormat = Literal["json", "csv", "sendcmd"]
-PATH_FORMATS: tuple[PathFormat, ...] = get_args(PathFormat)
-PATH_NAMES: dict[PathFormat, str] = {
-    "json": "reframe.json",
-    "csv": "reframe.csv",
-    "sendcmd": "reframe.cmd",
-}
+PATH_NAMES: dict[PathFormat, str] = {"json": "reframe.json", "csv": "reframe.csv", "sendcmd": "reframe.cmd"}
 _FIELDS = CropWindow._fields
 
 
@@ -48,24 +42,6 @@ def write_path(path: Path, windows: Sequence[CropWindow], format: PathFormat, re
         write_text(path, buffer.getvalue())
     else:
         write_text(path, _sendcmd(path.name, windows, record))
-
-
-def read_path(path: Path) -> list[CropWindow]:
-    """Reads a path written as JSON or CSV.
-
-    Raises:
-        StavisError: The file is missing or is not such a path.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = (
-            json.loads(text)["frames"] if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-        )
-        return [CropWindow(int(row["index"]), *(float(row[name]) for name in _FIELDS[1:])) for row in rows]
-    except FileNotFoundError:
-        raise StavisError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StavisError(f"{path}: not the path of a reframed video ({error})") from None
 
 
 def _rounded(window: CropWindow) -> dict[str, Any]:

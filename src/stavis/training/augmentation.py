@@ -46,10 +46,6 @@ class Augmentation:
     audio_noise: Annotated[float, Ge(0), Le(1)] = 0.0
     audio_silence: Annotated[float, Ge(0), Le(1)] = 0.0
 
-    @property
-    def is_active(self) -> bool:
-        return self != Augmentation()
-
 
 def random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
     """Returns the random state of a sample in an epoch, which depends on these three only, on any machine."""

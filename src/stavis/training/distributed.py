@@ -14,7 +14,7 @@ import torch.distributed
 from torch import nn
 
 from stavis.errors import StavisError
-from stavis.weights import resolve_device
+from stavis.weights.device import choose_device
 
 # How long processes wait while one of them prepares data. If a process dies, the others end at once, not only after
 # this time.
@@ -105,7 +105,7 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Joins the other processes of the run if torchrun started several. `device` is as for `resolve_device`.
+    """Joins the other processes of the run if torchrun started several. `device` is as for `choose_device`.
 
     Raises:
         StavisError: The device does not exist.
@@ -125,22 +125,6 @@ def join_processes(device: str) -> Iterator[Processes]:
     # exit, and torchrun behind it, ends them.
     yield Processes(rank, world_size, chosen)
     torch.distributed.destroy_process_group()
-
-
-def choose_device(device: str, local_rank: int) -> torch.device:
-    """Returns the device of this process.
-
-    Args:
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps". With "auto" and "cuda" each process takes its own GPU.
-        local_rank: Number of this process on its machine.
-
-    Raises:
-        StavisError: The device does not exist.
-    """
-    chosen = resolve_device(device)
-    if chosen.type == "cuda" and chosen.index is None:
-        return resolve_device(f"cuda:{local_rank}")
-    return chosen
 
 
 @dataclass(frozen=True)

@@ -207,12 +207,8 @@ def _encode(
             for name, value in zip(
                 NAMES, (visual, sound, batch.density_map, batch.fixation_map), strict=True
             ):
-                rows[name].append(_small(value))
+                rows[name].append(value.cpu().half().numpy())
             advance(len(visual))
     for name, path in paths.items():
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, np.concatenate(rows[name]))
-
-
-def _small(value: Tensor) -> np.ndarray:
-    return value.cpu().half().numpy()

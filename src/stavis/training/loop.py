@@ -192,9 +192,8 @@ def train(
         if not quiet:
             num_clips = len(training), len(validation) if validation else 0
             show(describe_start(run, plan, *num_clips, state.position, recipe, processes.device))
-        stop = stack.enter_context(
-            handle_stop_signals()
-        )  # before this line a signal ends the program immediately
+        # Before this line, a signal ends the program at once.
+        stop = stack.enter_context(handle_stop_signals())
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         # Encoded clips were augmented before.
         loader = BatchLoader(training, recipe, processes.device, augment=not recipe.runtime.encoded_epochs)
@@ -333,17 +332,14 @@ def train_epoch(session: Session, state: State, network: nn.Module, loader: Batc
                         "epoch": position.epoch,
                         "step": position.step,
                         **(_mean_scores(result.sums) or {}),
-                        "gradient_norm": result.gradient_norm
-                        if math.isfinite(result.gradient_norm)
-                        else None,
+                        "gradient_norm": _if_finite(result.gradient_norm),
                         "clips_per_second": round(num_clips / seconds, 3),
                         "waiting_share": round(result.waited / seconds, 4),
                         **gpu_memory(session.processes.device),
                     }
                 )
-            seconds_left = (
-                (recipe.epochs - position.epoch) * len(order) * (time.monotonic() - began) / num_done
-            )
+            seconds_per_clip = (time.monotonic() - began) / num_done
+            seconds_left = (recipe.epochs - position.epoch) * len(order) * seconds_per_clip
             means = _mean_scores(position.sums)
             advance(num_clips, describe_progress(means, seconds_left, session.processes.device))
             if session.stop.agreed is not None:
@@ -438,11 +434,8 @@ def describe_faults(clips: Clips, batch: Sample, totals: Tensor) -> list[str]:
     faults = []
     for i in (~totals.isfinite()).nonzero().flatten().tolist():
         inputs = (batch.clip[i], batch.audio[i], batch.density_map[i])
-        cause = (
-            ""
-            if all(bool(one.isfinite().all()) for one in inputs)
-            else " (its frames or audio are not finite)"
-        )
+        is_finite = all(bool(one.isfinite().all()) for one in inputs)
+        cause = "" if is_finite else " (its frames or audio are not finite)"
         faults.append(f"the loss of {clips.samples.describe(int(batch.index[i]))}{cause}")
     return faults
 
@@ -627,9 +620,12 @@ def _mean_scores(sums: dict[str, float]) -> Means | None:
         return None
     means: Means = {"clips": int(sums["clips"])}
     for name in SCORES:
-        mean = sums[name] / sums["clips"]
-        means[name] = mean if math.isfinite(mean) else None  # JSON has no nan
+        means[name] = _if_finite(sums[name] / sums["clips"])
     return means
+
+
+def _if_finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no nan
 
 
 def _is_due(epoch: int, recipe: Recipe) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 from annotated_types import Ge, Gt, Lt
 
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.model import ModelConfig
 from stavis.training.augmentation import Augmentation
 from stavis.training.losses import LossWeights
@@ -42,7 +42,7 @@ class DataSettings:
     root: str = "data"
     split: Annotated[int, Ge(1)] = 1
     databases: tuple[str, ...] = ()
-    quirks: Quirks = field(default_factory=Quirks)
+    quirks: LoaderQuirks = field(default_factory=LoaderQuirks)
     allow_missing: bool = False
     cache: str = "{data}/frame_cache"
     workers: Annotated[int, Ge(0)] = 2
@@ -190,14 +190,9 @@ class Recipe:
     log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
-        absent = {"visual": {"soundnet", "fusion"}}.get(self.model.modality, set()) & set(
-            self.optimizer.frozen
-        )
-        if absent:
-            raise ValueError(
-                f"optimizer.frozen names {', '.join(sorted(absent))}, which a visual network lacks"
-            )
-
+        absent = sorted({"soundnet", "fusion"} & set(self.optimizer.frozen))
+        if absent and self.model.modality == "visual":
+            raise ValueError(f"optimizer.frozen names {', '.join(absent)}, which a visual network lacks")
         if self.loss.keep and not self.runtime.encoded_epochs:
             raise ValueError("loss.keep needs runtime.encoded_epochs")
         if self.runtime.encoded_epochs:
@@ -229,23 +224,11 @@ PUBLISHED: dict[str, Recipe] = {
 # A run may be resumed with other values of these settings: they do not change its results beyond rounding.
 # `batch.max_clips` does, through BatchNorm, like the number of processes, but must be free to follow the memory.
 CHANGEABLE = frozenset(
-    {
-        "batch.max_clips",
-        "data.allow_missing",
-        "data.cache",
-        "data.root",
-        "data.workers",
-        "data.pictures",
-        "data.sounds",
-        "log.checkpoint_steps",
-        "log.keep_checkpoints",
-        "log.overlay_epochs",
-        "log.overlays",
-        "log.tensorboard",
-        "runtime.channels_last",
-        "runtime.compile",
-        "runtime.device",
-        "runtime.max_skipped",
-        "runtime.on_nan",
-    }
+    ["batch.max_clips"]
+    + [f"data.{name}" for name in ("allow_missing", "cache", "root", "workers", "pictures", "sounds")]
+    + [
+        f"log.{name}"
+        for name in ("checkpoint_steps", "keep_checkpoints", "overlay_epochs", "overlays", "tensorboard")
+    ]
+    + [f"runtime.{name}" for name in ("channels_last", "compile", "device", "max_skipped", "on_nan")]
 )

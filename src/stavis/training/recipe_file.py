@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import difflib
-import functools
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import pydantic
 
-from stavis.datasets.quirks import Quirks
+from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
 from stavis.training.recipe import CHANGEABLE, Recipe
 
@@ -51,12 +50,11 @@ def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str]
     overrides = list(overrides)
     for override in overrides:
         _set(merged, override)
-    _rename(merged)
     _expand(merged)
     try:
         # As JSON, since pydantic then takes lists for tuples and is strict in all else. TOML's dates become strings,
         # which no setting takes.
-        return _adapter().validate_json(json.dumps(merged, default=str), strict=True)
+        return pydantic.TypeAdapter(Recipe).validate_json(json.dumps(merged, default=str), strict=True)
     except pydantic.ValidationError as error:
         where = f"{source} with --set {' '.join(overrides)}" if overrides else source
         raise StavisError(f"{where}: {_explain(error.errors(include_url=False)[0])}") from None
@@ -77,11 +75,6 @@ def differences(here: Recipe, there: Recipe) -> list[str]:
     ]
 
 
-@functools.cache
-def _adapter() -> pydantic.TypeAdapter[Recipe]:
-    return pydantic.TypeAdapter(Recipe)
-
-
 def _set(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
@@ -99,28 +92,17 @@ def _set(table: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def _rename(table: dict[str, Any]) -> None:
-    """Accepts the spelling of recipes written before version 0.2."""
-    augmentation, runtime = table.get("augmentation"), table.get("runtime")
-    if isinstance(augmentation, dict) and "colour" in augmentation:
-        augmentation.setdefault("color", augmentation.pop("colour"))
-    if isinstance(runtime, dict) and runtime.get("batch_norm") == "synchronised":
-        runtime["batch_norm"] = "synchronized"
-
-
 def _expand(table: dict[str, Any]) -> None:
     """Expands short forms: a single value for a list, the name of a set of quirks."""
-    for path in (("initial_weights",), ("data", "databases"), ("optimizer", "frozen"), ("data", "quirks")):
-        *outer, last = path
-        inner: Any = table
-        for part in outer:
-            inner = inner.get(part)
-            if not isinstance(inner, dict):
-                break
-        else:
-            value = inner.get(last)
-            if isinstance(value, str):
-                inner[last] = dataclasses.asdict(Quirks.named(value)) if last == "quirks" else [value]
+    for outer, key in (
+        ("", "initial_weights"),
+        ("data", "databases"),
+        ("optimizer", "frozen"),
+        ("data", "quirks"),
+    ):
+        inner = table.get(outer) if outer else table
+        if isinstance(inner, dict) and isinstance(value := inner.get(key), str):
+            inner[key] = dataclasses.asdict(LoaderQuirks.named(value)) if key == "quirks" else [value]
 
 
 def _explain(error: Any) -> str:

@@ -155,11 +155,9 @@ def compare_pictures(
     """
     style = OverlayStyle(color_bar=False)
     rows = []
-    for frame, density, saliency in zip(frames, density_maps, saliency_maps, strict=True):
+    for frame, *maps in zip(frames, density_maps, saliency_maps, strict=True):
         large = np.kron(frame, np.ones((OVERLAY_ENLARGEMENT, OVERLAY_ENLARGEMENT, 1), np.uint8))
-        rows.append(
-            np.hstack([large, draw_overlay(large, density, style), draw_overlay(large, saliency, style)])
-        )
+        rows.append(np.hstack([large, *(draw_overlay(large, one, style) for one in maps)]))
     return np.vstack(rows)
 
 
@@ -201,10 +199,8 @@ def _commit() -> str | None:
     """Returns the commit of the source tree, with "+" if it has changes; None outside a Git repository."""
     folder = Path(__file__).parent
     try:
-        commit = _git(folder, "rev-parse", "HEAD").strip()
-        return commit + (
-            "+" if _git(folder, "status", "--porcelain", "--", str(folder.parent)).strip() else ""
-        )
+        changes = _git(folder, "status", "--porcelain", "--", str(folder.parent)).strip()
+        return _git(folder, "rev-parse", "HEAD").strip() + ("+" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -23,9 +23,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         case "cuda":
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
             if (found.index or 0) >= count:
-                there = (
-                    f"{count} of them, cuda:0 to cuda:{count - 1}" if count else "no GPU that PyTorch can use"
-                )
+                there = f"{count}, cuda:0 to cuda:{count - 1}" if count else "no GPU that PyTorch can use"
                 raise StavisError(f"device {str(device)!r}: this machine has {there}")
         case "mps":
             if not torch.backends.mps.is_available():
@@ -33,3 +31,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
         case _:
             raise StavisError(f"device {str(device)!r} is not known; allowed: auto, cpu, cuda, cuda:N, mps")
     return found
+
+
+def choose_device(device: str, local_rank: int) -> torch.device:
+    """Returns the device of process `local_rank` on this machine: with "auto" and "cuda", each takes its own GPU.
+
+    Raises:
+        StavisError: The name is unknown or this machine has no such device.
+    """
+    chosen = resolve_device(device)
+    own = chosen.type == "cuda" and chosen.index is None
+    return resolve_device(f"cuda:{local_rank}") if own else chosen
