@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    DeviceOption,
-    MapsOption,
-    OutputOption,
-    QuietOption,
-    StrideOption,
-    WeightsOption,
-    parse_size,
-    say,
-)
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 
@@ -32,12 +22,12 @@ def areas(
         typer.Option(help="Screen whose pixels the gaze is in, if not the video's.", metavar="WIDTHxHEIGHT"),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Write areas.mp4: the video with areas and shares.")] = True,
-    output: OutputOption = Path("stavis-output"),
-    weights: WeightsOption = DEFAULT,
-    maps: MapsOption = None,
-    stride: StrideOption = 1,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    output: shared.OutputOption = Path("stavis-output"),
+    weights: shared.WeightsOption = shared.DEFAULT,
+    maps: shared.MapsOption = None,
+    stride: shared.StrideOption = 1,
+    device: shared.DeviceOption = "auto",
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Measure how much attention each area of a video gets.
 
@@ -59,7 +49,7 @@ def areas(
     chosen = read_areas(areas_file, (info.width, info.height))
     recorded = None
     if gaze:
-        options = GazeOptions(screen=parse_size("--screen", screen) if screen else None)
+        options = GazeOptions(screen=shared.parse_size("--screen", screen) if screen else None)
         recorded, _ = read_gaze(gaze, video=name, width=info.width, height=info.height, options=options)
     model, _ = load_source(weights, maps, device=device)
     attention = write_areas(
@@ -74,7 +64,7 @@ def areas(
         quiet=quiet,
     )
     if not quiet:
-        say(f"{path}: {len(chosen)} areas, in {output / name}")
+        shared.say(f"{path}: {len(chosen)} areas, in {output / name}")
         width = max(len(area.name) for area in chosen)
         for row in sorted(attention.summary, key=lambda row: -row.share):
             real = "" if recorded is None else f", of real gaze {row.gaze_share:6.1%}"

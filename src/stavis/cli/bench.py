@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import DeviceOption, QuietOption, table_console
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Number of threads; by default all cores.")
     ] = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    device: shared.DeviceOption = "auto",
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Measure the speed of decoding, of the network with each engine, and of writing.
 
@@ -101,4 +101,4 @@ def _print(report: "BenchReport") -> None:
             f"{one.setup_seconds:.1f}",
             f"{one.peak_megabytes:.0f}",
         )
-    table_console(80).print(table)
+    shared.table_console(80).print(table)

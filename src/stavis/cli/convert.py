@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stavis.cli.options import ModalityOption
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def convert(
     folder: Annotated[
         Path, typer.Argument(help="Folder for model.safetensors and config.json.", metavar="DIR")
     ],
-    modality: ModalityOption = None,
+    modality: shared.ModalityOption = None,
     resize_filter: Annotated[
         Literal["nearest", "bicubic"] | None,
         typer.Option(

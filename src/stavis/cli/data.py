@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import (
-    DataArgument,
-    DatabasesOption,
-    JobsOption,
-    QuietOption,
-    QuirksOption,
-    split_names,
-    table_console,
-)
+from stavis.cli import options as shared
 
 if TYPE_CHECKING:
     from stavis.datasets.check import DataReport, ListSummary
@@ -36,8 +28,8 @@ SplitOption = Annotated[
 
 @data.command()
 def check(
-    folder: DataArgument,
-    databases: DatabasesOption = None,
+    folder: shared.DataArgument,
+    databases: shared.DatabasesOption = None,
     split: SplitOption = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Open every file: find broken ones, compare sizes and lengths.")
@@ -47,8 +39,8 @@ def check(
     ] = True,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Whether WAV files are needed.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    jobs: JobsOption = None,
-    quiet: QuietOption = False,
+    jobs: shared.JobsOption = None,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Compare what the fold lists name with what is there.
 
@@ -59,7 +51,7 @@ def check(
 
     report = check_data(
         folder,
-        databases=split_names(databases),
+        databases=shared.split_names(databases),
         split=split,
         annotations=maps,
         audio=audio,
@@ -79,8 +71,8 @@ def check(
 
 @data.command()
 def cache(
-    folder: DataArgument,
-    databases: DatabasesOption = None,
+    folder: shared.DataArgument,
+    databases: shared.DatabasesOption = None,
     split: SplitOption = None,
     cache: Annotated[
         Path | None,
@@ -91,13 +83,13 @@ def cache(
         typer.Option("--maps/--no-maps", help="Cache density and fixation maps, too; training needs them."),
     ] = True,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Cache the audio, too.")] = True,
-    quirks: QuirksOption = "fixed",
+    quirks: shared.QuirksOption = "fixed",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Cache what is there, and list what is not.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the size and write nothing.")] = False,
-    jobs: JobsOption = None,
-    quiet: QuietOption = False,
+    jobs: shared.JobsOption = None,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Decode frames, maps and audio once, at the network's input size, for training.
 
@@ -108,7 +100,7 @@ def cache(
 
     result = cache_data(
         folder,
-        databases=split_names(databases),
+        databases=shared.split_names(databases),
         split=split,
         cache=cache,
         annotations=maps,
@@ -139,7 +131,7 @@ def _print_report(report: "DataReport", *, deep: bool) -> None:
         table.add_column(name, justify="right")
     for summary in report.lists:
         table.add_row(*_row(summary))
-    table_console(120).print(table)
+    shared.table_console(120).print(table)
 
     shown: dict[str, int] = {}
     for problem in report.problems:

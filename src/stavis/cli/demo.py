@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import DEFAULT, WEIGHTS_HELP, DeviceOption, QuietOption, table_console
+from stavis.cli import options as shared
 
 if TYPE_CHECKING:
     from stavis.experiments.demo import DemoResult
@@ -17,10 +17,10 @@ def demo(
     ] = Path("demo-output"),
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help=WEIGHTS_HELP, show_default=DEFAULT),
+        typer.Option("--weights", "-w", help=shared.WEIGHTS_HELP, show_default=shared.DEFAULT),
     ] = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    device: shared.DeviceOption = "auto",
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Generate a clip in which sound matters, predict where people look, and score the prediction.
 
@@ -32,7 +32,7 @@ def demo(
     from stavis.weights.names import UNTRAINED
 
     if weights is None:
-        weights = DEFAULT if has_default_weights() else UNTRAINED
+        weights = shared.DEFAULT if has_default_weights() else UNTRAINED
     use_one_arena()
     result = run_demo(
         output, weights, device=device, quiet=quiet, say=lambda text: None if quiet else typer.echo(text)
@@ -56,7 +56,7 @@ def _show(result: "DemoResult") -> None:
     for name, title in MAPS.items():
         values = (result.scores[name][metric] for metric in SHOWN)
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))
-    table_console(100).print(table)
+    shared.table_console(100).print(table)
 
 
 def _explain(result: "DemoResult") -> str:

@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    DeviceOption,
-    MapsOption,
-    OutputOption,
-    OverwriteOption,
-    QuietOption,
-    StrideOption,
-    VideosArgument,
-    WeightsOption,
-    checked,
-    work_on_videos,
-)
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
@@ -32,7 +20,7 @@ MaxOffsetOption = Annotated[float, typer.Option(help="Largest change of a block'
 
 
 def encode(
-    inputs: VideosArgument,
+    inputs: shared.VideosArgument,
     codec: Annotated[Literal["x264", "x265"], typer.Option(help="H.264 or H.265.")] = "x264",
     crf: Annotated[float | None, typer.Option(help="Constant quality, 0 to 51; 23 by default.")] = None,
     bitrate: Annotated[
@@ -42,13 +30,13 @@ def encode(
     strength: StrengthOption = 1.0,
     max_offset: MaxOffsetOption = 9.0,
     container: Annotated[Literal["mp4", "mkv"], typer.Option(help="Container format.")] = "mp4",
-    output: OutputOption = Path("stavis-output"),
-    weights: WeightsOption = DEFAULT,
-    maps: MapsOption = None,
-    stride: StrideOption = 1,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    output: shared.OutputOption = Path("stavis-output"),
+    weights: shared.WeightsOption = shared.DEFAULT,
+    maps: shared.MapsOption = None,
+    stride: shared.StrideOption = 1,
+    device: shared.DeviceOption = "auto",
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Encode videos with more bits where people look and fewer elsewhere.
 
@@ -62,7 +50,7 @@ def encode(
 
     if crf is None and bitrate is None:
         crf = 23.0
-    with checked():
+    with shared.checked():
         settings = OffsetSettings(strength=strength, max_offset=max_offset)
         encoder = EncoderSettings(codec, crf, _parse_rate(bitrate), preset)
 
@@ -84,24 +72,24 @@ def encode(
         num_frames, size, seconds = result.transcoded
         return f"{video}: {num_frames} frames, {8 * size / seconds / 1000:.0f} kbit/s, in {result.file}"
 
-    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def roi(
-    inputs: VideosArgument,
+    inputs: shared.VideosArgument,
     target: Annotated[
         Literal["kvazaar", "svt-av1", "x264-saliency"],
         typer.Option("--for", help="Which encoder the file is for: docs/encoding.md says how it is used."),
     ],
     strength: StrengthOption = 1.0,
     max_offset: MaxOffsetOption = 9.0,
-    output: OutputOption = Path("stavis-output"),
-    weights: WeightsOption = DEFAULT,
-    maps: MapsOption = None,
-    stride: StrideOption = 1,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    output: shared.OutputOption = Path("stavis-output"),
+    weights: shared.WeightsOption = shared.DEFAULT,
+    maps: shared.MapsOption = None,
+    stride: shared.StrideOption = 1,
+    device: shared.DeviceOption = "auto",
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Write maps of where people look for other video encoders.
 
@@ -111,7 +99,7 @@ def roi(
     from stavis.encoding.roi import ROI_NAMES, write_roi
     from stavis.prediction.options import PredictOptions
 
-    with checked():
+    with shared.checked():
         settings = OffsetSettings(strength=strength, max_offset=max_offset)
 
     def work(video: Path, folder: Path, model: "STAViS | None", _: str) -> str:
@@ -130,7 +118,7 @@ def roi(
         )
         return f"{video}: {num_frames} frames in {path}"
 
-    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def _parse_rate(text: str | None) -> int | None:

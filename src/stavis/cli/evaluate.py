@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stavis.cli.options import (
-    JobsOption,
-    OverwriteOption,
-    QuietOption,
-    SplitOption,
-    split_names,
-    split_number,
-    table_console,
-)
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
@@ -43,7 +35,7 @@ def evaluate(
             help="Databases; repeat the option, or separate names by commas. Default: all with predictions."
         ),
     ] = None,
-    split: SplitOption = "all",
+    split: shared.SplitOption = "all",
     protocol: Annotated[
         Literal["stavis", "cross-video", "tuebingen", "challenge", "dhf1k", "msu"],
         typer.Option(
@@ -75,7 +67,7 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out videos without maps; the tables say so.")
     ] = False,
-    jobs: JobsOption = None,
+    jobs: shared.JobsOption = None,
     shard: Annotated[
         str | None, typer.Option(help="i/n: score only the i-th of n shares of the videos; then use --merge.")
     ] = None,
@@ -88,8 +80,8 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare the evaluations A B ... instead of scoring.")
     ] = False,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Score saliency maps of the test videos frame by frame, as the published MATLAB code does.
 
@@ -117,8 +109,8 @@ def evaluate(
     from stavis.evaluation.evaluate import evaluate as score
 
     options = Options(
-        databases=split_names(databases),
-        split=split_number(split),
+        databases=shared.split_names(databases),
+        split=shared.split_number(split),
         protocol=protocol,
         quirks=quirks,
         first_frame=None if first_frame is None else first_frame - 1,
@@ -156,7 +148,7 @@ def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
     from stavis.evaluation.tables import ordered_metrics, remark_lines, score_rows, terminal_table
 
     rows = score_rows(evaluation)
-    console = table_console(120)
+    console = shared.table_console(120)
     console.print(terminal_table(rows, ordered_metrics(evaluation.metrics), console.width))
     for line in remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -168,7 +160,7 @@ def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
 def _parse_baselines(texts: list[str] | None) -> list["Baseline"]:
     from stavis.evaluation.baselines import BASELINES
 
-    names = split_names(texts) or []
+    names = shared.split_names(texts) or []
     for name in names:
         if name not in BASELINES:
             raise StavisError(f"unknown baseline {name!r}; allowed: {', '.join(BASELINES)}")
@@ -199,7 +191,7 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
         write_comparison(output, comparisons)
     if quiet:
         return
-    console = table_console(240)
+    console = shared.table_console(240)
     for comparison in comparisons:
         console.print(video_table(comparison))
     console.print(database_table(comparisons))

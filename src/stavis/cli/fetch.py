@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stavis.cli.options import QuietOption, split_names
+from stavis.cli import options as shared
 
 if TYPE_CHECKING:
     from stavis.fetching.state import FetchedPart
@@ -61,7 +61,7 @@ def fetch(
     ] = False,
     retries: Annotated[int, typer.Option(min=0, hidden=True)] = 5,
     timeout: Annotated[float, typer.Option(min=0.001, hidden=True)] = 30.0,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Download and unpack the published videos, annotations and weights.
 
@@ -70,7 +70,7 @@ def fetch(
     """
     from stavis.fetching.fetch import fetch as fetch_parts
 
-    chosen = split_names(databases) or []
+    chosen = shared.split_names(databases) or []
     if chosen and parts and not {"datasets", "annotations", "audio", "pictures"} & set(parts) and not quiet:
         typer.echo(f"stavis: note: --databases does not matter for {' and '.join(parts)}", err=True)
     fetched = fetch_parts(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import QuietOption, table_console
+from stavis.cli import options as shared
 
 
 def leaderboard(
@@ -15,7 +15,7 @@ def leaderboard(
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")] = Path(
         "leaderboard.html"
     ),
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Rank models by their evaluations, with intervals and significance tests, on one HTML page.
 
@@ -29,7 +29,7 @@ def leaderboard(
     if not quiet:
         from stavis.evaluation.tables import leaderboard_table
 
-        console = table_console(160)
+        console = shared.table_console(160)
         for database in board.databases:
             console.print(leaderboard_table(database, board.databases[database], board.metrics))
     typer.echo(str(output), err=True)

@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    DeviceOption,
-    ModalityOption,
-    Precision,
-    QuietOption,
-    WeightsOption,
-)
+from stavis.cli import options as shared
 
 _source = partial(typer.Option, rich_help_panel="Source")
 _output = partial(typer.Option, rich_help_panel="Output")
@@ -29,9 +22,9 @@ def live(
             "input, or a file, which is played in real time."
         ),
     ],
-    weights: WeightsOption = DEFAULT,
-    modality: ModalityOption = None,
-    device: DeviceOption = "auto",
+    weights: shared.WeightsOption = shared.DEFAULT,
+    modality: shared.ModalityOption = None,
+    device: shared.DeviceOption = "auto",
     look_ahead: Annotated[
         int,
         typer.Option(
@@ -41,7 +34,7 @@ def live(
         ),
     ] = 3,
     precision: Annotated[
-        Precision | None,
+        shared.Precision | None,
         typer.Option(
             help="As for stavis predict. Default: bf16 (fp16 on older GPUs) where it is fast, else float32."
         ),
@@ -65,7 +58,7 @@ def live(
         bool, _output("--json", help="Print a line of JSON per map: time, peak, center, box, entropy.")
     ] = False,
     record: Annotated[Path | None, _output(help="Write the overlay to this video, without audio.")] = None,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Predict where people look in a camera or stream while it runs. Ctrl-C ends it.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import QuietOption
+from stavis.cli import options as shared
 
 
 def prepare_pictures(
@@ -23,7 +23,7 @@ def prepare_pictures(
     longest_side: Annotated[
         int, typer.Option(min=1, help="Reduce pictures to this longest side, in pixels.")
     ] = 320,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Import picture sets with gaze, as used to train the default weights.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from stavis.cli.options import OverwriteOption, QuietOption, checked, parse_size, say
+from stavis.cli import options as shared
 from stavis.errors import StavisError, some
 
 _gaze = partial(typer.Option, rich_help_panel="Gaze: how its files are read", show_default=False)
@@ -205,14 +205,14 @@ def prepare(
         int, _videos(min=1, max=100, help="JPEG quality of frames and density maps. Default: 95.")
     ] = 95,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
-    overwrite: OverwriteOption = False,
+    overwrite: shared.OverwriteOption = False,
     preview: Annotated[
         bool,
         typer.Option(
             "--preview", help="Draw gaze on frames: annotations/<database>/<video>/preview.png. Look at it."
         ),
     ] = False,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Prepare your own videos, with or without gaze, for all other commands.
 
@@ -227,7 +227,7 @@ def prepare(
     from stavis.preparation.options import check_database
     from stavis.preparation.prepare import prepare as prepare_videos
 
-    with checked():
+    with shared.checked():
         options = PrepareOptions(
             sigma_pixels=sigma_pixels,
             sigma_degrees=sigma_degrees,
@@ -255,7 +255,9 @@ def prepare(
                 start_message=start_message,
                 stimulus=stimulus,
                 coordinates=gaze_coordinates,
-                screen=parse_size("--screen-resolution", screen_resolution) if screen_resolution else None,
+                screen=shared.parse_size("--screen-resolution", screen_resolution)
+                if screen_resolution
+                else None,
                 mode=mapping,
                 scale=_parse_pair("--gaze-scale", gaze_scale),
                 offset=_parse_pair("--gaze-offset", gaze_offset, positive=False),
@@ -278,7 +280,7 @@ def prepare(
         if video.record is not None and not quiet:
             typer.echo(str(video))
         for warning in video.warnings:
-            say(f"stavis: warning: {video.source.name}: {warning}")
+            shared.say(f"stavis: warning: {video.source.name}: {warning}")
     if result.lists and not quiet:
         typer.echo(
             f"{result.lists[0].parent}: {len(result.lists)} lists of {result.num_listed} videos, {result.num_folds} "
@@ -287,9 +289,9 @@ def prepare(
     if result.unlisted and not quiet:
         typer.echo(f"not in the given lists, and so in none: {some(result.unlisted)}")
     if result.failed:
-        say(f"stavis: {len(result.failed)} of {len(result.videos)} videos could not be prepared:")
+        shared.say(f"stavis: {len(result.failed)} of {len(result.videos)} videos could not be prepared:")
         for video in result.failed:
-            say(f"  {video}")
+            shared.say(f"  {video}")
         raise typer.Exit(1)
 
 

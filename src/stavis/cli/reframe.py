@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    DeviceOption,
-    MapsOption,
-    OutputOption,
-    OverwriteOption,
-    QuietOption,
-    StrideOption,
-    VideosArgument,
-    WeightsOption,
-    checked,
-    work_on_videos,
-)
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 if TYPE_CHECKING:
@@ -26,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def reframe(
-    inputs: VideosArgument,
+    inputs: shared.VideosArgument,
     aspect: Annotated[
         str, typer.Option(help="Shape of the new picture, width:height.", metavar="W:H")
     ] = "9:16",
-    output: OutputOption = Path("stavis-output"),
+    output: shared.OutputOption = Path("stavis-output"),
     path: Annotated[
         Literal["json", "csv", "sendcmd"] | None,
         typer.Option(help="Write the window's path alone, in this format, and no video."),
@@ -55,12 +43,12 @@ def reframe(
             metavar="LEFT,TOP,RIGHT,BOTTOM",
         ),
     ] = None,
-    weights: WeightsOption = DEFAULT,
-    maps: MapsOption = None,
-    stride: StrideOption = 1,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    weights: shared.WeightsOption = shared.DEFAULT,
+    maps: shared.MapsOption = None,
+    stride: shared.StrideOption = 1,
+    device: shared.DeviceOption = "auto",
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Crop videos to another shape, following what people look at.
 
@@ -71,7 +59,7 @@ def reframe(
     from stavis.reframing.camera import CameraSettings
     from stavis.reframing.reframe import reframe as reframe_video
 
-    with checked():
+    with shared.checked():
         settings = CameraSettings(
             aspect=_parse_aspect(aspect),
             max_zoom=max_zoom if zoom else 1.0,
@@ -100,7 +88,7 @@ def reframe(
         shots = "1 shot" if num_shots == 1 else f"{num_shots} shots"
         return f"{video}: {len(result.path.windows)} frames in {shots}, {width}x{height}, in {folder}"
 
-    work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
 
 
 def _parse_aspect(text: str) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import DEFAULT, DeviceOption, ModalityOption, QuietOption, WeightsOption
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 _access = partial(typer.Option, rich_help_panel="Access")
@@ -18,9 +18,9 @@ def serve(
         str, typer.Option(help="Address to listen on. With another than this machine, a token is required.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any.")] = 8090,
-    weights: WeightsOption = DEFAULT,
-    modality: ModalityOption = None,
-    device: DeviceOption = "auto",
+    weights: shared.WeightsOption = shared.DEFAULT,
+    modality: shared.ModalityOption = None,
+    device: shared.DeviceOption = "auto",
     token: Annotated[
         str | None,
         _access(
@@ -47,7 +47,7 @@ def serve(
     max_live: Annotated[int, _limits(min=0, help="Live sessions at the same time; 0 for none.")] = 2,
     jobs: Annotated[int, _limits("--jobs", "-j", min=1, help="Jobs run at the same time.")] = 1,
     memory: Annotated[int, _limits(min=500, help="Memory that a job may allocate.", metavar="MB")] = 6000,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Serve a page to drop videos on, live camera and microphone, and an HTTP service.
 

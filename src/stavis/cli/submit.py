@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stavis.cli.options import QuietOption
+from stavis.cli import options as shared
 
 
 def submit(
@@ -18,7 +18,7 @@ def submit(
     predictions: Annotated[Path, typer.Option("--predictions", "-p", help="Folder of predictions.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of the test set.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="ZIP file to write.")],
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Check the predictions of a test set and write them as a submission.
 

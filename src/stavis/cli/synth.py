@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stavis.cli.options import JobsOption, QuietOption, parse_size
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 _world = partial(typer.Option, rich_help_panel="The world")
@@ -46,8 +46,8 @@ def synth(
         ),
     ] = None,
     observers: Annotated[int, _world(help="Simulated observers per video.")] = 20,
-    jobs: JobsOption = None,
-    quiet: QuietOption = False,
+    jobs: shared.JobsOption = None,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Generate videos with sound and simulated observers, in the published layout.
 
@@ -64,7 +64,7 @@ def synth(
         sound_share=sound_share,
         routes=None if routes is None else _parse_routes(routes),
         seconds=seconds,
-        size=parse_size("--size", size),
+        size=shared.parse_size("--size", size),
         frame_rate=frame_rate,
         num_observers=observers,
         seed=seed,

@@ -5,42 +5,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    WEIGHTS_HELP,
-    BatchSizeOption,
-    DatabasesOption,
-    DataOption,
-    EdgesOption,
-    EngineOption,
-    ModalityOption,
-    OverwriteOption,
-    PrecisionOption,
-    QuietOption,
-    QuirksOption,
-    SplitOption,
-    checked,
-    running,
-    say,
-    split_names,
-    split_number,
-)
+from stavis.cli import options as shared
 
 
 def predict_test_videos(
-    data: DataOption,
+    data: shared.DataOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of this run, for example experiments/NAME.")
     ],
     weights: Annotated[
         str,
         typer.Option(
-            "--weights", "-w", help=f"{WEIGHTS_HELP} {{split}} in it stands for the split's number."
+            "--weights", "-w", help=f"{shared.WEIGHTS_HELP} {{split}} in it stands for the split's number."
         ),
-    ] = DEFAULT,
-    split: SplitOption = "all",
-    databases: DatabasesOption = None,
-    modality: ModalityOption = None,
+    ] = shared.DEFAULT,
+    split: shared.SplitOption = "all",
+    databases: shared.DatabasesOption = None,
+    modality: shared.ModalityOption = None,
     audio: Annotated[
         Literal["normal", "silent", "shuffled", "time-shifted"],
         typer.Option(
@@ -48,8 +29,8 @@ def predict_test_videos(
             "audio), time-shifted (starting in the middle)."
         ),
     ] = "normal",
-    edges: EdgesOption = "reference",
-    quirks: QuirksOption = "fixed",
+    edges: shared.EdgesOption = "reference",
+    quirks: shared.QuirksOption = "fixed",
     seed: Annotated[int, typer.Option(min=0, help="Seed for --audio shuffled.")] = 0,
     stride: Annotated[
         int,
@@ -58,13 +39,13 @@ def predict_test_videos(
         ),
     ] = 1,
     device: Annotated[
-        str, running(help="auto, cpu, cuda or cuda:N; torchrun gives each process its own GPU.")
+        str, shared.running(help="auto, cpu, cuda or cuda:N; torchrun gives each process its own GPU.")
     ] = "auto",
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "float32",
-    batch_size: BatchSizeOption = None,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    engine: shared.EngineOption = "auto",
+    precision: shared.PrecisionOption = "float32",
+    batch_size: shared.BatchSizeOption = None,
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Predict the test videos of the databases, each split with its own weights.
 
@@ -75,7 +56,7 @@ def predict_test_videos(
     from stavis.runtime.allocator import use_one_arena
 
     use_one_arena()
-    with checked():
+    with shared.checked():
         settings = RunSettings(
             sound=audio,
             edges=edges,
@@ -90,12 +71,12 @@ def predict_test_videos(
         data,
         output,
         weights=weights,
-        split=split_number(split),
-        databases=split_names(databases),
+        split=shared.split_number(split),
+        databases=shared.split_names(databases),
         modality=modality,
         device=device,
         settings=settings,
         overwrite=overwrite,
         quiet=quiet,
-        report=say,
+        report=shared.say,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stavis.cli.options import QuietOption
+from stavis.cli import options as shared
 from stavis.errors import StavisError
 
 DEFAULT_RUNS = Path("runs")
@@ -62,7 +62,7 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the complete recipe as TOML and exit.")
     ] = False,
-    quiet: QuietOption = False,
+    quiet: shared.QuietOption = False,
 ) -> None:
     """Train a network from the published initial weights, from scratch, or from any other weights.
 
