@@ -17,8 +17,8 @@ from PIL import Image, ImageColor, ImageDraw
 
 from stavis.maps import density_from_fixations, to_8bit
 from stavis.runtime.files import atomic_path
-from stavis.synthetic import DRIVES, PRESETS, Truth
-from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic import DRIVES, Settings, Truth
+from stavis.synthetic.generator import ClipMaker
 from stavis.synthetic.oracle import oracle_density
 from stavis.synthetic.sound import SAMPLE_RATE
 
@@ -39,18 +39,8 @@ Picture = npt.NDArray[np.uint8]
 
 def make(index: int, preset: str, seconds: float) -> tuple[ClipMaker, list[Picture], Truth]:
     """Generates one clip and keeps its frames."""
-    maker = ClipMaker(
-        ClipSettings(
-            SEED,
-            ("pictures", index),
-            preset,
-            PRESETS[preset],
-            SIZE,
-            round(seconds * FRAME_RATE),
-            FRAME_RATE,
-            20,
-        )
-    )
+    settings = Settings(preset, seconds=seconds, size=SIZE, frame_rate=FRAME_RATE, seed=SEED)
+    maker = ClipMaker(settings, ("pictures", index))
     images = list(maker.frames())
     return maker, images, maker.truth()
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stavis.maps import density_from_fixations
 from stavis.metrics import nss
 from stavis.synthetic import DRIVES, PRESETS, ROUTES, Settings, Truth, write_databases
-from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic.generator import ClipMaker
 from stavis.synthetic.oracle import drive_densities, fresh_observers, oracle_density, settled_frames
 
 NUM_FRESH = 200  # observers that make the ceiling
@@ -54,10 +54,8 @@ class Video:
 def measure(task: tuple[str, int, float, int]) -> Video:
     """Generates a video and scores maps of those who know the world on its observers."""
     name, index, seconds, seed = task
-    num_frames = round(seconds * FRAME_RATE)
-    maker = ClipMaker(
-        ClipSettings(seed, ("benchmark", index), name, PRESETS[name], SIZE, num_frames, FRAME_RATE, 20)
-    )
+    settings = Settings(name, seconds=seconds, size=SIZE, frame_rate=FRAME_RATE, seed=seed)
+    maker, num_frames = ClipMaker(settings, ("benchmark", index)), settings.num_frames
     for _ in maker.frames():
         pass
     truth = maker.truth()

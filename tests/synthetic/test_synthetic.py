@@ -34,7 +34,7 @@ from stavis.synthetic import (
     write_databases,
 )
 from stavis.synthetic.databases import truth_path
-from stavis.synthetic.generator import ClipMaker, ClipSettings
+from stavis.synthetic.generator import ClipMaker
 from stavis.synthetic.observers import Eyes
 from stavis.synthetic.oracle import (
     SETTLED_SECONDS,
@@ -497,9 +497,7 @@ def test_mouths_open_with_the_voice_in_the_video_file(tmp_path: Path) -> None:
 def test_frames_and_waves_of_the_published_layout_are_the_clip(tmp_path: Path) -> None:
     settings = Settings(seconds=1, size=(96, 72), num_observers=1, seed=5)
     write_databases(tmp_path, ["DIEM"], settings, num_videos=2, quiet=True)
-    maker = ClipMaker(
-        ClipSettings(5, ("database", "DIEM", 1), "mixed", PRESETS["mixed"], (96, 72), 25, 25.0, 1)
-    )
+    maker = ClipMaker(settings, ("database", "DIEM", 1))
     images = np.array(list(maker.frames()), dtype=float)
     layout = Layout(tmp_path)
     for frame in range(25):
@@ -518,8 +516,7 @@ def test_objects_move_with_their_sound(kind: str) -> None:
     preset = dataclasses.replace(SOLO, person_share=0.0)
     ratios = []
     for seed in range(60):
-        settings = ClipSettings(seed, ("motion",), "own", preset, (64, 48), 75, 25.0, 1)
-        maker = ClipMaker(settings)
+        maker = ClipMaker(Settings(preset, seconds=3, size=(64, 48), num_observers=1, seed=seed), ("motion",))
         if maker.script.roles[0].kind != kind:
             continue
         images = np.array(list(maker.frames()), dtype=float)
@@ -539,11 +536,11 @@ def test_objects_move_with_their_sound(kind: str) -> None:
 
 def test_truth_says_where_things_are() -> None:
     """The pixels in an actor's box are its own: they change when it is taken away."""
-    settings = ClipSettings(3, ("place",), "own", SOLO, (160, 120), 50, 25.0, 1)
-    maker = ClipMaker(settings)
+    settings = Settings(SOLO, seconds=2, size=(160, 120), num_observers=1, seed=3)
+    maker = ClipMaker(settings, ("place",))
     images = list(maker.frames())
     truth = maker.truth()
-    without = ClipMaker(settings)
+    without = ClipMaker(settings, ("place",))
     without.script = dataclasses.replace(without.script, roles=())
     empty = list(without.frames())
     for frame in (0, 25, 49):
@@ -566,8 +563,10 @@ def make_truths(preset: Preset, num: int, seed: int = 1, num_observers: int = 30
     """Videos at the size of a stamp: gaze does not depend on the size."""
     truths = []
     for video in range(num):
-        settings = ClipSettings(seed, ("gaze", video), "own", preset, (64, 48), 125, 12.5, num_observers)
-        maker = ClipMaker(settings)
+        settings = Settings(
+            preset, seconds=10, size=(64, 48), frame_rate=12.5, num_observers=num_observers, seed=seed
+        )
+        maker = ClipMaker(settings, ("gaze", video))
         for _ in maker.frames():
             pass
         truths.append(maker.truth())

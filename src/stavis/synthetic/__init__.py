@@ -3,8 +3,8 @@
 docs/synthetic.md describes it.
 """
 
-from stavis.synthetic.databases import Settings, write_databases
-from stavis.synthetic.generator import render_clip
+from stavis.synthetic.databases import write_databases
+from stavis.synthetic.generator import Settings, render_clip
 from stavis.synthetic.presets import DRIVES, PRESETS, ROUTES, Preset, make_preset
 from stavis.synthetic.truth import SimulatedGaze, Truth, read_truth
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +16,13 @@ from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.workers import Advance, run_parallel
-from stavis.synthetic.generator import ClipMaker, ClipSettings, check_settings
-from stavis.synthetic.presets import Preset, make_preset
+from stavis.synthetic.generator import ClipMaker, Settings
 from stavis.synthetic.sound import SAMPLE_RATE
 from stavis.synthetic.truth import Truth, write_arrays
 
 FRAME_QUALITY = 90  # of the JPEG pictures
 MAP_QUALITY = 95  # of the JPEG density maps
 FORMAT = 1  # of the generator: rises whenever the same settings give other videos
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a generated database. A video depends on them and its number only, so more videos keep the first.
-
-    Attributes:
-        preset: A name of `PRESETS`.
-        sound_share: In 0..1; None for that of the preset.
-        routes: Route -> weight; None for those of the preset.
-        seconds: Duration of a video.
-        size: (width, height) in pixels.
-        frame_rate: Frames per second.
-        num_observers: Simulated observers per video.
-        seed: Random seed, at least 0.
-    """
-
-    preset: str = "mixed"
-    sound_share: float | None = None
-    routes: dict[str, float] | None = None
-    seconds: float = 8.0
-    size: tuple[int, int] = (320, 240)
-    frame_rate: float = 25.0
-    num_observers: int = 20
-    seed: int = 0
-
-    def shares(self) -> Preset:
-        """Returns the preset with the changed shares.
-
-        Raises:
-            StavisError: The name is unknown or a share is outside its range.
-        """
-        return make_preset(self.preset, sound_share=self.sound_share, routes=self.routes)
 
 
 def truth_path(root: Path, database: str, video: str) -> Path:
@@ -97,10 +63,8 @@ def write_databases(
     Raises:
         StavisError: A setting is outside its range, or a real database or one with other settings exists there.
     """
-    num_frames = check_settings(
-        settings.seconds, settings.size, settings.frame_rate, settings.seed, settings.num_observers
-    )
-    settings.shares()
+    settings.check()
+    num_frames = settings.num_frames
     if num_videos < 2:
         raise StavisError(f"{num_videos} videos; allowed: 2 or more, one to train on and one to test")
     if not 0 < test_share <= 1 / 3:
@@ -113,7 +77,7 @@ def write_databases(
     for database in databases:
         _claim(root, database, settings)
     tasks = [
-        (str(root), database, index, num_frames, settings)
+        (root, database, index, settings)
         for index in range(num_videos)
         for database in databases
         if not truth_path(root, database, video_name(index)).with_suffix(".json").exists()
@@ -160,23 +124,12 @@ def _claim(root: Path, database: str, settings: Settings) -> None:
         write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _write_video(task: tuple[str, str, int, int, Settings], advance: Advance) -> None:
-    root, database, index, num_frames, settings = task
+def _write_video(task: tuple[Path, str, int, Settings], advance: Advance) -> None:
+    root, database, index, settings = task
     from stavis.media import write_wave
 
-    layout, video = Layout(Path(root)), video_name(index)
-    maker = ClipMaker(
-        ClipSettings(
-            settings.seed,
-            ("database", database, index),
-            settings.preset,
-            settings.shares(),
-            settings.size,
-            num_frames,
-            settings.frame_rate,
-            settings.num_observers,
-        )
-    )
+    layout, video = Layout(root), video_name(index)
+    maker = ClipMaker(settings, ("database", database, index))
     for frame, image in enumerate(maker.frames()):
         with atomic_path(layout.frame(database, video, frame)) as path:
             Image.fromarray(image).save(path, format="JPEG", quality=FRAME_QUALITY)

@@ -28,43 +28,74 @@ _IDLE_APPEAL = 0.35  # of an idle object relative to an active one
 
 
 @dataclass(frozen=True)
-class ClipSettings:
-    """Everything that determines a video.
+class Settings:
+    """Settings of generated videos. A video depends on them and its key only, so more videos keep the first.
 
     Attributes:
-        seed: Random seed.
-        key: Identifies the video among those of the seed.
-        preset_name: Name of the preset in the ground truth.
-        preset: Shares and ranges.
+        preset: A name of `PRESETS`, or your own preset.
+        sound_share: In 0..1; None for that of the preset.
+        routes: Route -> weight; None for those of the preset.
+        seconds: Duration of a video.
         size: (width, height) in pixels.
-        num_frames: Number of frames.
         frame_rate: Frames per second.
-        num_observers: Number of simulated observers.
+        num_observers: Simulated observers per video.
+        seed: Random seed, at least 0.
     """
 
-    seed: int
-    key: Key
-    preset_name: str
-    preset: Preset
-    size: tuple[int, int]
-    num_frames: int
-    frame_rate: float
-    num_observers: int
+    preset: str | Preset = "mixed"
+    sound_share: float | None = None
+    routes: dict[str, float] | None = None
+    seconds: float = 8.0
+    size: tuple[int, int] = (320, 240)
+    frame_rate: float = 25.0
+    num_observers: int = 20
+    seed: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames of a video."""
+        return max(1, round(self.seconds * self.frame_rate))
+
+    def shares(self) -> Preset:
+        """Returns the preset with the changed shares.
+
+        Raises:
+            StavisError: The name is unknown or a share is outside its range.
+        """
+        if isinstance(self.preset, Preset):
+            return self.preset
+        return make_preset(self.preset, sound_share=self.sound_share, routes=self.routes)
+
+    def check(self) -> None:
+        """Raises StavisError if a setting is outside its range."""
+        width, height = self.size
+        if not (32 <= width <= 4096 and 32 <= height <= 4096):
+            raise StavisError(f"size {width}x{height}; allowed: 32 to 4096 pixels a side")
+        if not 1 <= self.frame_rate <= 240:
+            raise StavisError(f"{self.frame_rate} frames per second; allowed: 1 to 240")
+        if not 0 < self.seconds <= 600:
+            raise StavisError(f"{self.seconds} seconds; allowed: above 0, to 600")
+        if self.seed < 0:
+            raise StavisError(f"seed {self.seed}; allowed: 0 or more")
+        if self.num_observers < 1:
+            raise StavisError(f"{self.num_observers} observers; allowed: 1 or more")
+        self.shares()
 
 
 class ClipMaker:
     """Maker of one video: audio at once, frames one by one, ground truth after the last frame.
 
     Attributes:
-        settings: What determines the video.
+        settings: What determines the video, with the key that identifies it among those of the seed.
         script: Its script.
         samples: Audio (S,) in -1..1 at `SAMPLE_RATE`.
     """
 
-    def __init__(self, settings: ClipSettings) -> None:
-        self.settings = clip = settings
-        self.script = write_script(clip.seed, clip.key, clip.preset, clip.num_frames, clip.frame_rate)
-        self.samples = render_soundtrack(self.script, clip.seed, clip.key)
+    def __init__(self, settings: Settings, key: Key) -> None:
+        clip = settings
+        self.settings, self.key, self.preset = settings, key, settings.shares()
+        self.script = write_script(clip.seed, key, self.preset, clip.num_frames, clip.frame_rate)
+        self.samples = render_soundtrack(self.script, clip.seed, key)
         width, height = clip.size
         num_frames, num_actors = clip.num_frames, len(self.script.roles)
         self._targets = np.full((num_frames, num_actors, 3), np.nan, dtype=np.float32)
@@ -82,7 +113,7 @@ class ClipMaker:
         for index, shot in enumerate(self.script.shots):
             roles = [role for role in self.script.roles if role.shot == index]
             stage = Stage(
-                clip.seed, (*clip.key, "shot", index), clip.preset, shot, roles, clip.size, clip.frame_rate
+                clip.seed, (*self.key, "shot", index), self.preset, shot, roles, clip.size, clip.frame_rate
             )
             numbers = [role.actor for role in roles]
             for actor, number in zip(stage.actors, numbers, strict=True):
@@ -116,13 +147,13 @@ class ClipMaker:
         sounding = np.array([SILENT if who is None else who for who in heard], dtype=np.int16)
         truth = Truth(
             seed=clip.seed,
-            preset=clip.preset_name,
+            preset=clip.preset if isinstance(clip.preset, str) else "own",
             width=clip.size[0],
             height=clip.size[1],
             frame_rate=clip.frame_rate,
             num_frames=clip.num_frames,
             sample_rate=SAMPLE_RATE,
-            drives=dict(clip.preset.drives),
+            drives=dict(self.preset.drives),
             shots=[asdict(shot) for shot in script.shots],
             actors=[
                 {name: getattr(role, name) for name in ("actor", "shot", "kind", "candidate")}
@@ -144,7 +175,7 @@ class ClipMaker:
             loudness=_loudness(self.samples, clip.num_frames, clip.frame_rate),
             gaze=NO_GAZE,
         )
-        rng = generator(clip.seed, *clip.key, "observers")
+        rng = generator(clip.seed, *self.key, "observers")
         return replace(truth, gaze=simulate_observers(rng, truth, clip.num_observers))
 
 
@@ -186,24 +217,6 @@ def _loudness(
     return np.asarray(np.sqrt((energy[edges[1:]] - energy[edges[:-1]]) / width), dtype=np.float32)
 
 
-def check_settings(
-    seconds: float, size: tuple[int, int], frame_rate: float, seed: int, num_observers: int
-) -> int:
-    """Checks the settings and returns the number of frames."""
-    width, height = size
-    if not (32 <= width <= 4096 and 32 <= height <= 4096):
-        raise StavisError(f"size {width}x{height}; allowed: 32 to 4096 pixels a side")
-    if not 1 <= frame_rate <= 240:
-        raise StavisError(f"{frame_rate} frames per second; allowed: 1 to 240")
-    if not 0 < seconds <= 600:
-        raise StavisError(f"{seconds} seconds; allowed: above 0, to 600")
-    if seed < 0:
-        raise StavisError(f"seed {seed}; allowed: 0 or more")
-    if num_observers < 1:
-        raise StavisError(f"{num_observers} observers; allowed: 1 or more")
-    return max(1, round(seconds * frame_rate))
-
-
 def render_clip(
     path: Path,
     *,
@@ -233,12 +246,11 @@ def render_clip(
     """
     from stavis.media import VideoWriter, write_wave
 
-    num_frames = check_settings(seconds, size, frame_rate, seed, num_observers)
-    name = preset if isinstance(preset, str) else "own"
-    shares = make_preset(preset) if isinstance(preset, str) else preset
-    maker = ClipMaker(
-        ClipSettings(seed, ("clip",), name, shares, size, num_frames, frame_rate, num_observers)
+    settings = Settings(
+        preset, seconds=seconds, size=size, frame_rate=frame_rate, num_observers=num_observers, seed=seed
     )
+    settings.check()
+    maker = ClipMaker(settings, ("clip",))
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "sound.wav"
         write_wave(wave, maker.samples, SAMPLE_RATE)
