@@ -178,9 +178,10 @@ def download(
     is_doubtful = farthest > 0
     left = policy = Retry(retries, backoff_factor=1.0, backoff_max=MAX_BACKOFF_SECONDS, backoff_jitter=0.5)
     with _session() as session:
+        transfer = _Transfer(session, url, pieces, timeout_seconds, check_space, label or path.name, quiet)
         while not pieces.is_whole():
             try:
-                is_doubtful |= _receive(session, url, pieces, timeout_seconds, check_space, label, quiet)
+                is_doubtful |= transfer.receive()
             except DownloadError as error:
                 is_doubtful = True
                 if pieces.num_bytes() >= farthest + PROGRESS_BYTES:
@@ -194,99 +195,92 @@ def download(
                     raise error from None
                 seconds = max(left.get_backoff_time(), error.wait_seconds)
                 if not quiet:
-                    text = (
-                        f"{url}: {error}; retry {retries - (left.total or 0)} of {retries} in {seconds:.0f} s"
-                    )
-                    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                    number = f"retry {retries - (left.total or 0)} of {retries} in {seconds:.0f} s"
+                    console.print(f"{url}: {error}; {number}", markup=False, highlight=False, soft_wrap=True)
                 time.sleep(seconds)
     pieces.part.replace(path)
     return is_doubtful
 
 
-def _receive(
-    session: requests.Session,
-    url: str,
-    pieces: _Pieces,
-    timeout_seconds: float,
-    check_space: Callable[[int, int], None],
-    label: str | None,
-    quiet: bool,
-) -> bool:
-    """Makes one request for what is missing; raises DownloadError if it is not all there afterwards.
+@dataclass(frozen=True)
+class _Transfer:
+    """Requests for what is missing of one file."""
 
-    Returns:
-        Whether this response leaves a doubt that the file is whole.
-    """
-    known = pieces.note()
-    position = pieces.num_bytes()
-    headers = {}
-    if known is not None and position:
-        headers["Range"] = f"bytes={position}-"
-        if known.condition:
-            headers["If-Range"] = known.condition
-    with _request(session, "GET", url, headers, timeout_seconds) as response:
-        if response.status_code == 416 and known is not None:
-            pieces.remove()
-            raise _broken("the file is shorter than what an earlier attempt received; starting over")
-        _check_status(response)
-        response.raw.enforce_content_length = False  # `_append` counts
-        if response.status_code == 206 and known is not None and position:
-            start, total = _content_range(response)
-            found = _read_note(url, response, total)
-            if start != position or not known.agrees_with(found):
+    session: requests.Session
+    url: str
+    pieces: _Pieces
+    timeout_seconds: float
+    check_space: Callable[[int, int], None]
+    label: str
+    quiet: bool
+
+    def receive(self) -> bool:
+        """Makes one request; raises DownloadError if the file is not whole afterwards.
+
+        Returns:
+            Whether this response leaves a doubt that the file is whole.
+        """
+        url, pieces = self.url, self.pieces
+        known = pieces.note()
+        position = pieces.num_bytes()
+        headers = {}
+        if known is not None and position:
+            headers["Range"] = f"bytes={position}-"
+            if known.condition:
+                headers["If-Range"] = known.condition
+        with _request(self.session, "GET", url, headers, self.timeout_seconds) as response:
+            if response.status_code == 416 and known is not None:
                 pieces.remove()
-                raise _broken("the file is not the one that an earlier attempt began; starting over")
-            first = b""
-            total = known.num_bytes if total is None else total
-        else:
-            # Also the response to a range if the file has changed, or from a server that does not support ranges.
-            position, total = 0, _content_length(response)
-            first = _first_block(response, total)
-            found = _read_note(url, response, total)
+                raise _broken("the file is shorter than what an earlier attempt received; starting over")
+            _check_status(response)
+            response.raw.enforce_content_length = False  # `append` counts
+            if response.status_code == 206 and known is not None and position:
+                start, total = _content_range(response)
+                found = _read_note(url, response, total)
+                if start != position or not known.agrees_with(found):
+                    pieces.remove()
+                    raise _broken("the file is not the one that an earlier attempt began; starting over")
+                first = b""
+                total = known.num_bytes if total is None else total
+            else:
+                # Also the response to a range if the file has changed, or from a server that does not support ranges.
+                position, total = 0, _content_length(response)
+                first = _first_block(response, total)
+                found = _read_note(url, response, total)
+            if total is not None:
+                self.check_space(total - position, total)
+            if position:
+                pieces.write_note(dataclasses.replace(found, num_bytes=total))
+            else:
+                pieces.start(found)
+            self.append(response, first, position, total)
+        if total is None:
+            # Without a length, the end of the connection is the end of the file; gzip's checksum is the last word.
+            pieces.write_note(dataclasses.replace(found, num_bytes=pieces.part.stat().st_size))
+        return total is None
+
+    def append(self, response: requests.Response, chunk: bytes, position: int, total: int | None) -> None:
+        """Writes `chunk` and the rest of a body behind the `position` bytes that are there."""
+        next_check = position
+        with (
+            self.pieces.part.open("ab", buffering=0) as file,
+            track(self.label, total, unit=BYTES, already_done=position, quiet=self.quiet) as advance,
+        ):
+            while True:
+                file.write(chunk)
+                position += len(chunk)
+                advance(len(chunk))
+                if position == total:
+                    return
+                if total is None and position >= next_check:
+                    # It may have no end.
+                    self.check_space(0, position)
+                    next_check = position + 64 * CHUNK_BYTES
+                chunk = _read(response, CHUNK_BYTES if total is None else min(CHUNK_BYTES, total - position))
+                if not chunk:
+                    break
         if total is not None:
-            check_space(total - position, total)
-        if position:
-            pieces.write_note(dataclasses.replace(found, num_bytes=total))
-        else:
-            pieces.start(found)
-        _append(response, pieces, first, position, total, check_space, label, quiet)
-    if total is None:
-        # Without a length, the end of the connection is the end of the file; gzip's checksum is the last word.
-        pieces.write_note(dataclasses.replace(found, num_bytes=pieces.part.stat().st_size))
-    return total is None
-
-
-def _append(
-    response: requests.Response,
-    pieces: _Pieces,
-    chunk: bytes,
-    position: int,
-    total: int | None,
-    check_space: Callable[[int, int], None],
-    label: str | None,
-    quiet: bool,
-) -> None:
-    """Writes `chunk` and the rest of a body behind the `position` bytes that are there."""
-    next_check = position
-    with (
-        pieces.part.open("ab", buffering=0) as file,
-        track(label or pieces.path.name, total, unit=BYTES, already_done=position, quiet=quiet) as advance,
-    ):
-        while True:
-            file.write(chunk)
-            position += len(chunk)
-            advance(len(chunk))
-            if position == total:
-                return
-            if total is None and position >= next_check:
-                # It may have no end.
-                check_space(0, position)
-                next_check = position + 64 * CHUNK_BYTES
-            chunk = _read(response, CHUNK_BYTES if total is None else min(CHUNK_BYTES, total - position))
-            if not chunk:
-                break
-    if total is not None:
-        raise _broken(f"the connection broke off after {position} of {total} bytes")
+            raise _broken(f"the connection broke off after {position} of {total} bytes")
 
 
 def _read(response: requests.Response, num_bytes: int) -> bytes:

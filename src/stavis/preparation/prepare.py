@@ -170,11 +170,50 @@ class _Task:
 
     def __call__(self, source: Source, advance: Advance) -> PreparedVideo:
         try:
-            return _prepare_source(self.layout, self.database, source, self.overwrite, self.preview, advance)
+            return self.prepare(source, advance)
         except StavisError as error:
             return PreparedVideo(source, error=str(error))
         except OSError as error:
             return PreparedVideo(source, error=f"{error.filename or source.video}: {error.strerror or error}")
+
+    def prepare(self, source: Source, advance: Advance) -> PreparedVideo:
+        layout, database = self.layout, self.database
+        inputs = _describe_inputs(source)
+        staging = staging_folder(layout, database, source.name)
+        finished = read_record(layout, database, source.name)
+        if not self.overwrite and not staging.exists():
+            if finished is not None and is_complete(layout, database, source.name, finished):
+                if finished["inputs"] != inputs:
+                    raise StavisError(
+                        f"was prepared before with other {differences(finished['inputs'], inputs)}; "
+                        "`overwrite=True` prepares it anew"
+                    )
+                advance((2 if source.gaze else 1) * finished["num_frames"])
+                if self.preview and source.gaze:
+                    _draw(layout, database, source.name, finished)
+                return PreparedVideo(source, finished, was_finished=True)
+            if finished is None:
+                refuse_foreign_folders(layout, database, source.name)
+        interrupted = staging.exists()
+        _clear(staging)
+        # The same layout, so that everything written here has its final relative path.
+        staged = Layout(staging)
+        try:
+            record = _make_video(staged, database, source, inputs, advance)
+            if self.preview and source.gaze:
+                _draw(staged, database, source.name, record)
+        except (StavisError, OSError):
+            _clear(staging)
+            if not interrupted:
+                _discard(staging)
+            raise
+        write_text(
+            staged.annotations_folder(database, source.name) / RECORD_NAME,
+            json.dumps(record, indent=2) + "\n",
+        )
+        move_into_place(staged, layout, database, source.name)
+        _discard(staging)
+        return PreparedVideo(source, record)
 
 
 def _estimate_pictures(source: Source) -> int:
@@ -183,46 +222,6 @@ def _estimate_pictures(source: Source) -> int:
     except (StavisError, OSError):
         return 0
     return (info.num_frames or 0) * (2 if source.gaze else 1)
-
-
-def _prepare_source(
-    layout: Layout, database: str, source: Source, overwrite: bool, preview: bool, advance: Advance
-) -> PreparedVideo:
-    inputs = _describe_inputs(source)
-    staging = staging_folder(layout, database, source.name)
-    finished = read_record(layout, database, source.name)
-    if not overwrite and not staging.exists():
-        if finished is not None and is_complete(layout, database, source.name, finished):
-            if finished["inputs"] != inputs:
-                raise StavisError(
-                    f"was prepared before with other {differences(finished['inputs'], inputs)}; "
-                    "`overwrite=True` prepares it anew"
-                )
-            advance((2 if source.gaze else 1) * finished["num_frames"])
-            if preview and source.gaze:
-                _draw(layout, database, source.name, finished)
-            return PreparedVideo(source, finished, was_finished=True)
-        if finished is None:
-            refuse_foreign_folders(layout, database, source.name)
-    interrupted = staging.exists()
-    _clear(staging)
-    # The same layout, so that everything written here has its final relative path.
-    staged = Layout(staging)
-    try:
-        record = _make_video(staged, database, source, inputs, advance)
-        if preview and source.gaze:
-            _draw(staged, database, source.name, record)
-    except (StavisError, OSError):
-        _clear(staging)
-        if not interrupted:
-            _discard(staging)
-        raise
-    write_text(
-        staged.annotations_folder(database, source.name) / RECORD_NAME, json.dumps(record, indent=2) + "\n"
-    )
-    move_into_place(staged, layout, database, source.name)
-    _discard(staging)
-    return PreparedVideo(source, record)
 
 
 def _clear(staging: Path) -> None:
@@ -305,14 +304,9 @@ def _make_video(
 
 
 def _draw(layout: Layout, database: str, name: str, record: Mapping[str, Any]) -> None:
-    draw_preview(
-        layout,
-        database,
-        name,
-        num_frames=record["num_frames"],
-        observers_path=layout.annotations_folder(database, name) / OBSERVERS_NAME,
-        output=layout.annotations_folder(database, name) / PREVIEW_NAME,
-    )
+    folder = layout.annotations_folder(database, name)
+    files = {"observers_path": folder / OBSERVERS_NAME, "output": folder / PREVIEW_NAME}
+    draw_preview(layout, database, name, num_frames=record["num_frames"], **files)
 
 
 def _describe_inputs(source: Source) -> dict[str, Any]:
