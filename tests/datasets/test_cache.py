@@ -372,7 +372,7 @@ def test_insufficient_disk_space_is_reported_beforehand(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(StavisError, match=r"8 videos, 8\.22 MB to cache, but 1 MB are free"):
+    with pytest.raises(StavisError, match=r"8 videos, 8\.2 MB to cache, but 1\.0 MB are free"):
         build(frame_cache(tmp_path / "cache", layout))
     assert not (tmp_path / "cache").exists()
 
@@ -437,7 +437,7 @@ def run(*arguments: object):
 def test_the_command_makes_what_training_reads(own_layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(own_layout.root, "--dry-run")
     assert result.exit_code == 0
-    assert "8 videos, 8.22 MB to cache, of 8 videos, 8.22 MB" in result.output
+    assert "8 videos, 8.2 MB to cache, of 8 videos, 8.2 MB" in result.output
     folder = default_cache_folder(own_layout.root)
     assert not folder.exists()
     assert run(own_layout.root, "--jobs", 1).exit_code == 0

@@ -152,7 +152,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     pictures = read_picture_set(write_set(tmp_path / "whole"))
     (tmp_path / "whole" / "set" / "0.png").write_bytes(b"no picture")
     (tmp_path / "whole" / "set" / "1.png").unlink()
-    with pytest.raises(StavisError, match=r"0\.png: cannot be read as a picture"):
+    with pytest.raises(StavisError, match=r"0\.png: not a readable picture"):
         pictures.read(0)
     with pytest.raises(StavisError, match=r"1\.png: missing, though fixations\.npz names it"):
         pictures.read(1)

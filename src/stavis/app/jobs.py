@@ -112,11 +112,7 @@ class Jobs:
         return sorted(self._jobs.values(), key=lambda job: -job.created)
 
     def get(self, job_id: str) -> Job:
-        """The job of this id.
-
-        Raises:
-            HTTPException: 404, there is none.
-        """
+        """The job of this id; HTTPException 404 if there is none."""
         try:
             return self._jobs[job_id]
         except KeyError:

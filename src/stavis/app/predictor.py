@@ -280,11 +280,7 @@ def fast_precision(model: STAViS, engine: EngineName = "auto") -> Precision:
 
 
 def predict_live(events: Iterable[LiveEvent], predictor: LivePredictor) -> Generator[LiveMap, None, None]:
-    """Yields the maps of a live source until it ends; reads it in a thread.
-
-    Raises:
-        StavisError: The source failed.
-    """
+    """Yields the maps of a live source until it ends; reads it in a thread. Raises StavisError if the source failed."""
     failure: list[BaseException] = []
     stop = threading.Event()
 

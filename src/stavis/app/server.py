@@ -38,11 +38,7 @@ MAX_MESSAGE_BYTES = 4 << 20  # of a WebSocket: a second of video is far smaller
 
 
 def make_app(settings: AppSettings) -> Starlette:
-    """The ASGI application. Jobs run while its lifespan lasts.
-
-    Raises:
-        StavisError: The job folder is in use by another server.
-    """
+    """The ASGI application. Raises StavisError if another server uses the job folder."""
     jobs = Jobs(settings)
     live = LiveSessions(settings)
 
@@ -210,11 +206,7 @@ def make_server(app: Any, *, certificate: str | None = None, key: str | None = N
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        StavisError: The address cannot be used.
-    """
+    """A listening socket. Raises StavisError if the address cannot be used."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)

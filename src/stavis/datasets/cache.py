@@ -104,11 +104,7 @@ class FrameCache:
     def build(
         self, files: Iterable[CacheFile], *, jobs: int | None = None, quiet: bool = False
     ) -> list[CacheFile]:
-        """Makes the missing ones of `files` in parallel and returns them; finished files stay, whatever happens.
-
-        Raises:
-            StavisError: There is not enough disk space, or a source file is unreadable.
-        """
+        """Makes the missing ones of `files` in parallel and returns them; finished files stay, whatever happens."""
         missing = self.missing(files)
         if not missing:
             return []

@@ -51,11 +51,7 @@ def format_fold_list(entries: list[FoldEntry]) -> str:
 
 
 def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
-    """The databases to work on: the requested ones, or all that have fold lists.
-
-    Raises:
-        StavisError: A requested database has no fold list.
-    """
+    """The requested databases, or all that have fold lists. Raises StavisError if a requested one has none."""
     there = {unicodedata.normalize("NFC", name): name for name in layout.databases()}
     if wanted is None:
         return list(there.values())

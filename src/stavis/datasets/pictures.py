@@ -70,20 +70,12 @@ class PictureSet:
         return chosen
 
     def read(self, index: int) -> Image.Image:
-        """Reads a picture, RGB.
-
-        Raises:
-            StavisError: The file is missing or not a picture.
-        """
-        return read_picture(self.folder / self.names[index])
+        """Reads a picture, RGB. Raises StavisError if the file is missing or not a picture."""
+        return read_picture(self.folder / self.names[index], f"missing, though {FIXATIONS_FILE} names it")
 
 
 def read_picture_set(folder: Path | str) -> PictureSet:
-    """Reads a picture set's `fixations.npz`; pictures are read when they are asked for.
-
-    Raises:
-        StavisError: The file is missing or damaged, lacks an array, or an array's values are not possible.
-    """
+    """Reads a picture set's `fixations.npz`. Raises StavisError if it is missing, damaged or not possible."""
     folder = Path(folder)
     path = folder / FIXATIONS_FILE
     wanted = ("picture", "observer", "x", "y", "names")

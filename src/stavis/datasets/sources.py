@@ -25,8 +25,8 @@ from stavis.media import AudioReader, read_wave
 WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Reads a picture in RGB.
+def read_picture(path: Path, missing: str = "picture not found") -> Image.Image:
+    """Reads a picture in RGB; `missing` is what an error says if there is no such file.
 
     Raises:
         StavisError: The file is missing or is not a picture.
@@ -35,29 +35,21 @@ def read_picture(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError:
-        raise StavisError(f"{path}: picture not found") from None
+        raise StavisError(f"{path}: {missing}") from None
     # Pillow raises SyntaxError and ValueError as well for broken files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StavisError(f"{path}: not a readable picture ({error})") from None
 
 
 def load_frame(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Reads a frame at the network's size: (height, width, 3) RGB.
-
-    Raises:
-        StavisError: The file is missing or is not a picture.
-    """
+    """Reads a frame at the network's size, (height, width, 3) RGB. Raises StavisError as `read_picture`."""
     return resize_frame(np.asarray(read_picture(path)), preprocessing)
 
 
 def load_maps(
     layout: Layout, database: str, video: str, frame: int, preprocessing: Preprocessing, quirks: LoaderQuirks
 ) -> npt.NDArray[np.uint8]:
-    """Reads the maps of a frame at the network's size: (2, height, width), density 0..255 and fixations 0 or 1.
-
-    Raises:
-        StavisError: A file is missing or unreadable.
-    """
+    """Reads a frame's maps at the network's size: (2, height, width), density 0..255 and fixations 0 or 1."""
     height, width = preprocessing.input_size
     maps = np.empty((2, height, width), dtype=np.uint8)
     maps[0] = resize_density_map(read_map(layout.density_map(database, video, frame)), preprocessing)

@@ -363,11 +363,7 @@ def _checked_site(url: str) -> str:
 
 
 def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -> None:
-    """Fetches the published weights into the data folder if `weights` names some and they are not there.
-
-    Raises:
-        StavisError: They cannot be fetched, or `weights` is not such a name.
-    """
+    """Fetches published weights into the data folder if they are not there. Raises StavisError if that fails."""
     from stavis.weights.names import data_folder, published_path  # imports torch
 
     path = published_path(weights, modality, data_folder())

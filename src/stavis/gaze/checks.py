@@ -13,11 +13,7 @@ FEW = 10  # samples: with fewer there is no telling
 
 
 def check_confidence(path: Path, recording: Recording) -> None:
-    """Checks that there is a confidence, in 0..1, to which a limit can apply.
-
-    Raises:
-        StavisError: There is none.
-    """
+    """Raises StavisError if there is no confidence in 0..1 to which a limit can apply."""
     if recording.confidence is None:
         raise StavisError(f"{path}: `min_confidence` is given, but the file has no column of confidence")
     highest = np.nanmax(recording.confidence, initial=0)

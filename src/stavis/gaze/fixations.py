@@ -153,11 +153,7 @@ def is_challenge_json(path: Path, *, by_video: bool = False) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        StavisError: It is not JSON.
-    """
+    """The content of a JSON file. Raises StavisError if it is not JSON."""
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:

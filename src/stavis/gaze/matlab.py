@@ -137,11 +137,7 @@ def _three_dimensional(value: object) -> FloatArray | None:
 
 
 def choose_clip(path: Path, clip: int | None, num_clips: int) -> int:
-    """The number, from 1, of the clip to read in a file that holds several.
-
-    Raises:
-        StavisError: There are several and none is chosen, or there are fewer.
-    """
+    """The number, from 1, of the clip to read. Raises StavisError if none is chosen of several, or it is missing."""
     if clip is None and num_clips > 1:
         raise StavisError(
             f"{path}: contains {num_clips} clips; choose the video's with `clip`, 1 to {num_clips}"

@@ -79,11 +79,7 @@ class Table:
         return len(self.columns[0]) if self.columns else 0
 
     def find(self, *candidates: str) -> str | None:
-        """The first of the names that the table has.
-
-        Raises:
-            StavisError: It has that name twice.
-        """
+        """The first of the names that the table has. Raises StavisError if it has that name twice."""
         for candidate in candidates:
             same = [name for name in self.names if plain(name) == plain(candidate)]
             if len(same) > 1:
@@ -105,11 +101,7 @@ class Table:
         return ["" if cell is None else str(cell).strip() for cell in self.cells(name)]
 
     def numbers(self, name: str, rows: Sequence[int] | None = None) -> FloatArray:
-        """A column, or some rows of it, as numbers; nan for no value.
-
-        Raises:
-            StavisError: A cell is not a number.
-        """
+        """A column, or some rows of it, as numbers; nan for no value. Raises StavisError if a cell is not a number."""
         return parse_numbers(self.path, name, self.cells(name), range(len(self)) if rows is None else rows)
 
     def describe(self) -> str:
@@ -167,11 +159,7 @@ def read_text_table(path: Path) -> Table:
 
 
 def read_parquet_table(path: Path) -> Table:
-    """Reads a Parquet file.
-
-    Raises:
-        StavisError: pyarrow is not installed, or it cannot read the file.
-    """
+    """Reads a Parquet file. Raises StavisError if pyarrow is not installed, or it cannot read the file."""
     table = _open_parquet(path).read()
     return Table(path, tuple(table.column_names), tuple(column.to_pylist() for column in table.columns))
 
@@ -335,11 +323,7 @@ def _whole_frames(
 
 
 def check_pixels(path: Path, x: FloatArray, y: FloatArray) -> None:
-    """Refuses coordinates in pixels that look like fractions.
-
-    Raises:
-        StavisError: Ten samples or more all lie in the first pixel, where nobody looks.
-    """
+    """Raises StavisError if ten samples or more all lie in the first pixel, where nobody looks: they are fractions."""
     finite = np.isfinite(x) & np.isfinite(y)
     if finite.sum() >= 10 and (np.abs(x[finite]) <= 1).all() and (np.abs(y[finite]) <= 1).all():
         raise StavisError(

@@ -107,11 +107,7 @@ def names_video(cell: str, video: str) -> bool:
 
 
 def parse_number(cell: object) -> float:
-    """A cell as a number, with a decimal point or comma; nan for no value.
-
-    Raises:
-        ValueError: It is not a number.
-    """
+    """A cell as a number, with a decimal point or comma; nan for no value. Raises ValueError if it is not a number."""
     if cell is None:
         return math.nan
     if isinstance(cell, int | float | np.number):
@@ -130,11 +126,7 @@ def parse_number(cell: object) -> float:
 
 
 def parse_numbers(path: Path, name: str, cells: Sequence[object], rows: Sequence[int]) -> FloatArray:
-    """Some rows of a column of cells as numbers, with decimal points or commas; nan for no value.
-
-    Raises:
-        StavisError: A cell is not a number, or commas could stand for thousands.
-    """
+    """Some rows of a column as numbers, nan for no value. Raises StavisError for anything else, or doubtful commas."""
     values = np.empty(len(rows))
     commas: list[str] = []
     for position, row in enumerate(rows):

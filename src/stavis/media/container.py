@@ -134,11 +134,7 @@ def prepare_decoder(stream: VideoStream) -> None:
 
 
 def find_audio_stream(container: InputContainer, path: Path, index: int | None) -> AudioStream | None:
-    """Returns audio stream `index`, or FFmpeg's default one; None if there is no audio.
-
-    Raises:
-        StavisError: There is no such stream.
-    """
+    """Returns audio stream `index` or FFmpeg's default one, None without audio. Raises StavisError if it is missing."""
     streams = container.streams.audio
     if index is not None:
         if not 0 <= index < len(streams):

@@ -54,11 +54,7 @@ class Display:
 
 
 def find_display(frame: VideoFrame, sample_aspect_ratio: Fraction | None, path: Path) -> Display:
-    """Reads the display matrix of the first frame, which FFmpeg also makes from EXIF.
-
-    Raises:
-        StavisError: The frame with square pixels exceeds MAX_PIXELS.
-    """
+    """Reads the display matrix of the first frame, which FFmpeg also makes from EXIF; checks the size."""
     rotation, flip = 0, False
     if (matrix := _side_data(frame).get("DISPLAYMATRIX")) is not None:
         rotation, flip = _orientation(bytes(cast(Buffer, matrix)))

@@ -87,11 +87,7 @@ def read_frames(
 
 
 def check_excerpt(start_seconds: float | None, end_seconds: float | None) -> tuple[float, float]:
-    """Returns start and end of an excerpt, replacing None by 0 and infinity.
-
-    Raises:
-        StavisError: The excerpt is empty or begins before the video.
-    """
+    """Returns start and end of an excerpt, None as 0 and infinity. Raises StavisError unless 0 <= start < end."""
     start = 0.0 if start_seconds is None else float(start_seconds)
     end = float("inf") if end_seconds is None else float(end_seconds)
     if not 0 <= start < end:

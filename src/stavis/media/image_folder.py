@@ -139,11 +139,7 @@ def _list_names(folder: Path) -> list[str]:
 
 
 def choose_frame_rate(folder: Path, frame_rate: Fraction | float | None) -> Fraction:
-    """Returns `frame_rate` as a fraction, or 25 with a warning if it is None.
-
-    Raises:
-        StavisError: The rate is not above 0.
-    """
+    """Returns the rate as a fraction; 25 with a warning for None. Raises StavisError if it is not above 0."""
     if frame_rate is None:
         logger.warning(
             "%s: no frame rate is given for this image folder; %s is used", folder, DEFAULT_FRAME_RATE
@@ -232,11 +228,7 @@ def _require_image(path: Path) -> Image.Image:
 
 
 def open_image(path: Path) -> Image.Image | None:
-    """Reads the header of an image. Returns None if the file is not an image.
-
-    Raises:
-        StavisError: It announces more than MAX_PIXELS.
-    """
+    """Reads the header of an image; None if it is not one. Raises StavisError if it exceeds MAX_PIXELS."""
     try:
         with warnings.catch_warnings():  # MAX_PIXELS is below the limit at which Pillow warns
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -250,11 +242,7 @@ def open_image(path: Path) -> Image.Image | None:
 
 
 def check_single(path: Path) -> None:
-    """Checks that an image file does not contain an animation or several pages, of which only the first would be read.
-
-    Raises:
-        StavisError: It does.
-    """
+    """Raises StavisError for an animation or several pages, of which only the first would be read."""
     image = open_image(path)
     if image is None or image.format not in ("WEBP", "TIFF", "PNG", "GIF"):  # MPO has a preview, not a page
         return

@@ -75,11 +75,7 @@ def folder_name(name: str) -> str:
 
 
 def expand_path(text: str, base: Path = Path()) -> list[Path]:
-    """The paths that `text` names: itself, or what it matches as a pattern.
-
-    Raises:
-        StavisError: There is nothing.
-    """
+    """The paths that `text` names: itself, or what it matches as a pattern. Raises StavisError if there is nothing."""
     path = _in_any_form(base / text)
     if path.exists():
         return [path]

@@ -24,11 +24,7 @@ from stavis.runtime.workers import Advance
 
 
 def check_sigma(options: PrepareOptions) -> None:
-    """Checks that sigma is given once, and in degrees together with the screen's size and distance.
-
-    Raises:
-        StavisError: It is not.
-    """
+    """Raises StavisError unless sigma is given once, and in degrees with the screen's size and distance."""
     if options.sigma_pixels is not None and options.sigma_degrees is not None:
         raise StavisError("the Gaussian's sigma is given in pixels and in degrees; give one of them")
     if options.sigma_pixels is None and options.sigma_degrees is None:
@@ -63,11 +59,7 @@ def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
 
 
 def choose_policy(samples: SamplePolicy, gaze: Gaze) -> SamplePolicy:
-    """Decides which samples become fixations: "auto" depends on how gaze was recorded.
-
-    Raises:
-        StavisError: "one-per-observer" is given, but the format does not distinguish observers.
-    """
+    """Decides which samples become fixations; "auto" depends on how gaze was recorded."""
     if samples == "auto":
         by_time = gaze.time_seconds is not None
         return "one-per-observer" if by_time and gaze.observers_known else "all"
@@ -85,11 +77,7 @@ def gaze_by_frame(
     shown: npt.NDArray[np.int64] | None,
     num_frames: int,
 ) -> tuple[Gaze, tuple[str, ...]]:
-    """Assigns gaze to the written frames; returns it with the warnings about it.
-
-    Raises:
-        StavisError: No sample lies in the video's time, or times are in another unit.
-    """
+    """Assigns gaze to the written frames; returns it with warnings. Raises StavisError as `check_time`."""
     end_seconds = num_frames / float(frame_rate)
     resampled = gaze.time_seconds is not None and shown is not None
     starts = np.arange(num_frames) / float(frame_rate) if resampled else times

@@ -26,11 +26,7 @@ def staging_folder(layout: Layout, database: str, name: str) -> Path:
 
 
 def read_record(layout: Layout, database: str, name: str) -> dict[str, Any] | None:
-    """The record of a finished video; None if there is none.
-
-    Raises:
-        StavisError: The record is unreadable.
-    """
+    """The record of a finished video; None if there is none. Raises StavisError if the record is unreadable."""
     path = layout.annotations_folder(database, name) / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

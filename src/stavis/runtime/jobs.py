@@ -34,11 +34,7 @@ def for_each(
     *,
     quiet: bool,
 ) -> None:
-    """Does `work(video, folder)` for each task and reports the line it returns; failures are listed at the end.
-
-    Raises:
-        StavisError: A task failed.
-    """
+    """Does `work(video, folder)` for each task and reports its line. Raises StavisError at the end if any failed."""
     tasks, failures = list(tasks), []
     for video, folder in tasks:
         try:

@@ -57,11 +57,7 @@ class Settings:
         return max(1, round(self.seconds * self.frame_rate))
 
     def shares(self) -> Preset:
-        """Returns the preset with the changed shares.
-
-        Raises:
-            StavisError: The name is unknown or a share is outside its range.
-        """
+        """Returns the preset with the changed shares. Raises StavisError as `make_preset`."""
         if isinstance(self.preset, Preset):
             return self.preset
         return make_preset(self.preset, sound_share=self.sound_share, routes=self.routes)

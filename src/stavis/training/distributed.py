@@ -152,11 +152,7 @@ class BatchPlan:
 
 
 def plan_batches(batch_size: int, max_clips: int, world_size: int) -> BatchPlan:
-    """Divides the global batch evenly among processes, then into equal parts of at most `max_clips` clips.
-
-    Raises:
-        StavisError: The batch size is not a multiple of the number of processes.
-    """
+    """Divides the global batch evenly among processes, then into equal parts of at most `max_clips` clips."""
     if batch_size % world_size:
         raise StavisError(
             f"batch.size = {batch_size} cannot be divided evenly among {world_size} processes; "

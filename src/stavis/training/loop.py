@@ -466,11 +466,7 @@ def exchange(
 
 
 def stop_or_skip(faults: list[str], session: Session, state: State) -> None:
-    """Ends the run because a step could not be taken, or counts the step as skipped.
-
-    Raises:
-        StavisError: The recipe says to stop, or too many steps were skipped.
-    """
+    """Counts a step that could not be taken as skipped, or raises StavisError if the recipe says so."""
     position, runtime = state.position, session.recipe.runtime
     named = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
     where = f"step {position.step + 1} (epoch {position.epoch}): not finite: {named}"

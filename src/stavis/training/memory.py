@@ -72,11 +72,7 @@ def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[
 
 @contextlib.contextmanager
 def explain_memory(recipe: Recipe, processes: Processes) -> Iterator[None]:
-    """Turns an out-of-memory error into one that reports how many clips would fit.
-
-    Raises:
-        StavisError: Memory ran out.
-    """
+    """Turns an out-of-memory error into a StavisError that reports how many clips would fit."""
     try:
         yield
     except RuntimeError as error:

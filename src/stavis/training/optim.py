@@ -134,11 +134,7 @@ def parameter_groups(model: STAViS, base_rate: float, rates: Rates = "published"
 
 
 def build_optimizer(model: STAViS, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Builds one optimizer for all trainable parameters.
-
-    Raises:
-        StavisError: All parameters are frozen.
-    """
+    """Builds one optimizer for all trainable parameters. Raises StavisError if all parameters are frozen."""
     groups = parameter_groups(model, settings.base_rate, settings.rates)
     if not groups:
         raise StavisError(f"optimizer.frozen = {list(settings.frozen)} leaves nothing to train")

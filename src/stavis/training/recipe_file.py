@@ -32,11 +32,7 @@ def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """Returns the recipe with `a.b=value` settings changed.
-
-    Raises:
-        StavisError: A key is unknown, or a value is not allowed.
-    """
+    """Returns the recipe with `a.b=value` settings changed. Raises StavisError as `read_recipe`."""
     return parse_recipe(dataclasses.asdict(recipe), "recipe", overrides)
 
 

@@ -162,11 +162,7 @@ def compare_pictures(
 
 
 def draw_curves(runs: Sequence[Path], path: Path) -> None:
-    """Plots loss, CC and NSS of runs over the epochs, training dashed and validation solid.
-
-    Raises:
-        StavisError: A folder is not a training run, or no run has finished an epoch.
-    """
+    """Plots loss, CC and NSS of runs over the epochs, training dashed and validation solid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -34,11 +34,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def choose_device(device: str, local_rank: int) -> torch.device:
-    """Returns the device of process `local_rank` on this machine: with "auto" and "cuda", each takes its own GPU.
-
-    Raises:
-        StavisError: The name is unknown or this machine has no such device.
-    """
+    """Like `resolve_device`, but with "auto" and "cuda" process `local_rank` of this machine gets a GPU of its own."""
     chosen = resolve_device(device)
     own = chosen.type == "cuda" and chosen.index is None
     return resolve_device(f"cuda:{local_rank}") if own else chosen

@@ -87,11 +87,7 @@ class LoadReport:
 
 
 def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.device = "cpu") -> STAViS:
-    """Creates the published network with random weights, the same in every call, in eval mode.
-
-    Raises:
-        StavisError: The device does not exist.
-    """
+    """Creates the published network with random weights, the same in every call, in eval mode."""
     target = resolve_device(device)
     torch.manual_seed(0)
     return STAViS(ModelConfig(modality=modality)).to(target).eval()
