@@ -110,6 +110,7 @@ class SaliencyDataset(EpochDataset):
     processes nor on the order in which they are loaded.
 
     Attributes:
+        epoch: Decides the crops and flips; `set_epoch(epoch)` changes it, also in workers that are already running.
         problems: Missing files that were allowed to be missing, and surplus ones; the warning lists the same.
         num_dropped_windows: Number of windows left out because they need a missing file.
     """
