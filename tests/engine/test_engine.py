@@ -25,6 +25,7 @@ from stavis.engine.precision import AutocastBackend
 from stavis.engine.stem import StemCache
 from stavis.errors import StavisError
 from stavis.metrics import cc
+from stavis.model import DEPTHS
 from support.networks import forget_time_in_stem_and_layer1, frames, lively_network, sound
 
 TOLERANCE = 1e-4  # of a probability
@@ -144,15 +145,23 @@ def test_the_stem_forgets(networks: dict[str, stavis.STAViS]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["torch", pytest.param("openvino", marks=[needs_openvino, pytest.mark.slow])]
+    ("name", "depths"),
+    [
+        ("torch", (10, 18)),
+        pytest.param("torch", DEPTHS, marks=pytest.mark.slow),
+        pytest.param("openvino", DEPTHS, marks=[needs_openvino, pytest.mark.slow]),
+    ],
+    ids=["torch-shallow", "torch-all", "openvino-all"],
 )
-def test_golden_forwards(golden: Path, recipe: ModuleType, name: str) -> None:
+def test_golden_forwards(golden: Path, recipe: ModuleType, name: str, depths: tuple[int, ...]) -> None:
     """Every recorded forward pass that an engine can be fed with: 16 frames of 8-bit pictures are not, so the stem is
     fed with the recorded pass's own clip."""
     paths = sorted((golden / "model").glob("forward_*.json"))
     assert paths
     for path in paths:
         run = json.loads(path.read_text())
+        if run["depth"] not in depths:
+            continue
         modality = "audiovisual" if run["audiovisual"] else "visual"
         size, num = run["size"], run["frames"]
         config = stavis.ModelConfig(

@@ -70,11 +70,19 @@ def record_activations(model: STAViS, names: Iterable[str]) -> dict[str, Tensor]
 # Against the recorded numbers
 
 
-def test_forward_is_the_recorded_one(golden: Path, recipe: ModuleType, subtests: pytest.Subtests) -> None:
+@pytest.mark.parametrize(
+    "depths", [(10, 18), pytest.param(DEPTHS, marks=pytest.mark.slow)], ids=["shallow", "all"]
+)
+def test_forward_is_the_recorded_one(
+    depths: tuple[int, ...], golden: Path, recipe: ModuleType, subtests: pytest.Subtests
+) -> None:
+    """Of the deeper networks, tests of published checkpoints run the ResNet-50s in the fast suite, too."""
     files = sorted(golden.glob("model/forward_*.json"))
     assert files
     for file in files:
         run = json.loads(file.read_text())
+        if run["depth"] not in depths:
+            continue
         recorded = np.load(file.with_suffix(".npz"))
         with subtests.test(file.stem), torch.inference_mode():
             model = recipe_model(config_of(run), recipe, run["seed"]).eval()
