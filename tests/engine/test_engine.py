@@ -449,7 +449,8 @@ def test_layer1_without_time_is_shared_where_attention_allows(
     monkeypatch.setattr(FoldedNetwork, "enter", counted)
     expected, maps = predict("plain"), predict("torch")
     assert model.conv1.kernel_size == (7, 7, 7)  # the caller's network is left alone
-    assert EngineFactory(model, "torch").model.conv1.kernel_size == (1, 7, 7)
+    assert EngineFactory(model).model.conv1.kernel_size == (1, 7, 7)
+    assert EngineFactory(model).name == "torch"
     assert expected.std() > 0.01
     assert np.abs(maps - expected).max() < TOLERANCE
     # All 8 steps of each window, or only the first and the last, and those whose attention has changed.

@@ -17,7 +17,7 @@ from stavis.engine.protocol import Engine, Example
 from stavis.engine.streaming import Backend, StreamingEngine
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.model.resnet3d import has_zero_slices, trim_temporal_kernels
+from stavis.model.resnet3d import has_zero_slices, is_spatial, trim_temporal_kernels
 from stavis.runtime.allocator import return_free_memory
 
 EngineName = Literal["auto", "plain", "torch", "openvino"]
@@ -34,6 +34,7 @@ class EngineFactory:
         name: "plain": the whole forward pass per window, the reference for the others. "torch": computes what windows
             share once, and the rest rearranged. "openvino": the same, the rest through OpenVINO, on CPUs. "auto": on a
             CPU "openvino" if it is installed and has compiled this network before or has enough to do; else "torch".
+            Networks whose layer1 has no temporal kernels, as the default weights', are faster with "torch".
         precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
             "bf16" and "int8" on CPUs through "openvino". "int8" is calibrated on examples of each video.
         keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages and SoundNet are
@@ -68,6 +69,8 @@ class EngineFactory:
         if name != "plain" and any(isinstance(m, nn.Conv3d) and has_zero_slices(m) for m in model.modules()):
             model = copy.deepcopy(model) if keep_model else model
             trim_temporal_kernels(model)
+        if name == "auto" and on_cpu and is_spatial(model.layer1):
+            name = "torch"  # it shares layer1 between windows
         self.model = model
         self.name = name
         self.precision = precision

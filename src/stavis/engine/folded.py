@@ -11,7 +11,7 @@ from stavis.engine.convolution import FoldedConvolution
 from stavis.model import STAViS
 from stavis.model.dsam import DSAM, NUM_FEATURES, attention
 from stavis.model.fusion import SCALE, AudiovisualFusion
-from stavis.model.resnet3d import BasicBlock, Bottleneck
+from stavis.model.resnet3d import BasicBlock, Bottleneck, is_spatial
 from stavis.model.soundnet import SoundNet
 
 
@@ -43,9 +43,7 @@ class FoldedNetwork(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(FoldedBlock(block, fuse) for block in stage.children())) for stage in stages
         )
-        self.has_spatial_layer1 = all(
-            one.kernel_size[0] == 1 for one in model.layer1.modules() if isinstance(one, nn.Conv3d)
-        )
+        self.has_spatial_layer1 = is_spatial(model.layer1)
         self.sides = nn.ModuleList(
             FoldedSide(dsam, weights[i], attention=i < len(stages)) for i, dsam in enumerate(model.score_dsn)
         )

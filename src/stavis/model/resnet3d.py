@@ -54,6 +54,11 @@ def has_zero_slices(conv: nn.Conv3d) -> bool:
     return bool(beside) and not bool(conv.weight[:, :, beside].any())
 
 
+def is_spatial(stage: nn.Module) -> bool:
+    """Whether no kernel of a stage extends over time."""
+    return all(one.kernel_size[0] == 1 for one in stage.modules() if isinstance(one, nn.Conv3d))
+
+
 class SubsamplingShortcut(nn.Module):
     """Shortcut A: subsampling with channels of zeros appended, without parameters.
 
