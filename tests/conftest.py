@@ -8,7 +8,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib.util
 import signal
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +30,14 @@ hypothesis.settings.load_profile("stavis")
 # Nor do tests leave compiled networks among the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="stavis-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    """A test that changes the number of PyTorch's threads would slow down every later one of its process."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

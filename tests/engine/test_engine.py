@@ -352,7 +352,7 @@ def test_several_windows_at_once(networks: dict[str, stavis.STAViS], network: st
     np.testing.assert_allclose(run(engine, frames(18), windows, audio), exact, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_sixteen_bits_through_pytorch(networks: dict[str, stavis.STAViS], dtype: torch.dtype) -> None:
     """What GPUs run; here on the CPU."""
     model, windows = networks["audiovisual"], [[repeat_window(t, 18) for t in (3, 9)]]

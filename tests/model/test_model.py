@@ -22,11 +22,6 @@ from stavis.model.soundnet import MIN_NUM_SAMPLES, SoundNet
 from stavis.training.losses import cc_loss, nss_loss
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
-
-
 def config_of(run: dict[str, Any]) -> ModelConfig:
     modality = "audiovisual" if run["audiovisual"] else "visual"
     return ModelConfig(modality, run["depth"], run["shortcut"])

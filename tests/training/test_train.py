@@ -230,7 +230,8 @@ def interrupt(data: Path, run: Path, send: Callable[[], signal.Signals], when: i
     return process.returncode, output
 
 
-@pytest.mark.parametrize("when", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the fast suite resumes a run after SIGTERM
+@pytest.mark.parametrize("when", [1, 3])
 def test_killed_and_resumed_equals_undisturbed(
     data: Path, undisturbed: Path, tmp_path: Path, when: int
 ) -> None:

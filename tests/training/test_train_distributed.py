@@ -153,6 +153,7 @@ def start_two(recipe_changes: list[str], data: Path, folder: Path) -> subprocess
     return start(["tiny.toml", "--output", "run"], cwd=folder, num_processes=2)
 
 
+@pytest.mark.slow
 def test_the_death_of_one_process_ends_all(data: Path, tmp_path: Path) -> None:
     process = start_two([], data, tmp_path)
     wait_until(lambda: num_steps(tmp_path / "run") >= 1, process)
