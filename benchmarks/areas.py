@@ -17,9 +17,9 @@ import numpy.typing as npt
 from real_gaze import GAZE_CLIPS, Points, density_maps, predicted_or_cached, read_points
 from stavis.areas.measure import AreaAttention
 from stavis.areas.output import write_areas
-from stavis.cli.options import DEFAULT
 from stavis.gaze import Gaze
 from stavis.runtime.files import write_text
+from stavis.weights import DEFAULT
 
 FACES = Path(__file__).with_name("find_012_faces.csv")
 BLOCK_FRAMES = 24  # a second

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import stavis
-from stavis.cli.prepare import prepare
 from stavis.evaluation.baselines import Baseline
 from stavis.evaluation.compare import compare, read_evaluation
 from stavis.evaluation.tables import METRIC_NAMES, format_score, markdown_line
+from stavis.gaze import GazeOptions
 from stavis.maps.overlay import OverlayStyle
 from stavis.prediction.testrun import RunSettings, SoundTest, predict_test_videos
+from stavis.preparation import PrepareOptions
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import default_jobs
 from stavis.synthetic import PRESETS
@@ -36,19 +37,19 @@ class Clip(NamedTuple):
         video: Below `shared/media`.
         gaze: Below `shared/gaze`.
         sigma_pixels: Of its density maps: a thirty-second of the picture's width.
-        screen_resolution: Of the screen that its gaze is in pixels of; None if they are the video's.
+        screen: Width and height of the screen that its gaze is in pixels of; None if they are the video's.
     """
 
     database: str
     video: str
     gaze: str
     sigma_pixels: float
-    screen_resolution: str | None
+    screen: tuple[int, int] | None
 
 
 CLIPS = (
     Clip("find_012", "find_012_talk.mp4", "find_012", 40.0, None),
-    Clip("dhf1k_002", "dhf1k_002.avi", "dhf1k_002", 20.0, "1440x900"),
+    Clip("dhf1k_002", "dhf1k_002.avi", "dhf1k_002", 20.0, (1440, 900)),
 )
 
 
@@ -106,13 +107,12 @@ def main() -> None:
 def prepare_clips(shared: Path, data: Path) -> None:
     """Makes a database of each real clip."""
     for clip in CLIPS:
-        prepare(
-            [str(shared / "media" / clip.video)],
-            output=data,
-            database=clip.database,
-            gaze=[str(shared / "gaze" / clip.gaze)],
-            sigma_pixels=clip.sigma_pixels,
-            screen_resolution=clip.screen_resolution,
+        stavis.prepare(
+            shared / "media" / clip.video,
+            data,
+            clip.database,
+            gaze=shared / "gaze" / clip.gaze,
+            options=PrepareOptions(sigma_pixels=clip.sigma_pixels, gaze=GazeOptions(screen=clip.screen)),
         )
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from real_gaze import GAZE_CLIPS, density_maps, predicted_or_cached, read_points
-from stavis.cli.options import DEFAULT
 from stavis.encoding.encode import encode, plan_offsets
 from stavis.encoding.offsets import OffsetSettings
 from stavis.maps import resize
 from stavis.media.transcode import EncoderSettings
 from stavis.runtime.files import write_text
+from stavis.weights import DEFAULT
 
 RATES = {
     "find_012_talk.mp4": (250_000, 500_000, 1_000_000, 2_000_000),

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from real_gaze import GAZE_CLIPS, Points, density_maps, predicted_or_cached, read_points
-from stavis.cli.options import DEFAULT
 from stavis.maps.overlay import peak_position
 from stavis.reframing.camera import CameraSettings, window_size
 from stavis.reframing.reframe import plan_reframing
 from stavis.runtime.files import write_text
+from stavis.weights import DEFAULT
 
 FloatArray = npt.NDArray[np.float64]
 NUM_RESAMPLES = 1000

@@ -30,7 +30,7 @@ from stavis.app.worker import PAGE, VIDEO
 from stavis.errors import StavisError
 from stavis.maps.overlay import COLOR_MAP, MOST_OPAQUE
 from stavis.version import __version__
-from stavis.weights.names import describe_weights
+from stavis.weights.sources import describe_weights
 
 PAGE_FILES = {"": "index.html"} | {name: name for name in ("app.css", "app.js", "common.js", "live.js")}
 MAX_CONNECTIONS = 250

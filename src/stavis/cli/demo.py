@@ -28,8 +28,7 @@ def demo(
     """
     from stavis.experiments.demo import run_demo
     from stavis.runtime.allocator import use_one_arena
-    from stavis.weights import has_default_weights
-    from stavis.weights.names import UNTRAINED
+    from stavis.weights.sources import UNTRAINED, has_default_weights
 
     if weights is None:
         weights = shared.DEFAULT if has_default_weights() else UNTRAINED

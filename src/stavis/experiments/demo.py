@@ -25,7 +25,8 @@ from stavis.runtime.files import atomic_path, write_text
 from stavis.synthetic import Truth, read_truth, render_clip
 from stavis.synthetic.oracle import oracle_density, settled_frames
 from stavis.version import __version__
-from stavis.weights.names import UNTRAINED, LoadedNetwork, load_network
+from stavis.weights.names import LoadedNetwork, load_network
+from stavis.weights.sources import UNTRAINED
 
 CLIP_SEED = 11
 CLIP_PRESET = "sound-decides"

@@ -364,7 +364,7 @@ def _checked_site(url: str) -> str:
 
 def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -> None:
     """Fetches published weights into the data folder if they are not there. Raises StavisError if that fails."""
-    from stavis.weights.names import data_folder, published_path  # imports torch
+    from stavis.weights.sources import data_folder, published_path  # imports torch
 
     path = published_path(weights, modality, data_folder())
     if path is None:

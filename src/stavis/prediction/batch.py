@@ -26,7 +26,8 @@ from stavis.prediction.speed import Speed, choose_mode
 from stavis.runtime.allocator import use_one_arena
 from stavis.runtime.progress import track
 from stavis.storage.remote import RemotePath, as_path, hide_credentials, staged
-from stavis.weights.names import describe_weights, load_network
+from stavis.weights.names import load_network
+from stavis.weights.sources import describe_weights
 
 Report = Callable[[str], None]
 

@@ -29,6 +29,7 @@ from stavis.runtime.files import write_text
 from stavis.runtime.folders import atomic_folder, check_record, read_record
 from stavis.runtime.progress import track
 from stavis.version import __version__
+from stavis.weights.device import choose_device
 from stavis.weights.names import LoadedNetwork, load_network
 
 SoundTest = Literal["normal", "silent", "shuffled", "time-shifted"]
@@ -155,9 +156,7 @@ def predict_test_videos(
 
     @functools.lru_cache(maxsize=1)
     def load(number: int) -> LoadedNetwork:
-        own = device
-        if device == "auto" and torch.cuda.is_available():
-            own = f"cuda:{local_rank % torch.cuda.device_count()}"
+        own = choose_device(device, local_rank % max(1, torch.cuda.device_count()))
         name = weights.replace("{split}", str(number))
         network = load_network(name, modality=modality, device=own, data=data)
         if not quiet:

@@ -9,11 +9,7 @@ import torch
 
 from stavis.model import Modality, STAViS
 from stavis.weights.load import load_model_with_report, untrained_model
-from stavis.weights.sources import DEFAULT, locate
-from stavis.weights.sources import UNTRAINED as UNTRAINED
-from stavis.weights.sources import data_folder as data_folder
-from stavis.weights.sources import describe_weights as describe_weights
-from stavis.weights.sources import published_path as published_path
+from stavis.weights.sources import DEFAULT, UNTRAINED, locate
 
 
 class LoadedNetwork(NamedTuple):
