@@ -231,7 +231,9 @@ def test_published_layout_by_the_plain_functions(data: Path, published: Path, tm
     ]
     np.testing.assert_allclose(list(scores_of(output).values()), np.mean(means, axis=0), rtol=1e-12)
     assert load(output / "scores.json")["skipped_databases"] == ["AVAD"]
-    assert (output / "scores.tex").read_text().count(r"\\") == 3
+    assert (output / "scores.tex").read_text().count(r"\\") == 5
+    assert "DIEM: no inter-observer row" in printed.replace("DIEM, these predictions", "DIEM")
+    assert "DIEM, center prior: Gaussian fitted to the training videos" in printed
     assert "| DIEM | STAViS, published | 0.579 | 2.260 |" in (output / "scores.md").read_text()
 
 
@@ -273,7 +275,7 @@ def test_forms_of_predictions_score_alike(form: str, data: Path, tmp_path: Path)
         1,
         "--quiet",
     )
-    evaluate(*arguments, "--output", tmp_path / "out", "--no-report")
+    evaluate(*arguments, "--output", tmp_path / "out", "--no-report", "--no-references")
     expected = np.mean(
         [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: make_map(0, f)) for e in videos], axis=0
     )
@@ -331,7 +333,9 @@ def test_database_mean_pools_all_lists(data: Path, tmp_path: Path) -> None:
             folder = tmp_path / "run" / f"split{split}_results" / "avad" / entry.video
             write_images(folder, entry.num_frames, seed=10 * split + number)
     out = tmp_path / "out"
-    evaluate("--data", root, "-p", tmp_path / "run", "-o", out, "-j", 1, "-q", "--no-report")
+    evaluate(
+        "--data", root, "-p", tmp_path / "run", "-o", out, "-j", 1, "-q", "--no-report", "--no-references"
+    )
     scores = load(out / "scores.json")["databases"]["AVAD"]
     with (out / "videos.csv").open() as file:
         lines = [float(row["cc"]) for row in csv.DictReader(file)]
@@ -351,7 +355,7 @@ def test_evaluation_object(data: Path, published: Path, tmp_path: Path) -> None:
     assert evaluation.scores["DIEM"] == scores_of(out)
     center = load(out / "scores.json")["baselines"]["center"]["DIEM"]
     assert evaluation.baselines["center"]["DIEM"]["nss"] == center["nss"]
-    assert repr(evaluation) == "Evaluation(predictions, center on DIEM, 27 frames)"
+    assert repr(evaluation) == "Evaluation(predictions, center, shuffled on DIEM, 27 frames)"
     assert "<td>DIEM</td>" in evaluation._repr_html_()
     evaluation.report(tmp_path / "mine.html")
     assert "Best and worst frames" in (tmp_path / "mine.html").read_text()
@@ -700,27 +704,58 @@ def test_baselines(data: Path, tmp_path: Path) -> None:
     saliency = maps.resize(maps.postprocess(saliency), density.shape)
     assert shuffled["cc"][12 - 8] == pytest.approx(metrics.cc(saliency, density), abs=1e-12)
 
-    # The center prior by its formula, for a picture that is wider than high.
-    half = (np.arange(112) + 0.5) / 56 - 1
-    across, down = np.meshgrid(half, half * SIZE[0] / SIZE[1])
-    center = np.exp(-(across**2) / (2 * 0.23) - down**2 / (2 * 0.23 * 0.45))
-    videos = videos_of(data)
-    expected = np.mean(
-        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: center) for e in videos], axis=0
-    )
-    np.testing.assert_allclose([scores["center"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
-
     # The training mean from the training videos, not from those that it is scored on.
     means = []
     for entry in read_fold_list(Layout(data).fold_list("DIEM", "train", 1)):
         paths = [Layout(data).density_map("DIEM", entry.video, t) for t in range(entry.num_frames)]
         small = [np.maximum(maps.resize(maps.read_density_map(p), (112, 112)), 0) for p in paths]
         means.append(np.mean([density / density.sum() for density in small], axis=0))
-    mean = np.mean(means, axis=0)
+    mean, videos = np.mean(means, axis=0), videos_of(data)
     expected = np.mean(
         [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: mean) for e in videos], axis=0
     )
     np.testing.assert_allclose([scores["train-mean"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
+
+    # The center prior has the mean and the variance of that map, along each axis.
+    half = (np.arange(112) + 0.5) / 56 - 1
+    factors = []
+    for marginal in (mean.sum(axis=1), mean.sum(axis=0)):
+        middle = np.average(half, weights=marginal)
+        variance = np.average((half - middle) ** 2, weights=marginal)
+        factors.append(np.exp(-((half - middle) ** 2) / (2 * variance)))
+    center = np.outer(*factors)
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: center) for e in videos], axis=0
+    )
+    np.testing.assert_allclose([scores["center"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
+
+
+def test_center_prior_without_training_videos(data: Path, tmp_path: Path) -> None:
+    """By its formula, for a picture that is wider than high."""
+    shutil.copytree(data, tmp_path / "data")
+    for path in (tmp_path / "data" / "fold_lists").glob("*train*"):
+        path.unlink()
+    arguments = (
+        "--databases",
+        "DIEM",
+        "--baseline",
+        "center",
+        "-o",
+        tmp_path / "out",
+        "-j",
+        1,
+        "--no-report",
+    )
+    printed = evaluate("--data", tmp_path / "data", *arguments)
+    assert "center prior: fixed Gaussian, there are no training videos" in printed
+    half = (np.arange(112) + 0.5) / 56 - 1
+    across, down = np.meshgrid(half, half * SIZE[0] / SIZE[1])
+    center = np.exp(-(across**2) / (2 * 0.23) - down**2 / (2 * 0.23 * 0.45))
+    expected = np.mean(
+        [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: center) for e in videos_of(data)], axis=0
+    )
+    scores = load(tmp_path / "out" / "scores.json")["baselines"]["center"]["DIEM"]
+    np.testing.assert_allclose([scores[m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -770,6 +805,22 @@ def test_inter_observer(watched: Path, tmp_path: Path) -> None:
     assert scores["frame"] == [9, 10, 11, 12]
     agreeing = [i for i, frame in enumerate(scores["frame"]) if frame != 11]
     odd = scores["frame"].index(11)
+    # Beside predictions it needs no asking.
+    write_images(tmp_path / "run" / entry.video, 12)
+    options = (
+        "--data",
+        watched,
+        "-p",
+        tmp_path / "run",
+        "-j",
+        1,
+        "-o",
+        tmp_path / "beside",
+        "--allow-missing",
+    )
+    assert "inter-observer" in evaluate(*options, "--no-report")
+    beside = frame_scores(tmp_path / "beside", "inter-observer")["DIEM", 1, entry.video]
+    assert beside["nss"] == scores["nss"]
     for i in agreeing:
         assert scores["cc"][i] > 0.9
         assert scores["nss"][i] > 4

@@ -95,7 +95,7 @@ def test_names_are_escaped(report: str) -> None:
 
 def test_plots_hold_the_scores(report: str) -> None:
     data = Page(report).data
-    assert [method["key"] for method in data["methods"]] == ["predictions", "center"]
+    assert [method["key"] for method in data["methods"]] == ["predictions", "center", "shuffled"]
     assert len(data["videos"]) == 2 * 3
     for video in data["videos"]:
         series = video["series"]["predictions"]
@@ -168,6 +168,6 @@ def test_in_a_browser(report: str, tmp_path: Path) -> None:
     assert len(found) == 2 * (1 + 5 + 6 + 5)
     for state in found:
         assert state["bars"] == 6
-        assert len(state["curves"]) == 2
+        assert len(state["curves"]) == 3
         assert min(state["curves"]) > 100
         assert not state["nan"]

@@ -62,8 +62,18 @@ def evaluate(
     ] = 1,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="Also score center, uniform, train-mean or inter-observer; repeat, or use commas."),
+        typer.Option(
+            help="Also score center, uniform, train-mean, shuffled or inter-observer on all frames; repeat, or use "
+            "commas."
+        ),
     ] = None,
+    references: Annotated[
+        bool,
+        typer.Option(
+            help="Score the center prior, another video's density and, where observers are known, inter-observer "
+            "beside the predictions, on some frames of each video."
+        ),
+    ] = True,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out videos without maps; the tables say so.")
     ] = False,
@@ -116,6 +126,7 @@ def evaluate(
         first_frame=None if first_frame is None else first_frame - 1,
         stride=stride,
         baselines=_parse_baselines(baseline),
+        references=references,
         allow_missing=allow_missing,
         overwrite=overwrite,
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,17 @@ from stavis.metrics.negatives import Negatives, Pixels
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
 
+if TYPE_CHECKING:
+    from stavis.evaluation.plan import VideoTask
+
 Float64Map = maps.Float64Map
 Baseline = Literal["center", "uniform", "train-mean", "shuffled", "inter-observer"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+REFERENCES: tuple[Baseline, ...] = ("center", "shuffled", "inter-observer")
+"""Baselines that are scored beside every prediction, on some of the frames."""
+REFERENCE_FRAMES = 100  # of a video, at most
+REFERENCE_OBSERVERS = 400  # leave-one-out scores of a video, at most: one takes as long as several frames
+FITTED, FIXED = "Gaussian fitted to the training videos", "fixed Gaussian, there are no training videos"
 
 MAP_SIDE = 112  # pixels: baselines are maps as large as the published predictions
 LONGEST_OBSERVER_SIDE = 320  # pixels, of the maps of other observers' fixations
@@ -34,10 +42,9 @@ FRAMES_PER_TRAINING_VIDEO = 100
 class FixedMap:
     """Reader (`stavis.evaluation.predictions.MapReader`) that returns the same map for every frame."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, saliency_map: maps.Array) -> None:
+    def __init__(self, saliency_map: maps.Array, *notes: str) -> None:
         self._map = saliency_map
+        self.notes = notes
 
     def read(self, frame: int) -> maps.Array | None:
         return self._map
@@ -82,9 +89,53 @@ def center_map(size: tuple[int, int]) -> Float64Map:
         (112, 112), 1 in the center.
     """
     height, width = size
+    return gaussian_map(np.array([0, 0, 0.23, 0.45 * 0.23 * (width / height) ** 2]))
+
+
+def gaussian_map(moments: Float64Map) -> Float64Map:
+    """A Gaussian of given moments as a (112, 112) map, 1 at its center.
+
+    Args:
+        moments: (4,) means of x, y, x^2 and y^2, where x and y are -1 to 1 over the frame.
+    """
     across = (np.arange(MAP_SIDE) + 0.5) / MAP_SIDE * 2 - 1
-    down = across * height / width
-    return np.exp(-0.5 * (across[None, :] ** 2 / 0.23 + down[:, None] ** 2 / (0.45 * 0.23)))
+    x, y, xx, yy = moments
+    # The variances are at least a pixel's.
+    x_var, y_var = (max(float(v), (2 / MAP_SIDE) ** 2) for v in (xx - x * x, yy - y * y))
+    return np.asarray(
+        np.exp(-0.5 * ((across[None, :] - x) ** 2 / x_var + (across[:, None] - y) ** 2 / y_var))
+    )
+
+
+def moments_of(density: maps.Array) -> Float64Map:
+    """The (4,) `gaussian_map` moments of an (H, W) map >= 0; nan for a map of zeros."""
+    down, across = ((np.arange(n) + 0.5) / n * 2 - 1 for n in density.shape)
+    columns, rows = density.sum(axis=0, dtype=np.float64), density.sum(axis=1, dtype=np.float64)
+    sums = [
+        (columns * across).sum(),
+        (rows * down).sum(),
+        (columns * across**2).sum(),
+        (rows * down**2).sum(),
+    ]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.array(sums) / columns.sum())
+
+
+def read_center(task: "VideoTask", split: int | None, size: tuple[int, int]) -> FixedMap:
+    """The baseline "center": fitted to the mean of the training videos if there is one (`VideoTask.train_means`)."""
+    mean = task.train_means.get(split or 0)
+    return (
+        FixedMap(center_map(size), FIXED)
+        if mean is None
+        else FixedMap(gaussian_map(moments_of(mean)), FITTED)
+    )
+
+
+def reference_stride(method: str, num_frames: int, num_observers: int = 1) -> int:
+    """Every how many frames a reference row of a video is scored."""
+    if method == "inter-observer":
+        return max(1, -(-num_frames * num_observers // REFERENCE_OBSERVERS))
+    return max(1, -(-num_frames // REFERENCE_FRAMES))
 
 
 # --- The mean of the training videos ----------------------------------------------------------------------------------
@@ -156,6 +207,13 @@ def train_mean_map(
     with atomic_path(kept) as temporary, temporary.open("wb") as file:
         np.save(file, mean)
     return mean
+
+
+def has_training_maps(layout: Layout, database: str, split: int) -> bool:
+    """Whether `train_mean_map` has what it needs."""
+    path = layout.fold_list(database, "train", split)
+    entries = read_fold_list(path) if path.exists() else []
+    return bool(entries) and all(find_files(layout, database, entry).density_maps.all() for entry in entries)
 
 
 def _mean_of_video(video: _TrainingVideo, advance: Callable[[int], None]) -> Float64Map | None:

@@ -30,6 +30,7 @@ def evaluate(
     first_frame: int | None = None,
     stride: int = 1,
     baselines: Sequence[Baseline] = (),
+    references: bool = True,
     allow_missing: bool = False,
     jobs: int | None = None,
     merge: bool = False,
@@ -55,7 +56,9 @@ def evaluate(
             published layout, else "fixed".
         first_frame: The first frame that is scored, from 0. By default 8 in the published layout, else 0.
         stride: From there on every `stride`-th frame is scored.
-        baselines: Baselines to score as well.
+        baselines: Baselines to score as well, on the same frames.
+        references: Score the baselines "center", "shuffled" and "inter-observer" beside predictions wherever the data
+            allow it, on some frames of each video.
         allow_missing: Leave out videos without predictions instead of refusing.
         jobs: Number of processes; None for one per processor.
         merge: Score nothing; only average what `evaluate_share` has scored in `output`.
@@ -83,6 +86,7 @@ def evaluate(
             first_frame=first_frame,
             stride=stride,
             baselines=baselines,
+            references=references,
             allow_missing=allow_missing,
             overwrite=overwrite,
         )
@@ -107,6 +111,7 @@ class Options(TypedDict, total=False):
     first_frame: int | None
     stride: int
     baselines: Sequence[Baseline]
+    references: bool
     allow_missing: bool
     overwrite: bool
 
@@ -165,6 +170,7 @@ def _begin(
             output,
             databases=options.get("databases"),
             baselines=options.get("baselines", ()),
+            references=options.get("references", True),
             allow_missing=options.get("allow_missing", False),
         )
         return plan, claim(output, Path(data), source, settings, overwrite=overwrite)
@@ -176,6 +182,7 @@ def _begin(
         databases=options.get("databases"),
         split=options.get("split"),
         baselines=options.get("baselines", ()),
+        references=options.get("references", True),
         allow_missing=options.get("allow_missing", False),
     )
     return plan, claim(output, Path(data), source, settings, overwrite=overwrite)

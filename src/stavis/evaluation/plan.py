@@ -9,7 +9,7 @@ from stavis import maps
 from stavis.datasets.fold_lists import choose_databases, read_test_lists
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
-from stavis.evaluation.baselines import Baseline
+from stavis.evaluation.baselines import Baseline, has_training_maps, read_video_gaze, reference_stride
 from stavis.evaluation.ground_truth import check_annotations
 from stavis.evaluation.predictions import MapSource, describe_content, find_absent_splits, find_source
 from stavis.evaluation.results import PREDICTIONS
@@ -68,11 +68,17 @@ class ScoredMaps:
         method: `PREDICTIONS` or a baseline.
         split: The split that the maps belong to; None if they are the same in all.
         source: The maps that were given; None for a baseline.
+        stride: Of the frames to be scored, every `stride`-th is.
     """
 
     method: str
     split: int | None
     source: MapSource | None
+    stride: int = 1
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know."""
+        return ("evenly spaced frames only",) if self.stride > 1 else ()
 
     def file_name(self) -> str:
         return f"{self.method}_split{self.split}.json" if self.split is not None else f"{self.method}.json"
@@ -89,7 +95,7 @@ class VideoTask:
         entry: Its entry in the test lists.
         scored: The maps to be scored.
         settings: Settings that determine the scores.
-        train_means: Split -> the map of the baseline "train-mean".
+        train_means: Split -> the mean of the training videos; split 0 for data without splits.
         others: The database's other videos, for the protocols that take negatives from them.
         partner: The video whose density maps are the baseline "shuffled".
         adaptation: File of the domain adaptation of the predictions (protocol "msu").
@@ -112,8 +118,10 @@ class VideoTask:
     def identity(self, scored: ScoredMaps) -> dict[str, Any]:
         """What the scores depend on: earlier ones of the same identity are current."""
         adapted = {} if self.adaptation is None else {"adaptation": self.adaptation.stem}
+        strided = {} if scored.stride == 1 else {"stride": scored.stride}
         return {
             **adapted,
+            **strided,
             "settings": asdict(self.settings),
             "maps": self._describe(scored),
             "num_frames": self.entry.num_frames,
@@ -123,8 +131,10 @@ class VideoTask:
     def _describe(self, scored: ScoredMaps) -> str:
         if scored.source is not None:
             return scored.source.fingerprint()
-        partner = f" {self.partner.video}" if scored.method == "shuffled" and self.partner else ""
-        return f"baseline {scored.method}{partner}"
+        detail = f" {self.partner.video}" if scored.method == "shuffled" and self.partner else ""
+        if scored.method == "center" and (scored.split is not None or self.train_means):
+            detail = " fitted"
+        return f"baseline {scored.method}{detail}"
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ class Plan:
         skipped: Databases without any predictions.
         absent_splits: Splits without a folder of results, left out.
         one_list: Databases with the same test list in every split, as DIEM.
+        unavailable: Database -> why it lacks reference rows.
     """
 
     videos: list[ListedVideo]
@@ -148,6 +159,7 @@ class Plan:
     skipped: list[str]
     absent_splits: tuple[int, ...]
     one_list: frozenset[str]
+    unavailable: dict[str, list[str]]
 
 
 def make_plan(
@@ -159,6 +171,7 @@ def make_plan(
     databases: Sequence[str] | None = None,
     split: int | None = None,
     baselines: Sequence[Baseline] = (),
+    references: bool = False,
     allow_missing: bool = False,
 ) -> Plan:
     """Finds what there is to evaluate. Folders are listed; only the fold lists are opened. Arguments as of `evaluate`.
@@ -215,16 +228,53 @@ def make_plan(
     for database in listed:
         check_annotations(layout, database, [v.entry for v in videos if v.database == database])
     _check_entries(videos, settings)
+    with_references = references and predictions is not None
+    extra, unavailable = _references(layout, videos, baselines) if with_references else ({}, {})
+    fitted = {
+        (name, split): any(b == "center" for b in (*baselines, *extra.get(name, ())))
+        and has_training_maps(layout, name, split)
+        for name, split in {(v.database, v.split) for v in videos}
+        if split is not None
+    }
     scored = {}
     for video in videos:
         if predictions is not None:
             source, of_split = found[video]
             scored[video, PREDICTIONS] = ScoredMaps(PREDICTIONS, video.split if of_split else None, source)
-        for baseline in baselines:
-            own_split = video.split if baseline == "train-mean" else None
-            scored[video, baseline] = ScoredMaps(baseline, own_split, None)
+        for baseline in (*baselines, *extra.get(video.database, ())):
+            is_fitted = baseline == "center" and fitted.get((video.database, video.split or 0))
+            own_split = video.split if baseline == "train-mean" or is_fitted else None
+            stride = 1
+            if baseline not in baselines:
+                observers = extra[video.database][baseline].get(video.entry.video, 1)
+                num = -(-(video.entry.num_frames - settings.first_frame) // settings.stride)
+                stride = reference_stride(baseline, num, observers)
+            scored[video, baseline] = ScoredMaps(baseline, own_split, None, stride)
     tasks = _group(data, output, videos, scored, settings)
-    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list)
+    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list, unavailable)
+
+
+def _references(
+    layout: Layout, videos: Sequence[ListedVideo], baselines: Sequence[Baseline]
+) -> tuple[dict[str, dict[Baseline, dict[str, int]]], dict[str, list[str]]]:
+    """Database -> its reference rows -> video -> number of observers; and why others are left out."""
+    found: dict[str, dict[Baseline, dict[str, int]]] = {}
+    unavailable: dict[str, list[str]] = {}
+    for database in dict.fromkeys(video.database for video in videos):
+        names = list(dict.fromkeys(v.entry.video for v in videos if v.database == database))
+        rows: dict[Baseline, dict[str, int]] = {"center": {}}
+        reasons = unavailable.setdefault(database, [])
+        if len(names) > 1:
+            rows["shuffled"] = {}
+        else:
+            reasons.append("no row of another video's density: there is one video")
+        try:
+            observers = {n: len(read_video_gaze(layout, database, n).observers.names) for n in names}
+            rows["inter-observer"] = observers
+        except StavisError:
+            reasons.append("no inter-observer row: not every video has gaze by observer")
+        found[database] = {name: row for name, row in rows.items() if name not in baselines}
+    return found, unavailable
 
 
 def _has_one_list(layout: Layout, database: str, subset: str) -> bool:

@@ -164,11 +164,11 @@ def _plot_data(evaluation: Evaluation) -> dict[str, Any]:
 def _distinct_videos(evaluation: Evaluation) -> list[dict[str, ListedScores]]:
     """Method -> scores for every video, and for every split if the first method's maps differ by split."""
     distinct: dict[tuple[str, str, int | None], dict[str, ListedScores]] = {}
-    for lines in zip(*evaluation.listed.values(), strict=True):
-        first = lines[0].scores
-        key = (first.database, first.video, first.split)
-        if key not in distinct:
-            distinct[key] = dict(zip(evaluation.methods, lines, strict=True))
+    listed = {method: {x.listed: x for x in lines} for method, lines in evaluation.listed.items()}
+    for line in next(iter(evaluation.listed.values()), []):
+        key = (line.scores.database, line.scores.video, line.scores.split)
+        of_video = {method: lines[line.listed] for method, lines in listed.items() if line.listed in lines}
+        distinct.setdefault(key, of_video)
     return list(distinct.values())
 
 

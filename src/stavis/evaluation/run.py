@@ -11,7 +11,7 @@ from stavis.evaluation.baselines import train_mean_map
 from stavis.evaluation.other_videos import count_other_videos
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan, ScoredMaps, VideoTask
 from stavis.evaluation.protocols import open_field_data
-from stavis.evaluation.protocols.base import score_field_video
+from stavis.evaluation.protocols.base import score_field_video, with_center
 from stavis.evaluation.results import VideoScores, read_scores
 from stavis.evaluation.video import score_video
 from stavis.runtime.workers import run_parallel
@@ -67,7 +67,8 @@ def _prepared(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoT
     """The tasks after the work that needs all videos of a protocol."""
     if not tasks or tasks[0].settings.protocol not in FIELD_PROTOCOLS:
         return list(tasks)
-    return open_field_data(tasks[0].data, tasks[0].settings).prepare(tasks, jobs, quiet)
+    data = open_field_data(tasks[0].data, tasks[0].settings)
+    return with_center(data, data.prepare(tasks, jobs, quiet))
 
 
 def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
@@ -109,7 +110,7 @@ def _with_train_means(tasks: Sequence[VideoTask], jobs: int, overwrite: bool, qu
         (task.database, scored.split)
         for task in tasks
         for scored in task.scored
-        if scored.method == "train-mean" and scored.split is not None
+        if scored.method in ("train-mean", "center") and scored.split is not None
     )
     layout, cache = Layout(tasks[0].data), tasks[0].output / "train-mean"
     means = {

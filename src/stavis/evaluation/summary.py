@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES_FILE = "scores.json"
+MOST_NAMES = 3  # videos that are named with the same note
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "AVAD": {"cc": 0.608, "nss": 3.18, "auc_judd": 0.919, "auc_shuffled": 0.593, "sim": 0.457},
@@ -78,6 +79,7 @@ class Evaluation:
         splits: Method -> database -> split -> mean scores.
         missing_videos: Entries that were left out because they have no maps.
         skipped_databases: Databases without any predictions.
+        unavailable: Database -> why it lacks reference rows.
         absent_splits: Splits without any predictions, left out too.
     """
 
@@ -88,6 +90,7 @@ class Evaluation:
     splits: dict[str, dict[str, dict[int, GroupScores]]]
     missing_videos: list[ListedVideo]
     skipped_databases: list[str]
+    unavailable: dict[str, list[str]]
     absent_splits: tuple[int, ...]
 
     @property
@@ -156,13 +159,15 @@ def summarize(
     methods = list(dict.fromkeys(method for _, method in plan.scored))
     databases = list(dict.fromkeys(video.database for video in plan.videos))
     # By entry: a video that is listed twice counts twice.
-    listed = {m: [ListedScores(v, results[v, m]) for v in plan.videos] for m in methods}
+    listed = {m: [ListedScores(v, results[v, m]) for v in plan.videos if (v, m) in results] for m in methods}
     of_databases: dict[str, dict[str, GroupScores]] = {}
     of_splits: dict[str, dict[str, dict[int, GroupScores]]] = {}
     for method in methods:
         of_databases[method], of_splits[method] = {}, {}
         for database in databases:
             lines = [line for line in listed[method] if line.listed.database == database]
+            if not lines:
+                continue
             splits = {
                 split: average([line for line in lines if line.listed.split == split])
                 for split in sorted({line.listed.split or 0 for line in lines} - {0})
@@ -176,7 +181,15 @@ def summarize(
                 whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
     return Evaluation(
-        data, run, listed, of_databases, of_splits, plan.missing, plan.skipped, plan.absent_splits
+        data=data,
+        run=run,
+        listed=listed,
+        databases=of_databases,
+        splits=of_splits,
+        missing_videos=plan.missing,
+        skipped_databases=plan.skipped,
+        unavailable=plan.unavailable,
+        absent_splits=plan.absent_splits,
     )
 
 
@@ -198,8 +211,25 @@ def average(lines: Sequence[ListedScores]) -> GroupScores:
         num_undefined={metric: sum(s.num_undefined(metric) for s in scores) for metric in metrics},
         num_missing=sum(len(s.missing) for s in scores),
         num_beyond=sum(s.num_beyond for s in scores),
-        notes=tuple(dict.fromkeys(f"{s.video}: {note}" for s in scores for note in s.notes)),
+        notes=_merge_notes({s.video: s.notes for s in scores}),
     )
+
+
+def _merge_notes(notes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The notes with the names of their videos, but one line for what is said of all, or of many."""
+    videos: dict[str, list[str]] = {}
+    for video, of_video in notes.items():
+        for note in of_video:
+            videos.setdefault(note, []).append(video)
+    lines = []
+    for note, names in videos.items():
+        if 1 < len(names) == len(notes):
+            lines.append(note)
+        elif len(names) > MOST_NAMES:
+            lines.append(f"{len(names)} videos: {note}")
+        else:
+            lines += [f"{name}: {note}" for name in names]
+    return tuple(lines)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

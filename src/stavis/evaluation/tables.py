@@ -79,7 +79,9 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
             values = tuple(PUBLISHED[database][m] for m in metrics)
             rows.append(Row(database, "published", values, None, None, ""))
         for method in evaluation.methods:
-            group = evaluation.databases[method][database]
+            group = evaluation.databases[method].get(database)
+            if group is None:
+                continue
             undefined = {m: n for m, n in group.num_undefined.items() if n}
             remarks = []
             if undefined:
@@ -95,6 +97,8 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
             if absent and method == PREDICTIONS:
                 remarks.append(f"{absent} videos without maps left out")
             remarks += group.notes
+            if method == PREDICTIONS:
+                remarks += evaluation.unavailable.get(database, [])
             rows.append(
                 Row(
                     database,

@@ -12,7 +12,7 @@ from stavis.evaluation.baselines import (
     InterObserver,
     NoiseMaps,
     VideoGaze,
-    center_map,
+    read_center,
     read_video_gaze,
 )
 from stavis.evaluation.ground_truth import read_density, read_fixations
@@ -133,6 +133,9 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     for frame in range(settings.first_frame, num_frames, settings.stride):
         fixated = truth.fixations.frames[frame]
         for i, scorer in enumerate(scorers):
+            if (frame - settings.first_frame) // settings.stride % task.scored[i].stride:
+                advance(min(settings.stride, num_frames - frame))
+                continue
             result = scorer.score(frame, truth, fixated, protocol)
             if result is None:
                 missing[i].append(frame)
@@ -156,7 +159,7 @@ def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
             missing=tuple(missing[i]),
             num_beyond=num_beyond,
             source=str(scored.source.path) if scored.source is not None else scored.method,
-            notes=notes,
+            notes=(*notes, *scored.notes()),
         )
         write_scores(task.scores_path(scored), video, identities[i])
 
@@ -166,7 +169,7 @@ def _make_scorer(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> _MapScor
     if scored.source is not None:
         return _MapScorer(scored.source.open())
     if scored.method == "center":
-        return _MapScorer(FixedMap(center_map(truth.fixations.size)))
+        return _MapScorer(read_center(task, scored.split, truth.fixations.size))
     if scored.method == "uniform":
         return _MapScorer(NoiseMaps(task.database, video))
     if scored.method == "train-mean":

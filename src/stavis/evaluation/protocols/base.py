@@ -5,18 +5,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
-from stavis.evaluation.baselines import FixedMap, NoiseMaps, center_map
+from stavis.evaluation.baselines import (
+    REFERENCES,
+    NoiseMaps,
+    gaussian_map,
+    read_center,
+    reference_stride,
+)
 from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, next_video
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
 from stavis.evaluation.results import PREDICTIONS, VideoScores, write_scores
 from stavis.maps import Array
 from stavis.metrics import Float64, Indices
+from stavis.runtime.files import atomic_path
+
+TRAINING_VIDEOS = 100  # at most, to which the center prior is fitted
+
+T = TypeVar("T")
+
+
+def evenly(items: Sequence[T], num: int) -> list[T]:
+    """At most `num` of the items, evenly spaced."""
+    return [
+        items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int))
+    ]
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,14 @@ class FieldData(ABC):
     def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
         """The scores, in the order of `metrics`, of a map (h, w) or (h, w, channels), in whatever samples it has."""
 
+    def training_videos(self) -> list[str]:
+        """Some of the training videos whose ground truth is there, to which the center prior is fitted."""
+        return []
+
+    def training_moments(self, video: str) -> Float64:
+        """The (4,) `gaussian_map` moments of a training video's gaze; nan if it has none."""
+        raise NotImplementedError
+
     def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
         """Work that needs all videos, before they are scored one by one."""
         return list(tasks)
@@ -84,6 +110,7 @@ def make_field_plan(
     *,
     databases: Sequence[str] | None,
     baselines: Sequence[str],
+    references: bool,
     allow_missing: bool,
 ) -> Plan:
     """Finds the videos of the subsets and their predictions. Arguments as of `evaluate`; databases are subsets."""
@@ -118,6 +145,11 @@ def make_field_plan(
             f"{predictions}: no maps of {len(lacking)} of {len(listed)} videos: {some(name for _, name in lacking)}; "
             "allow_missing=True scores the others"
         )
+    extra: dict[str, list[str]] = {}
+    for subset in chosen if references and predictions is not None else ():
+        extra[subset] = [name for name in REFERENCES if name in data.baselines and name not in baselines]
+        if sum(key[0] == subset for key in listed if key not in lacking) < 2 and "shuffled" in extra[subset]:
+            extra[subset].remove("shuffled")
     videos, scored, tasks = [], {}, []
     for subset, name in listed:
         if (subset, name) in lacking:
@@ -129,6 +161,9 @@ def make_field_plan(
         if predictions is not None:
             of_video += [ScoredMaps(method, None, found[subset, name]) for method in data.methods]
         of_video += [ScoredMaps(baseline, None, None) for baseline in baselines]
+        for reference in extra.get(subset, ()):
+            num = -(-(entry.num_frames - data.settings.first_frame) // data.settings.stride)
+            of_video.append(ScoredMaps(reference, None, None, reference_stride(reference, num)))
         scored.update({(video, maps.method): maps for maps in of_video})
         tasks.append(VideoTask(data.root, output, subset, entry, tuple(of_video), data.settings, {}, ()))
     of_subset = {subset: [t.entry for t in tasks if t.database == subset] for subset in chosen}
@@ -141,7 +176,24 @@ def make_field_plan(
             )
         tasks[i] = replace(task, others=tuple(e for e in entries if e != task.entry), partner=partner)
     missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
-    return Plan(videos, scored, tasks, missing, [], (), frozenset())
+    unavailable = {
+        subset: ["no inter-observer row: these data do not tell observers apart"] for subset in extra
+    }
+    return Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
+
+
+def with_center(data: FieldData, tasks: list[VideoTask]) -> list[VideoTask]:
+    """The tasks with a center prior that is fitted to the training videos, if there are any."""
+    if not any(scored.method == "center" for task in tasks for scored in task.scored):
+        return tasks
+    path = tasks[0].output / "train-mean" / "center.npy"
+    if not path.exists():
+        moments = [data.training_moments(name) for name in data.training_videos()]
+        known = [one for one in moments if not np.isnan(one).any()]
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, gaussian_map(np.mean(known, axis=0)) if known else np.empty(0))
+    center = np.load(path, allow_pickle=False)
+    return [replace(task, train_means={0: center}) for task in tasks] if center.size else tasks
 
 
 def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int], None]) -> None:
@@ -163,6 +215,8 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
             readers = [_open_reader(data, task, scored, size) for scored in task.scored]
         if frame >= settings.first_frame and (frame - settings.first_frame) % settings.stride == 0:
             for i, (reader, scored) in enumerate(zip(readers, task.scored, strict=True)):
+                if (frame - settings.first_frame) // settings.stride % scored.stride:
+                    continue
                 saliency = reader.read(frame)
                 if saliency is None:
                     missing[i].append(frame)
@@ -190,7 +244,7 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
             missing=tuple(missing[i]),
             num_beyond=num_beyond,
             source=str(scored.source.path) if scored.source is not None else scored.method,
-            notes=(*notes, *reader.notes),
+            notes=(*notes, *reader.notes, *scored.notes()),
         )
         reader.close()
         write_scores(task.scores_path(scored), video, identities[i])
@@ -201,7 +255,7 @@ def _open_reader(data: FieldData, task: VideoTask, scored: ScoredMaps, size: tup
     if scored.source is not None:
         return scored.source.open(own_depth=True)
     if scored.method == "center":
-        return FixedMap(center_map(size))
+        return read_center(task, None, size)
     if scored.method == "uniform":
         return NoiseMaps(task.database, video)
     return _OtherTruth(data, task)

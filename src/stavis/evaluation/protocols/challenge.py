@@ -14,7 +14,7 @@ from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
 from stavis.evaluation.plan import VideoTask
 from stavis.evaluation.predictions import VIDEO_SUFFIXES
-from stavis.evaluation.protocols.base import FieldData, Truth
+from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
 from stavis.maps.bilinear import resize_bilinear
 from stavis.media.samples import count_pictures, read_samples
@@ -42,23 +42,43 @@ class ChallengeData(FieldData):
     metrics = ("cc", "sim", "nss", "auc_judd")
     is_strict = True
 
-    def subsets(self) -> dict[str, list[str]]:
+    @cached_property
+    def _subsets(self) -> dict[str, list[str]]:
         path = self.root / SPLIT_FILE
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            found = {str(subset): sorted(map(str, names)) for subset, names in record.items()}
+            return {str(subset): sorted(map(str, names)) for subset, names in record.items()}
         except FileNotFoundError:
             raise StavisError(
                 f"{self.root}: no {SPLIT_FILE} in it; protocol 'challenge' needs the folder that contains it"
             ) from None
         except (ValueError, AttributeError, TypeError):
             raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+
+    def subsets(self) -> dict[str, list[str]]:
         # Training videos are evaluated only where their ground truth is there.
         return {
             subset: names
-            for subset, names in found.items()
+            for subset, names in self._subsets.items()
             if subset != "train" or all(n in self._videos and n in self._fixations for n in names)
         }
+
+    def training_videos(self) -> list[str]:
+        names = self._subsets.get("train", [])
+        return evenly(
+            [name for name in names if name in self._videos and name in self._fixations], TRAINING_VIDEOS
+        )
+
+    def training_moments(self, video: str) -> Float64:
+        info = media.probe(self._videos[video])
+        try:
+            points = np.array([p[:2] for frame in self._read_lists(video) for p in frame], dtype=np.float64)
+        except (TypeError, ValueError):
+            raise StavisError(f"{self._fixations[video]}: not lists of [row, column]") from None
+        if not points.size:
+            return np.full(4, np.nan)
+        y, x = ((points + 0.5) / (info.height, info.width) * 2 - 1).T
+        return np.array([x.mean(), y.mean(), (x * x).mean(), (y * y).mean()])
 
     @cached_property
     def _videos(self) -> dict[str, Path]:

@@ -12,11 +12,12 @@ import numpy as np
 from stavis import maps, metrics
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError
+from stavis.evaluation.baselines import moments_of
 from stavis.evaluation.plan import VideoTask
 from stavis.evaluation.predictions import numbered_maps
-from stavis.evaluation.protocols.base import FieldData, Truth
+from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
-from stavis.metrics import Indices
+from stavis.metrics import Float64, Indices
 from stavis.metrics.checks import stretched
 from stavis.metrics.negatives import Pixels, merge_scaled, pixels_of
 from stavis.metrics.variants import unisal_scores
@@ -55,6 +56,14 @@ class Dhf1kData(FieldData):
 
     def entry(self, subset: str, video: str) -> FoldEntry:
         return FoldEntry(video, len(numbered_maps(self._folders[video] / "maps")), FRAME_RATE)
+
+    def training_videos(self) -> list[str]:
+        return evenly(self.subsets().get("train", []), TRAINING_VIDEOS)
+
+    def training_moments(self, video: str) -> Float64:
+        paths = evenly(list(numbered_maps(self._folders[video] / "maps").values()), NUM_SAMPLES)
+        known = [m for m in (moments_of(maps.read_map(path)) for path in paths) if not np.isnan(m).any()]
+        return np.asarray(np.mean(known, axis=0)) if known else np.full(4, np.nan)
 
     def _fixation_maps(self, video: str) -> dict[int, Path]:
         for name in _FIXATION_FOLDERS:
@@ -99,10 +108,9 @@ class Dhf1kData(FieldData):
         self, task: VideoTask, advance: Callable[[int], None]
     ) -> tuple[tuple[int, int], list[Indices]]:
         paths = list(self._fixation_maps(task.entry.video).values())
-        chosen = np.unique(np.linspace(0, len(paths) - 1, NUM_SAMPLES).round().astype(int))
         samples, size = [], (1, 1)
-        for index in chosen.tolist():
-            fixated = maps.read_map(paths[index])
+        for path in evenly(paths, NUM_SAMPLES):
+            fixated = maps.read_map(path)
             size = (fixated.shape[0], fixated.shape[1])
             samples.append(np.flatnonzero(fixated))
             advance(1)
