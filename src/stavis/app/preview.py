@@ -2,25 +2,22 @@
 
 import csv
 import json
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from stavis import media
 from stavis.app.worker import PAGE, WITHOUT_SOUND
 from stavis.maps.overlay import normalize
+from stavis.prediction.map_source import read_maps
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.timeline import AudioLevels
 from stavis.runtime.progress import Listener
 
 ARCHIVE = "saliency.npz"
 PREVIEW_SIDE = 960  # pixels of the longer side
-CHUNK = 64  # maps
 
 
 def write_page_data(video: Path, results: Path, options: PredictOptions, report: Listener) -> None:
@@ -54,19 +51,6 @@ def _write_maps(archive: Path, path: Path) -> tuple[int, int]:
                 file.write(np.rint(normalize(saliency) * 255).astype(np.uint8).tobytes())
     height, width = chunk.shape[1:]
     return height, width
-
-
-def read_maps(archive: Path) -> Iterator[npt.NDArray[np.float32]]:
-    """The maps of a `saliency.npz`, (n, h, w) at a time, without loading all of them."""
-    with zipfile.ZipFile(archive) as entries, entries.open("saliency.npy") as entry:
-        np.lib.format.read_magic(entry)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-        num_left = shape[0]
-        while num_left:
-            num = min(CHUNK, num_left)
-            data = entry.read(num * shape[1] * shape[2] * dtype.itemsize)
-            yield np.frombuffer(data, dtype).reshape(num, *shape[1:]).astype(np.float32)
-            num_left -= num
 
 
 def _write_video(

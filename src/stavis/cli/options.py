@@ -32,6 +32,8 @@ Edges = Literal["repeat", "reference"]
 Quirks = Literal["fixed", "reference"]
 Split = Literal["1", "2", "3", "all"]
 
+MANY = "Many videos, many machines"  # panel of help
+
 running = partial(typer.Option, rich_help_panel="Running")
 
 WeightsOption = Annotated[str, typer.Option("--weights", "-w", help=WEIGHTS_HELP)]
@@ -61,6 +63,18 @@ BatchSizeOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, running("--overwrite", help="Redo finished work.")]
 QuietOption = Annotated[bool, running("--quiet", "-q", help="No progress; warnings and errors only.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on a Ray cluster: its address, auto (the one that Ray finds, else a new one here) or local.",
+        metavar="ADDRESS",
+        rich_help_panel=MANY,
+    ),
+]
+RayGpusOption = Annotated[
+    float,
+    typer.Option(min=0, help="GPUs per worker on Ray; 0.5 lets two share one.", rich_help_panel=MANY),
+]
 VideosArgument = Annotated[
     list[str],
     typer.Argument(

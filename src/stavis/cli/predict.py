@@ -7,6 +7,7 @@ import typer
 
 from stavis.cli.options import (
     DEFAULT,
+    MANY,
     BatchSizeOption,
     DeviceOption,
     Edges,
@@ -16,12 +17,14 @@ from stavis.cli.options import (
     PrecisionOption,
     QuietOption,
     Quirks,
+    RayGpusOption,
+    RayOption,
     WeightsOption,
     checked,
     say,
 )
 
-WRITTEN, FRAMES, AUDIO, MANY = "What is written", "Frames", "Audio", "Many videos, many machines"
+WRITTEN, FRAMES, AUDIO = "What is written", "Frames", "Audio"
 
 
 def predict(
@@ -110,6 +113,14 @@ def predict(
         float | None,
         typer.Option(help="Frames per second of a folder of images.", metavar="FPS", rich_help_panel=FRAMES),
     ] = None,
+    context: Annotated[
+        bool,
+        typer.Option(
+            "--context",
+            help="Give the windows at --start and --end what lies beyond: the maps are those of the whole video.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = False,
     keep_gaps: Annotated[
         bool,
         typer.Option(
@@ -192,6 +203,17 @@ def predict(
             rich_help_panel=MANY,
         ),
     ] = None,
+    segment_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Split longer videos of the manifest (column duration) into segments of this length, joined exactly.",
+            metavar="SECONDS",
+            show_default=False,
+            rich_help_panel=MANY,
+        ),
+    ] = None,
+    ray: RayOption = None,
+    ray_gpus: RayGpusOption = 0,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: Annotated[
@@ -224,14 +246,15 @@ def predict(
         "audio_stream": audio_stream,
         "audio_channel": audio_channel,
         "keep_gaps": keep_gaps,
+        "context": context,
         "silent": silent,
         "start_seconds": start,
         "end_seconds": end,
     }
     if (manifest is None) == (not inputs):
         raise StavisError("give either INPUT or --manifest")
-    if manifest is None and (shard != "1/1" or retry_failed):
-        raise StavisError("--shard and --retry-failed need --manifest")
+    if manifest is None and (shard != "1/1" or retry_failed or segment_seconds is not None):
+        raise StavisError("--shard, --retry-failed and --segment-seconds need --manifest")
     if speed != "exact" and (stride != 1 or precision != "float32"):
         raise StavisError("--speed chooses --stride and --precision; leave them out")
     with checked():
@@ -260,6 +283,9 @@ def predict(
         shard=shard,
         retry_failed=retry_failed,
         cache_dir=cache_dir,
+        segment_seconds=segment_seconds,
+        ray=ray,
+        ray_gpus=ray_gpus,
         report=say,
         **options,
     )

@@ -2,34 +2,33 @@
 
 import multiprocessing
 import os
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
-from stavis.engine import EngineFactory
 from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
-from stavis.prediction.folder import SUMMARY, FolderResult, FolderSettings, predict_to_folder
-from stavis.prediction.manifest import Index, choose_shard, parse_shard, read_manifest
+from stavis.prediction.folder import FolderResult, FolderSettings
+from stavis.prediction.manifest import Index, ManifestRow, choose_shard, parse_shard, read_manifest, split_row
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
-from stavis.prediction.speed import Speed, choose_mode
-from stavis.runtime.allocator import use_one_arena
+from stavis.prediction.speed import Speed
+from stavis.prediction.worker import Plan, Task, Worker, failure
+from stavis.runtime import cluster
 from stavis.runtime.progress import track
-from stavis.storage.remote import RemotePath, as_path, hide_credentials, staged
-from stavis.weights.names import load_network
+from stavis.storage.remote import RemotePath, as_path
 from stavis.weights.sources import describe_weights
 
 Report = Callable[[str], None]
+Results = Generator[tuple[Task, FolderResult], None, None]
 
 
 @show_keywords(PredictKeywords)
@@ -52,6 +51,9 @@ def predict_files(
     shard: str = "1/1",
     retry_failed: bool = False,
     cache_dir: str | Path | None = None,
+    segment_seconds: float | None = None,
+    ray: str | None = None,
+    ray_gpus: float = 0,
     report: Report | None = None,
     **options: Unpack[PredictKeywords],
 ) -> list[FolderResult]:
@@ -81,6 +83,11 @@ def predict_files(
         shard: The share of the manifest to predict, "1/N" to "N/N": N calls on any machines share the work.
         retry_failed: Try again what an earlier run of the manifest failed on; otherwise it is only reported.
         cache_dir: Folder that videos at URLs are copied to before they are read. None: they are read by ranges.
+        segment_seconds: Split videos of the manifest whose `duration` is longer into segments of this length, which are
+            predicted independently and joined: the maps are those of the whole video.
+        ray: Predict on a Ray cluster, in `jobs` actors: its address, "auto" for the one that Ray finds or else starts
+            here, or "local" to start one here.
+        ray_gpus: GPUs per actor; a half lets two share one.
         report: Called with one line of text about the weights, each warning, each video, and at the end each failure
             among several videos. None: nothing is said.
         **options: The attributes of `PredictOptions`.
@@ -109,106 +116,106 @@ def predict_files(
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
     if speed != "exact" and (settings.options.stride, settings.options.precision) != (1, "float32"):
         raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
-    plan = _Plan(str(weights), modality, device, settings, overwrite, speed)
-    say = report or (lambda _: None)
+    plan = Plan(str(weights), modality, device, settings, overwrite, speed)
+    running = _Running(jobs, ray, ray_gpus, quiet, verbose, report or (lambda _: None))
     if manifest is None:
-        if shard != "1/1" or retry_failed:
-            raise ValueError("`shard` and `retry_failed` need a `manifest`")
+        if shard != "1/1" or retry_failed or segment_seconds is not None:
+            raise ValueError("`shard`, `retry_failed` and `segment_seconds` need a `manifest`")
         names = name_folders(find_videos([_text(one) for one in inputs]), output)
-        tasks = [_Task(as_path(video, cache_dir=cache_dir), output / name) for video, name in names.items()]
-        return _run(plan, tasks, jobs, quiet, verbose, say)
+        tasks = [Task(as_path(video, cache_dir=cache_dir), output / name) for video, name in names.items()]
+        return _run(plan, tasks, running)
     if inputs:
         raise ValueError("give either `videos` or a `manifest`")
-    return _run_manifest(
-        plan,
-        as_path(manifest),
-        output,
-        parse_shard(shard),
-        retry_failed,
-        cache_dir,
-        jobs,
-        quiet,
-        verbose,
-        say,
-    )
+    if segment_seconds is not None and segment_seconds <= 0:
+        raise ValueError(f"`segment_seconds={segment_seconds}`: must be above 0")
+    rows = choose_shard(read_manifest(as_path(manifest)), parse_shard(shard))
+    try:
+        parts = {row.name: _make_tasks(row, settings, output, cache_dir, segment_seconds) for row in rows}
+    except ValueError as error:
+        raise StavisError(f"{as_path(manifest)}: {error}") from None
+    index = Index(output, parse_shard(shard))
+    failed = {} if retry_failed else index.failed(parts)
+    by_name = {row.name: row for row in rows}
+    try:
+        results = _run(
+            plan,
+            [task for name, own in parts.items() if name not in failed for task in own],
+            running,
+            done=lambda result: index.add(by_name[result.folder.name], result),
+        )
+    finally:
+        path = index.write()
+    for one in failed.values():
+        running.say(f"failed before (`retry_failed=True` tries again): {one.error}")
+    if not quiet:
+        running.say(f"{path}: {len(index.rows())} videos")
+    earlier = [FolderResult(output / n, video=by_name[n].path, error=one.error) for n, one in failed.items()]
+    return [*results, *earlier]
 
 
 def _text(path: str | Path) -> str:
     return path.url if isinstance(path, RemotePath) else str(path)
 
 
-def _run_manifest(
-    plan: "_Plan",
-    manifest: Path,
+@dataclass(frozen=True)
+class _Running:
+    """Where tasks run, and what is said about them."""
+
+    jobs: int
+    ray: str | None
+    ray_gpus: float
+    quiet: bool
+    verbose: bool
+    say: Report
+
+
+def _make_tasks(
+    row: ManifestRow,
+    settings: FolderSettings,
     output: Path,
-    shard: tuple[int, int],
-    retry_failed: bool,
     cache_dir: Path | None,
-    jobs: int,
-    quiet: bool,
-    verbose: bool,
-    say: Report,
-) -> list[FolderResult]:
-    rows = {row.name: row for row in choose_shard(read_manifest(manifest), shard)}
-    for row in rows.values():
-        try:
-            replace(plan.settings.options, **row.options)
-        except ValueError as error:
-            raise StavisError(f"{manifest}: {row.uri}: {error}") from None
-    index = Index(output, shard)
-    failed = (
-        {} if retry_failed else {n: r for n, r in index.rows().items() if r.status == "failed" and n in rows}
-    )
-    tasks = [
-        _Task(as_path(row.path, cache_dir=cache_dir), output / name, row.options)
-        for name, row in rows.items()
-        if name not in failed
-    ]
+    segment_seconds: float | None,
+) -> list[Task]:
+    segments = () if segment_seconds is None else split_row(row, segment_seconds)
     try:
-        results = _run(
-            plan,
-            tasks,
-            jobs,
-            quiet,
-            verbose,
-            say,
-            done=lambda result: index.add(rows[result.folder.name], result),
-        )
-    finally:
-        path = index.write()
-    for one in failed.values():
-        say(f"failed before (`retry_failed=True` tries again): {one.error}")
-    if not quiet:
-        say(f"{path}: {len(index.rows())} videos")
-    earlier = [FolderResult(output / n, video=rows[n].path, error=one.error) for n, one in failed.items()]
-    return [*results, *earlier]
+        options = replace(settings.options, **row.options)
+        replace(options, context=bool(segments))
+    except ValueError as error:
+        raise ValueError(f"{row.uri}: {error}") from None
+    task = Task(as_path(row.path, cache_dir=cache_dir), output / row.name, row.options, segments)
+    return [replace(task, number=number) for number in range(max(1, len(segments)))]
 
 
 def _run(
-    plan: "_Plan",
-    tasks: Sequence["_Task"],
-    jobs: int,
-    quiet: bool,
-    verbose: bool,
-    say: Report,
+    plan: Plan,
+    tasks: Sequence[Task],
+    running: _Running,
     done: Callable[[FolderResult], None] = lambda _: None,
 ) -> list[FolderResult]:
     if not tasks:
         return []
-    run = (
-        _run_here(plan, tasks, quiet, say) if jobs == 1 else _run_in_processes(plan, tasks, jobs, quiet, say)
-    )
+    start = _run_on_ray if running.ray is not None else _run_here if running.jobs == 1 else _run_in_processes
+    say = running.say
     results: dict[Path, FolderResult] = {}
-    with closing(run):
-        for result in run:
-            done(result)
-            results[result.folder] = result
-            for line in _describe(result, quiet):
-                say(line)
-            if verbose and result.traceback is not None:
+    with closing(start(plan, tasks, running)) as run:
+        for task, result in run:
+            earlier = results.get(task.folder)
+            is_whole = result.folder == task.folder  # and not a segment while others are missing
+            if earlier is None or (is_whole and not earlier.failures):
+                results[task.folder] = result
+            if is_whole and not (result.skipped and earlier is not None):
+                done(result)
+                for line in _describe(result, running.quiet):
+                    say(line)
+            if running.verbose and result.traceback is not None:
                 say(result.traceback)
-    ordered = [results[task.folder] for task in tasks]
-    if len(tasks) > 1:
+    for folder, result in results.items():
+        if result.folder != folder:
+            say(
+                f"{result.video}: not all segments are finished; the run that finishes the last one joins them"
+            )
+    ordered = [results[folder] for folder in dict.fromkeys(task.folder for task in tasks)]
+    if len(ordered) > 1:
         for failure in (failure for result in ordered for failure in result.failures):
             say(f"failed: {failure}")
     return ordered
@@ -226,85 +233,9 @@ def _describe(result: FolderResult, quiet: bool) -> Iterator[str]:
         yield f"{result.video}: {result.num_frames} frames, {rate:.1f} per second, in {result.folder}"
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One video, the folder for its results, and options of its own."""
-
-    video: Path
-    folder: Path
-    options: PredictKeywords = field(default_factory=PredictKeywords)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a worker process needs to know."""
-
-    weights: str
-    modality: Modality | None
-    device: str
-    settings: FolderSettings
-    overwrite: bool
-    speed: Speed
-
-
-class _Worker:
-    """A loaded network with its settings."""
-
-    def __init__(self, plan: _Plan) -> None:
-        use_one_arena()
-        self.plan = plan
-        self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
-        self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
-        self.mode = choose_mode(
-            plan.speed, self.network.model, self.network.sha256, plan.settings.options.engine
-        )
-        if self.mode is not None:
-            chosen = replace(self.settings.options, stride=self.mode.stride, precision=self.mode.precision)
-            self.settings = replace(self.settings, options=chosen, speed=asdict(self.mode))
-        options = self.settings.options
-        self.make_engine = EngineFactory(
-            self.network.model, options.engine, options.precision, keep_model=False
-        )
-
-    def run(self, task: _Task, quiet: bool) -> FolderResult:
-        try:
-            if not isinstance(task.folder, RemotePath):
-                return self._predict(task, task.folder, quiet)
-            with staged(task.folder, SUMMARY, overwrite=self.plan.overwrite) as folder:
-                return replace(self._predict(task, folder, quiet), folder=task.folder)
-        except Exception as error:  # whatever it is, it is this video's failure, not the batch's
-            return _failure(task, error)
-        finally:
-            if isinstance(task.video, RemotePath):
-                task.video.release()
-
-    def _predict(self, task: _Task, folder: Path, quiet: bool) -> FolderResult:
-        try:
-            return predict_to_folder(
-                self.network.model,
-                task.video,
-                folder,
-                replace(self.settings, options=replace(self.settings.options, **task.options)),
-                overwrite=self.plan.overwrite,
-                quiet=quiet,
-                make_engine=self.make_engine,
-            )
-        except StavisError as error:
-            raise StavisError(str(error).replace(str(folder), str(task.folder))) from error
-
-
-def _failure(task: _Task, error: Exception) -> FolderResult:
-    reason, details = hide_credentials(one_line(error)), None
-    if not isinstance(error, StavisError | OSError):
-        reason = f"{task.video}: unexpected error, please report it (`verbose=True` shows where it arose): {reason}"
-        details = hide_credentials("".join(traceback.format_exception(error)).rstrip())
-    return FolderResult(task.folder, video=task.video, error=reason, traceback=details)
-
-
-def _run_here(
-    plan: _Plan, tasks: Sequence[_Task], quiet: bool, say: Report
-) -> Generator[FolderResult, None, None]:
-    worker = _Worker(plan)
+def _run_here(plan: Plan, tasks: Sequence[Task], running: _Running) -> Results:
+    quiet, say = running.quiet, running.say
+    worker = Worker(plan)
     if not quiet:
         say(f"weights: {worker.network.name}")
     for warning in worker.network.warnings:
@@ -312,24 +243,23 @@ def _run_here(
     if worker.mode is not None and not quiet:
         say(f"speed {worker.mode}")
     for task in tasks:
-        yield worker.run(task, quiet)
+        yield task, worker.run(task, quiet)
 
 
-def _run_in_processes(
-    plan: _Plan, tasks: Sequence[_Task], jobs: int, quiet: bool, say: Report
-) -> Generator[FolderResult, None, None]:
+def _run_in_processes(plan: Plan, tasks: Sequence[Task], running: _Running) -> Results:
+    quiet = running.quiet
     if not quiet:
-        say(f"weights: {describe_weights(plan.weights)}")
-    jobs = min(jobs, len(tasks))
+        running.say(f"weights: {describe_weights(plan.weights)}")
+    jobs = min(running.jobs, len(tasks))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(plan, threads)
     ) as pool:
-        futures = [pool.submit(_run_in_worker, task) for task in tasks]
+        futures = {pool.submit(_run_in_worker, task): task for task in tasks}
         try:
             with track("videos", len(tasks), unit="videos", quiet=quiet) as advance:
                 for future in as_completed(futures):
-                    yield future.result()
+                    yield futures[future], future.result()
                     advance()
         except BrokenProcessPool:
             raise StavisError(
@@ -340,23 +270,64 @@ def _run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_plan: _Plan | None = None
-_worker: _Worker | None = None
+def _run_on_ray(plan: Plan, tasks: Sequence[Task], running: _Running) -> Results:
+    assert running.ray is not None
+    if not running.quiet:
+        running.say(f"weights: {describe_weights(plan.weights)}")
+    tasks = [replace(task, video=_absolute(task.video), folder=_absolute(task.folder)) for task in tasks]
+    missing = set(range(len(tasks)))
+    with track("videos", len(tasks), unit="videos", quiet=running.quiet) as advance:
+        for number, result in cluster.run_on_ray(
+            _RayWorker,
+            plan,
+            tasks,
+            address=running.ray,
+            num_workers=min(running.jobs, len(tasks)),
+            num_gpus=running.ray_gpus,
+        ):
+            missing.discard(number)
+            yield tasks[number], result
+            advance()
+    for number in sorted(missing):
+        died = StavisError(
+            f"{tasks[number].video}: the worker process was killed each time it tried, for lack of memory or by a "
+            "crash of a decoder"
+        )
+        yield tasks[number], failure(tasks[number], died)
 
 
-def _start_worker(plan: _Plan, threads: int) -> None:
+def _absolute(path: Path) -> Path:
+    """A path as processes in other working directories find it."""
+    return path if isinstance(path, RemotePath) else Path(os.path.abspath(path))
+
+
+class _RayWorker:
+    """A worker in an actor of Ray."""
+
+    def __init__(self, plan: Plan, threads: int) -> None:
+        _start_worker(plan, threads)
+
+    def __call__(self, task: Task) -> FolderResult:
+        return _run_in_worker(task)
+
+
+_plan: Plan | None = None
+_worker: Worker | None = None
+
+
+def _start_worker(plan: Plan, threads: int) -> None:
     global _plan
     torch.set_num_threads(threads)
     _plan = plan
 
 
-def _run_in_worker(task: _Task) -> FolderResult:
+def _run_in_worker(task: Task) -> FolderResult:
     global _worker
     assert _plan is not None
     if _worker is None:
         # Here and not in the initializer, whose errors a pool reports as a broken pool, without their text.
         try:
-            _worker = _Worker(_plan)
+            _worker = Worker(_plan)
         except OSError as error:
             raise StavisError(one_line(error)) from None
     return _worker.run(task, quiet=True)

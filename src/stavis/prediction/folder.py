@@ -57,6 +57,7 @@ class FolderSettings:
         style: What the overlay shows.
         weights: Name of the network's weights, for the summary.
         weights_sha256: Checksum of their file. None: untrained or unknown.
+        exact_npz: Write `npz` in float32 instead of float16, for segments that are joined.
         speed: The `stavis.prediction.speed.Mode` that chose stride and precision, for the summary. None: nothing did.
     """
 
@@ -67,12 +68,13 @@ class FolderSettings:
     weights: str = ""
     weights_sha256: str | None = None
     speed: dict[str, Any] | None = None
+    exact_npz: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Settings that must be equal for a finished result to stand: all but outputs and speed."""
         options = asdict(self.options)
         del options["batch_size"], options["engine"]
-        for name, default in (("audio_channel", None), ("keep_gaps", False)):
+        for name, default in (("audio_channel", None), ("keep_gaps", False), ("context", False)):
             if options[name] is default:  # as in results of versions without it
                 del options[name]
         options["audio_path"] = (
@@ -167,10 +169,10 @@ def write_folder(
         overwrite: As for `predict_to_folder`.
         quiet: As for `predict_to_folder`.
     """
+    if not overwrite and (result := find_finished(folder, video, settings)) is not None:
+        return result
     finished = None if overwrite else _finished_summary(folder, video, settings)
     missing = settings.kinds if finished is None else _missing_kinds(finished, folder, settings.kinds)
-    if finished is not None and not missing:
-        return FolderResult(folder, int(finished["num_frames"]), skipped=True, video=video)
     began = time.monotonic()
     with atomic_folder(folder, merge_before=None if finished is None else SUMMARY) as partial:
         with collect_warnings() as warnings:
@@ -333,7 +335,7 @@ def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: F
         if kind == "maps":
             return MapFolder(path, size, settings.map_format)
         if kind == "npz":
-            return ProbabilityArchive(path)
+            return ProbabilityArchive(path, "<f4" if settings.exact_npz else "<f2")
         if kind == "published":
             return PublishedMaps(path)
         if kind == "video":
@@ -384,6 +386,18 @@ def _overall(rows: Sequence[FrameStatistics]) -> dict[str, Any]:
 
 def _size(video: Path) -> int | None:
     return video.stat().st_size if video.is_file() else None
+
+
+def find_finished(folder: Path, video: Path, settings: FolderSettings) -> FolderResult | None:
+    """The result that a folder holds, if it is complete.
+
+    Raises:
+        StavisError: It is a result of other settings.
+    """
+    summary = _finished_summary(folder, video, settings)
+    if summary is None or _missing_kinds(summary, folder, settings.kinds):
+        return None
+    return FolderResult(folder, int(summary["num_frames"]), skipped=True, video=video)
 
 
 def _finished_summary(folder: Path, video: Path, settings: FolderSettings) -> dict[str, Any] | None:

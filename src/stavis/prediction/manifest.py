@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +32,7 @@ _OPTIONS: dict[str, tuple[str, type[float] | type[int]]] = {
     "audio_stream": ("audio_stream", int),
     "audio_channel": ("audio_channel", int),
     "size": ("size", int),
+    "duration": ("duration", float),
 }
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -46,6 +47,7 @@ class ManifestRow:
         name: Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
         options: Options of the prediction for this video.
         size: Size of the file in bytes, to balance shards; 0 if it is not given.
+        duration: Of the video in seconds, to split it; 0 if it is not given.
     """
 
     uri: str
@@ -53,11 +55,13 @@ class ManifestRow:
     name: str
     options: PredictKeywords
     size: float = 0
+    duration: float = 0
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Reads a CSV, JSON Lines or Parquet table with the column `uri` and optionally `name`, `start`, `end` (seconds),
-    `frame_rate`, `audio_stream`, `audio_channel` and `size` (bytes); other columns are ignored.
+    `frame_rate`, `audio_stream`, `audio_channel`, `size` (bytes) and `duration` (seconds); other columns are
+    ignored.
 
     Raises:
         StavisError: The file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
@@ -125,14 +129,14 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
             raise StavisError(
                 f"{path}: row {number}: {column} is {value!r}, not a {'whole ' if kind is int else ''}number"
             ) from None
-    size: float = options.pop("size", 0)
+    size, duration = options.pop("size", 0), options.pop("duration", 0)
     video = resolve(path.parent, uri)
     name = raw.get("name") or ""
     if not isinstance(name, str) or Path(name).name != name:
         raise StavisError(f"{path}: row {number}: name is {name!r}, which cannot name a folder")
     digest = hashlib.blake2b(json.dumps([uri, options]).encode(), digest_size=4).hexdigest()
     name = name or f"{video.stem}-{digest}"
-    return ManifestRow(hide_credentials(uri), video, name, options, size)  # type: ignore[arg-type]
+    return ManifestRow(hide_credentials(uri), video, name, options, size, duration)  # type: ignore[arg-type]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -158,6 +162,20 @@ def choose_shard(rows: Sequence[ManifestRow], shard: tuple[int, int]) -> list[Ma
     sizes = {row.name: row.size or _size(row.path) for row in rows}
     chosen = {row.name for row in select_share(rows, shard[0] - 1, shard[1], lambda row: sizes[row.name])}
     return [row for row in rows if row.name in chosen]
+
+
+def split_row(row: ManifestRow, seconds: float) -> tuple[tuple[float, float | None], ...]:
+    """Start and end of the segments of a video, each of `seconds` and the last up to a quarter longer.
+
+    The last one has the end of the row, or None: if the video is longer than its `duration` says, it contains the rest.
+    Empty if the video needs no splitting or its duration is not given.
+    """
+    start, end = row.options.get("start_seconds") or 0.0, row.options.get("end_seconds")
+    length = min(one for one in (end, row.duration) if one is not None) - start
+    if not row.duration or (num := math.ceil(length / seconds - 0.25)) < 2:
+        return ()
+    cuts = [start + seconds * number for number in range(num)]
+    return tuple(zip(cuts, [*cuts[1:], end], strict=True))
 
 
 def _size(path: Path) -> float:
@@ -214,7 +232,7 @@ class Index:
         if isinstance(self.folder, RemotePath):
             self._remote, self._temporary = self.folder, TemporaryDirectory(prefix="stavis-")
             self.folder = Path(self._temporary.name)
-            download(self._remote, self.folder, list_files(self._remote))
+            download(self._remote, self.folder, self._journals(self._remote))
             self._written, self._pause = time.monotonic(), _SHORTEST_PAUSE_SECONDS
         self.folder.mkdir(parents=True, exist_ok=True)
         self._journal = self.folder / self._journal_name
@@ -234,6 +252,10 @@ class Index:
         return {
             entry["name"]: IndexRow(**{**entry, "warnings": tuple(entry["warnings"])}) for _, entry in entries
         }
+
+    def failed(self, names: Collection[str]) -> dict[str, IndexRow]:
+        """The rows of those videos of `names` that failed, by name."""
+        return {name: row for name, row in self._known.items() if name in names and row.status == "failed"}
 
     def add(self, row: ManifestRow, result: FolderResult) -> None:
         """Records the result of a video."""
@@ -285,12 +307,16 @@ class Index:
         self._upload_journal(remote)
         seen = None
         # There is no lock. A shard that ended while this one wrote has changed its journal: then once more.
-        while (journals := list_files(remote)) != seen:
+        while (journals := self._journals(remote)) != seen:
             download(remote, self.folder, journals.keys() - {self._journal_name})
             self._write_table(self.folder / INDEX_FILE)
             upload(self.folder, remote.parent, names=[Path(INDEX_FILE)])
             seen = journals
         return self.output / INDEX_FILE
+
+    @staticmethod
+    def _journals(remote: RemotePath) -> dict[str, str]:
+        return {name: stamp for name, stamp in list_files(remote).items() if name.endswith(".jsonl")}
 
     def _write_table(self, path: Path) -> None:
         pyarrow = _pyarrow()

@@ -1,6 +1,7 @@
 """Frames of a video with their saliency maps, predicted now or read from a file of maps."""
 
 import logging
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,8 @@ from stavis.runtime.prefetch import prefetch
 from stavis.weights.names import load_network
 
 logger = logging.getLogger("stavis")
+
+CHUNK = 64  # maps
 
 
 def frames_with_maps(
@@ -39,7 +42,7 @@ def frames_with_maps(
         StavisError: The video or the file of maps cannot be read, or there are fewer maps than frames.
     """
     if maps is not None:
-        return _read_maps(video, options, maps)
+        return _with_maps(video, options, maps)
     if model is None:
         raise ValueError("`model` or `maps` must be given")
     return _predict(video, model, options)
@@ -52,7 +55,7 @@ def _predict(video: Path, model: STAViS, options: PredictOptions) -> Iterator[Fr
                 yield frame
 
 
-def _read_maps(
+def _with_maps(
     video: Path, options: PredictOptions, maps: Path | npt.NDArray[np.floating]
 ) -> Iterator[FrameSaliency]:
     name = str(maps) if isinstance(maps, Path) else "`maps`"
@@ -73,6 +76,19 @@ def _read_maps(
             if not (np.isfinite(saliency).all() and saliency.min() >= 0):
                 raise StavisError(f"{name}: map {frame.index} has values that are negative or not finite")
             yield FrameSaliency(frame.index, frame.time_seconds, saliency, frame.image)
+
+
+def read_maps(archive: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The maps of a `saliency.npz`, (n, h, w) at a time, without loading all of them."""
+    with archive.open("rb") as file, zipfile.ZipFile(file) as entries, entries.open("saliency.npy") as entry:
+        np.lib.format.read_magic(entry)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+        num_left = shape[0]
+        while num_left:
+            num = min(CHUNK, num_left)
+            data = entry.read(num * shape[1] * shape[2] * dtype.itemsize)
+            yield np.frombuffer(data, dtype).reshape(num, *shape[1:]).astype(np.float32)
+            num_left -= num
 
 
 def load_maps(path: Path) -> npt.NDArray[np.floating]:

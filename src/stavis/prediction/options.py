@@ -37,6 +37,8 @@ class PredictOptions:
         start_seconds: Start of the excerpt to predict. None: the beginning.
         end_seconds: End of the excerpt. None: the end of the video.
         keep_gaps: Keep gaps of more than five minutes between frames instead of closing them up (docs/media.md).
+        context: Predict the excerpt as a part of the whole video: the windows of its first and last frames contain what
+            lies beyond, so that its maps equal those of the whole video.
 
     Raises:
         ValueError: An option is out of range, or two exclude each other.
@@ -56,6 +58,7 @@ class PredictOptions:
     start_seconds: float | None = None
     end_seconds: float | None = None
     keep_gaps: bool = False
+    context: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -84,6 +87,8 @@ class PredictOptions:
             )
         if self.silent and self.audio_path is not None:
             raise ValueError("`silent=True` and `audio_path` exclude each other")
+        if self.context and (self.stride, self.edges, self.quirks) != (1, "repeat", "fixed"):
+            raise ValueError("segments (`context=True`) need `stride=1`, `edges=repeat` and `quirks=fixed`")
 
 
 class NetworkKeywords(TypedDict, total=False):
@@ -108,6 +113,7 @@ class PredictKeywords(NetworkKeywords, total=False):
     start_seconds: float | None
     end_seconds: float | None
     keep_gaps: bool
+    context: bool
 
 
 Function = TypeVar("Function", bound=Callable[..., object])

@@ -134,8 +134,9 @@ class ProbabilityArchive:
     shape.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dtype: Literal["<f2", "<f4"] = "<f2") -> None:
         self.path = path
+        self._dtype = dtype
         self._raw = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed in __exit__
         self._shape: tuple[int, ...] = (0, 0)
         self._indices: list[int] = []
@@ -146,7 +147,7 @@ class ProbabilityArchive:
 
     def write(self, frame: FrameSaliency) -> None:
         self._shape = frame.saliency.shape
-        self._raw.write(frame.saliency.astype("<f2").tobytes())
+        self._raw.write(frame.saliency.astype(self._dtype).tobytes())
         self._indices.append(frame.index)
         self._times.append(frame.time_seconds)
 
@@ -158,7 +159,7 @@ class ProbabilityArchive:
                 self._finish()
 
     def _finish(self) -> None:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (len(self._indices), *self._shape)}
+        header = {"descr": self._dtype, "fortran_order": False, "shape": (len(self._indices), *self._shape)}
         self._raw.seek(0)
         with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             with archive.open("saliency.npy", "w", force_zip64=True) as entry:

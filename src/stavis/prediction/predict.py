@@ -1,5 +1,6 @@
 """Saliency maps of a video, frame by frame: each frame is decoded once, and memory use is bounded."""
 
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
@@ -18,6 +19,7 @@ from stavis.clips.preprocess import Preprocessing, resize_frame
 from stavis.clips.schedule import WindowSchedule
 from stavis.engine import EngineFactory, Example, MakeEngine
 from stavis.errors import StavisError
+from stavis.media.frames import check_excerpt
 from stavis.model import STAViS
 from stavis.prediction.options import NetworkKeywords, PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.sound import Sound, needs_sound, open_sound
@@ -223,6 +225,8 @@ def stream_video(
     """
     path = as_path(path)
     info = media.probe(path, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
+    if options.context and (options.start_seconds or options.end_seconds is not None):
+        return _stream_part(model, path, info, options, keep_images, make_engine)
     frames = media.read_frames(
         path,
         frame_rate=options.frame_rate,
@@ -241,6 +245,75 @@ def stream_video(
         keep_images,
         make_engine or EngineFactory(model, options.engine, options.precision),
     )
+
+
+def _stream_part(
+    model: STAViS,
+    path: Path,
+    info: media.VideoInfo,
+    options: PredictOptions,
+    keep_images: bool,
+    make_engine: MakeEngine | None,
+) -> Generator[FrameSaliency, None, None]:
+    """The maps that the whole video has between two times."""
+    start, end = check_excerpt(options.start_seconds, options.end_seconds)
+    num_around = model.config.preprocessing.clip_length
+    begin = _find_begin(path, info, options, start, num_around)
+    whole = replace(options, start_seconds=begin or None, end_seconds=None, context=False)
+
+    def frames() -> Iterator[media.Frame]:
+        num_after = 0
+        reader = media.read_frames(
+            path, frame_rate=options.frame_rate, start_seconds=begin, keep_gaps=options.keep_gaps
+        )
+        for frame in reader:
+            yield frame
+            num_after += frame.time_seconds >= end
+            if num_after == num_around:
+                return
+
+    source = _predict(
+        model,
+        frames(),
+        open_sound(model, info, whole),
+        float(info.frame_rate),
+        whole,
+        expected_frames(info, options),
+        lambda: _find_examples(model, path, info, replace(whole, start_seconds=None)),
+        keep_images,
+        make_engine or EngineFactory(model, options.engine, options.precision),
+    )
+    index = 0
+    with closing(source):
+        for frame in source:
+            if start <= frame.time_seconds < end:
+                yield replace(frame, index=index)
+                index += 1
+
+
+def _find_begin(
+    path: Path, info: media.VideoInfo, options: PredictOptions, start: float, num_before: int
+) -> float:
+    """The last full second that at least `num_before` frames lie between and `start`, else 0.
+
+    Samples of audio are counted from there: at a full second, as from the beginning of the video.
+    """
+    seconds = math.ceil(num_before / float(info.frame_rate)) + 1
+    while (begin := math.floor(start) - seconds) > 0:
+        frames = media.read_frames(
+            path,
+            frame_rate=options.frame_rate,
+            start_seconds=begin,
+            end_seconds=start,
+            keep_gaps=options.keep_gaps,
+        )
+        try:
+            if sum(1 for _ in frames) >= num_before:
+                return float(begin)
+        except StavisError:  # no frame there
+            pass
+        seconds *= 2
+    return 0.0
 
 
 def _predict(

@@ -63,9 +63,11 @@ class Sound:
         # numbers, so that audio and video stay in sync at a variable frame rate.
         rate = reader.sample_rate
         half = rate / self.frame_rate / 2
-        first, last = (time_seconds(window.frames[i]) - self.begin_seconds for i in (0, -1))
-        start = int(max(0.0, first * rate - half))
-        stop = int(last * rate + half) + 1
+        # Rounded on the clock of the whole audio, so that an excerpt gets the samples that the whole video gets.
+        first, last = (time_seconds(window.frames[i]) for i in (0, -1))
+        shift = round(self.begin_seconds * rate)
+        start = max(0, int(max(0.0, first * rate - half)) - shift)
+        stop = int(last * rate + half) + 1 - shift
         stop = reader.find_end(max(start, self._earliest), stop)
         # At low frame rates the network's buffer holds only the middle of the window's audio; read no more than that.
         surplus = max(0, stop - start - self.preprocessing.num_audio_samples)

@@ -1,0 +1,123 @@
+"""Work on a Ray cluster."""
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from stavis.errors import StavisError, one_line
+
+# Of Ray Data's blocks. A block is the unit that is retried, and whose results arrive together.
+MAX_BLOCKS = 10_000
+MAX_RETRIES = 2  # of a block whose worker process died
+_LOCAL_STORE_BYTES = 100_000_000  # frames and maps never pass through the object store
+
+Task = TypeVar("Task")
+Plan = TypeVar("Plan")
+Result = TypeVar("Result")
+
+
+def connect(address: str) -> Any:
+    """Connects to a Ray cluster, or starts one on this machine.
+
+    Args:
+        address: Of the cluster; "auto" for the one that Ray finds or else starts here; "local" to start one here.
+
+    Raises:
+        StavisError: Ray is not installed or cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its new default changes this variable for actors without a GPU, whose PyTorch then warns.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray.data
+    except ImportError:
+        raise StavisError("`ray` needs Ray: pip install 'stavis[ray]'") from None
+    if not ray.is_initialized():
+        where: dict[str, Any] = {} if address == "auto" else {"address": address}
+        if address == "local":
+            where |= {"object_store_memory": _LOCAL_STORE_BYTES, "include_dashboard": False}
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+            raise StavisError(f"the Ray cluster {address!r} cannot be reached: {one_line(error)}") from None
+    return ray
+
+
+def run_on_ray(
+    make_worker: Callable[[Plan, int], Callable[[Task], Result]],
+    plan: Plan,
+    tasks: Sequence[Task],
+    *,
+    address: str,
+    num_workers: int,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Result]]:
+    """Does tasks in a pool of actors and yields their numbers and results as they arrive.
+
+    A worker process that dies is replaced and its tasks are done again, `MAX_RETRIES` times; then they have no result.
+
+    Args:
+        make_worker: Makes what does the tasks in an actor, from `plan` and a number of threads; of a module.
+        plan: What it needs to know.
+        tasks: What can be sent to other processes.
+        address: As for `connect`.
+        num_workers: Number of actors. They share the processors of the cluster.
+        num_gpus: GPUs per actor; a half lets two share one.
+    """
+    ray = connect(address)
+    num_cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // num_workers))
+    num_cpus = min(num_cpus, int(max(node["Resources"].get("CPU", 1) for node in ray.nodes())))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1
+    data = ray.data.from_items(
+        [{"task": pickle.dumps(task)} for task in enumerate(tasks)],
+        override_num_blocks=min(len(tasks), MAX_BLOCKS),
+    )
+    results = data.map_batches(
+        _Actor,
+        fn_constructor_args=(make_worker, plan, num_cpus),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+        max_restarts=-1,
+        max_task_retries=MAX_RETRIES,
+    )
+    for row in results.iter_rows():
+        yield pickle.loads(row["result"])
+
+
+class _Actor:
+    """Calls a worker for each row."""
+
+    def __init__(self, make_worker: Any, plan: Any, threads: int) -> None:
+        self._worker = make_worker(plan, threads)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        (pickled,) = batch["task"]
+        number, task = pickle.loads(pickled)
+        return {"result": [pickle.dumps((number, self._worker(task)))]}
+
+
+def run_shares(
+    function: Callable[[int], Result], num_shares: int, *, address: str, num_gpus: float = 0
+) -> list[Result]:
+    """Calls `function(i)` for the shares 1 to `num_shares` of some work, each in a process of a Ray cluster.
+
+    Raises:
+        StavisError: A share failed.
+    """
+    ray = connect(address)
+    remote = ray.remote(num_gpus=num_gpus, max_retries=MAX_RETRIES)(function)
+    try:
+        results: list[Result] = ray.get([remote.remote(number) for number in range(1, num_shares + 1)])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, StavisError):
+            raise StavisError(str(error.cause)) from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise StavisError(f"a process of the Ray cluster died: {one_line(error)}") from None
+    return results
