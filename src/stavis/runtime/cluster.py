@@ -42,6 +42,7 @@ def connect(address: str) -> Any:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             raise StavisError(f"the Ray cluster {address!r} cannot be reached: {one_line(error)}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 
@@ -83,11 +84,15 @@ def run_on_ray(
         compute=ray.data.ActorPoolStrategy(size=num_workers),
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
-        max_restarts=-1,
-        max_task_retries=MAX_RETRIES,
+        ray_remote_args_fn=_limit_retries,
     )
     for row in results.iter_rows():
         yield pickle.loads(row["result"])
+
+
+def _limit_retries() -> dict[str, int]:
+    # By default, a video that crashes a decoder would be tried forever.
+    return {"max_task_retries": MAX_RETRIES}
 
 
 class _Actor:
