@@ -29,14 +29,14 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_version_is_the_same_everywhere() -> None:
+def test_version_and_date_are_the_same_everywhere() -> None:
     version = PROJECT["version"]
-    assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == version
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == version
     assert stavis.__version__ == version
+    date = re.search(r"^date-released: (.+)$", citation, re.MULTILINE)[1]
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    released = [heading for heading in headings if heading != "Unreleased"]
-    assert headings[0] == "Unreleased" or headings[0].startswith(version)
-    assert not released or released[0].startswith(version)
+    assert headings[:2] == ["Unreleased", f"{version} - {date}"]
 
 
 def test_every_declared_dependency_is_pinned() -> None:
