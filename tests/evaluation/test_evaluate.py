@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,18 @@ def test_saliency_videos(data: Path, tmp_path: Path) -> None:
     # The video is compressed: a shift by a frame would change the scores by 0.05 and more.
     np.testing.assert_allclose(list(scores_of(out).values())[:3], expected[:3], rtol=0, atol=0.02)
     assert load(out / "scores.json")["databases"]["DIEM"]["num_maps_beyond"] == 2 * len(videos)
+
+
+def test_names_match_in_either_unicode_form(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    layout, (entry, _) = Layout(tmp_path / "data"), videos_of(data)
+    name = unicodedata.normalize("NFC", "caf\u00e9")
+    layout.annotations_folder("DIEM", entry.video).rename(layout.annotations_folder("DIEM", name))
+    for path in (tmp_path / "data" / "fold_lists").glob("DIEM*test*"):
+        path.write_text(f"{name} {entry.num_frames} {entry.frame_rate}\n")
+    write_images(tmp_path / "run" / unicodedata.normalize("NFD", name), entry.num_frames)
+    arguments = ("--data", layout.root, "-p", tmp_path / "run", "--databases", "DIEM", "-j", 1, "--no-report")
+    assert "these predictions" in evaluate(*arguments, "-o", tmp_path / "out")
 
 
 def test_database_mean_pools_all_lists(data: Path, tmp_path: Path) -> None:

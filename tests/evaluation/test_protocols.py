@@ -16,6 +16,7 @@ from stavis.errors import StavisError
 from stavis.evaluation.summary import Evaluation
 from stavis.maps.bilinear import resize_bilinear
 from stavis.metrics.challenge import count_at_least, expected_auc, stepwise_auc
+from support.commands import run_command
 
 CHALLENGE_METRICS = ("cc", "sim", "nss", "auc_judd")
 
@@ -355,5 +356,8 @@ def test_color_predictions_are_reported(dhf1k: Path) -> None:
     for path in (dhf1k / "maps" / "0601").iterdir():
         gray = maps.read_map(path)
         Image.fromarray(np.stack([gray, 255 - gray, gray // 2], axis=-1)).save(path)
+    out = dhf1k / "out"
+    options = ("--protocol", "dhf1k", "--data", dhf1k / "data", "-p", dhf1k / "maps", "-o", out, "-j", 1)
+    assert "validation: 0601: 4 maps are in color" in run_command("evaluate", *options, "--quiet")
     evaluation = stavis.evaluate(dhf1k / "maps", dhf1k / "data", protocol="dhf1k", jobs=1)
     assert "0601: 4 maps are in color" in " ".join(evaluation.databases["predictions"]["validation"].notes)

@@ -151,7 +151,11 @@ def evaluate(
         quiet=quiet,
         **options,
     )
-    if not quiet:
+    if quiet:
+        for database, group in evaluation.databases.get("predictions", {}).items():
+            for note in group.notes:
+                typer.echo(f"{database}: {note}", err=True)
+    else:
         _show(output, evaluation, report)
 
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from stavis import maps, media
 from stavis.datasets.layout import SPLITS, result_folder
 from stavis.errors import StavisError
+from stavis.maps.files import MAP_FORMATS
+from stavis.media.suffixes import VIDEO_SUFFIXES
+from stavis.runtime.files import find_entry
 
 Array = maps.Array
 
 SourceKind = Literal["images", "archive", "video"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
 ARCHIVE_KEYS = ("saliency", "index")
 OTHER_IMAGES = frozenset({"timeline"})  # written by `stavis predict` beside its maps
 COLOR_SHARE = 0.02  # mean difference of channels, of the range, above which a map counts as colored
@@ -96,6 +97,8 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     like). Of the outputs of `stavis predict` in `<video>/`, the one closest to the network's output is taken:
     pred_sal/, saliency.npz, maps/, saliency.mp4.
 
+    Names match in either Unicode form.
+
     Returns:
         The maps and whether they belong to this split alone; None if there are none.
     """
@@ -112,16 +115,17 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
 
 def source_in(base: Path, video: str) -> MapSource | None:
     """The maps of a video directly below `base`; None if there are none."""
-    folder = base / video
+    folder = find_entry(base, video)
     for candidate in (folder, folder / "pred_sal"):
         if _holds_images(candidate):
             return MapSource.at(candidate)
-    for path in (base / f"{video}.npz", folder / "saliency.npz"):
+    for path in (find_entry(base, f"{video}.npz"), folder / "saliency.npz"):
         if path.is_file():
             return MapSource.at(path)
     if _holds_images(folder / "maps"):
         return MapSource.at(folder / "maps")
-    for path in (*(base / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES), folder / "saliency.mp4"):
+    videos = (find_entry(base, f"{video}{suffix}") for suffix in sorted(VIDEO_SUFFIXES))
+    for path in (*videos, folder / "saliency.mp4"):
         if path.is_file():
             return MapSource.at(path)
     return None
@@ -129,7 +133,7 @@ def source_in(base: Path, video: str) -> MapSource | None:
 
 def _holds_images(folder: Path) -> bool:
     return folder.is_dir() and any(
-        path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in OTHER_IMAGES for path in folder.iterdir()
+        path.suffix.lower() in MAP_FORMATS and path.stem not in OTHER_IMAGES for path in folder.iterdir()
     )
 
 
@@ -165,7 +169,7 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     paths = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.suffix.lower() in MAP_FORMATS
         and not path.name.startswith(".")
         and path.stem not in OTHER_IMAGES
     ]

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from stavis.errors import StavisError, some
-from stavis.evaluation.predictions import VIDEO_SUFFIXES, ColorCheck, MapSource, numbered_maps, source_in
+from stavis.evaluation.predictions import ColorCheck, MapSource, numbered_maps, source_in
 from stavis.evaluation.protocols.challenge import SPLIT_FILE
 from stavis.maps import Array, read_prediction
 from stavis.media import probe, read_samples
 from stavis.media.samples import count_pictures
+from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.runtime.files import atomic_path
 from stavis.runtime.progress import track
 

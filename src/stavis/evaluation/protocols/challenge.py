@@ -13,11 +13,11 @@ from stavis import media
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
 from stavis.evaluation.plan import VideoTask
-from stavis.evaluation.predictions import VIDEO_SUFFIXES
 from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
 from stavis.maps.bilinear import resize_bilinear
 from stavis.media.samples import count_pictures, read_samples
+from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.metrics import Float64, Indices
 from stavis.metrics.challenge import (
     expected_auc,
