@@ -555,16 +555,13 @@ def test_code_in_a_file_is_never_run(old: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (pickle.dumps({"a": 1}), "not a file of PyTorch weights"),
-        (b"\x80\x02PK", "not a file of PyTorch weights"),
-        (bytes(range(256)) * 40, "not a file of PyTorch weights"),
-    ],
+    "content",
+    [pickle.dumps({"a": 1}), b"\x80\x02PK", bytes(range(256)) * 40],
+    ids=["pickle", "cut pickle", "bytes"],
 )
-def test_other_files_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(StavisError, match=rf"a\.pth: .*{message}$"):
+    with pytest.raises(StavisError, match=r"a\.pth: .*not a file of PyTorch weights \(docs/weights\.md\)$"):
         load_model(tmp_path / "a.pth")
 
 
