@@ -105,7 +105,7 @@ def roi(
     def work(video: Path, folder: Path, model: "STAViS | None", _: str) -> str:
         path = folder / ROI_NAMES[target]
         if path.exists() and not overwrite:
-            return f"{path}: exists already (`overwrite=True` replaces it)"
+            return f"{path}: exists already (--overwrite replaces it)"
         num_frames = write_roi(
             video,
             path,
