@@ -12,7 +12,7 @@ import numpy as np
 
 from stavis.evaluation.inference import holm, interval_of_mean, interval_of_video, sign_flip_test
 
-VIDEOS = (6, 10, 20, 40)
+VIDEOS = (3, 6, 10, 20, 40)
 EFFECTS = (0.25, 0.5, 1.0)  # true difference in standard deviations of videos' differences
 NUM_TESTS = 10  # two models times five metrics, correlated
 

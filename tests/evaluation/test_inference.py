@@ -58,11 +58,22 @@ def test_effect_size() -> None:
     assert math.isnan(effect_size(np.array([1.0])))
 
 
-@pytest.mark.parametrize("num_videos", [6, 20])
-def test_intervals_over_few_videos_cover_the_mean(num_videos: int) -> None:
+@pytest.mark.parametrize("num_videos", [3, 6, 20])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_intervals_over_few_videos_cover_the_mean(num_videos: int, skewed: bool) -> None:
     rng = np.random.default_rng(num_videos)
     inside = 0
-    for _ in range(200):
-        low, high = interval_of_mean(rng.normal(size=num_videos))
+    for _ in range(300):
+        scores = rng.exponential(size=num_videos) - 1 if skewed else rng.normal(size=num_videos)
+        low, high = interval_of_mean(scores)
         inside += low <= 0 <= high
-    assert 182 <= inside <= 199  # 91 to 99.5 %
+    assert 265 <= inside <= 297  # 90 to 99 %, and two standard errors
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(-3, 3), st.floats(0.1, 5))
+def test_intervals_follow_shift_and_scale(values: list[float], shift: float, scale: float) -> None:
+    one = np.round(values, 6)
+    low, high = interval_of_mean(one)
+    assert low <= high
+    moved = interval_of_mean(one * scale + shift)
+    assert moved == pytest.approx((low * scale + shift, high * scale + shift), rel=1e-5, abs=1e-5)

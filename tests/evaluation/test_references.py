@@ -1,4 +1,4 @@
-"""Reference rows beside predictions under the protocols of other data, and on some frames of long videos."""
+"""Reference rows beside predictions, categories of videos, and frames in the reports of other data."""
 
 import json
 import shutil
@@ -10,7 +10,9 @@ from PIL import Image
 
 import stavis
 from stavis import maps, metrics
+from stavis.errors import StavisError
 from stavis.evaluation.baselines import FITTED, FIXED
+from support.commands import run_command
 
 
 def gaussian(size: tuple[int, int], x: float, y: float, deviations: tuple[float, float]) -> np.ndarray:
@@ -98,3 +100,41 @@ def test_challenge_fits_the_center_to_training_fixations(golden: Path, tmp_path:
     center = np.load(tmp_path / "out" / "train-mean" / "center.npy")
     highest = np.unravel_index(center.argmax(), center.shape)
     assert highest == (int((row + 0.5) / info.height * 112), int((column + 0.5) / info.width * 112))
+
+
+# --- Categories and frames --------------------------------------------------------------------------------------------
+
+
+def test_categories_have_tables(dhf1k: Path) -> None:
+    (dhf1k / "categories.csv").write_text("video,category\n0601,talk\n0601,indoors\n0602,sport\n0009,sport\n")
+    out = dhf1k / "out"
+    options = ("--protocol", "dhf1k", "--data", dhf1k, "-p", dhf1k / "maps", "-o", out, "-j", 1)
+    assert "indoors" in run_command("evaluate", *options)
+    scores = json.loads((out / "scores.json").read_text())
+    assert list(scores["categories"]) == ["indoors", "sport", "talk"]
+    assert scores["categories"]["talk"]["predictions"]["cc"] == scores["videos"]["0601"]["cc"]
+    assert scores["categories"]["sport"]["center"]["num_videos"] == 1
+    assert "| category | maps |" in (out / "scores.md").read_text()
+    assert "<h2>Categories</h2>" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,kind\na,b\n", "columns video, kind; video and category"),
+        ("video,category\na,\n", "line 2: .*empty"),
+    ],
+)
+def test_wrong_categories_are_refused(dhf1k: Path, text: str, message: str) -> None:
+    (dhf1k / "categories.csv").write_text(text)
+    with pytest.raises(StavisError, match=message):
+        stavis.evaluate(dhf1k / "maps", dhf1k, protocol="dhf1k", jobs=1)
+
+
+def test_reports_of_other_data_show_best_and_worst_frames(dhf1k: Path) -> None:
+    evaluation = stavis.evaluate(dhf1k / "maps", dhf1k, protocol="dhf1k", jobs=1)
+    evaluation.report(dhf1k / "report.html")
+    text = (dhf1k / "report.html").read_text()
+    assert "<h3>validation, best</h3>" in text
+    assert text.count('<img alt="ground truth"') == text.count('<img alt="prediction"') == 4
+    assert '<img alt="frame"' not in text

@@ -160,11 +160,20 @@ def evaluate(
 
 
 def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
-    from stavis.evaluation.tables import ordered_metrics, remark_lines, score_rows, terminal_table
+    from stavis.evaluation.tables import (
+        category_rows,
+        ordered_metrics,
+        remark_lines,
+        score_rows,
+        terminal_table,
+    )
 
     rows = score_rows(evaluation)
     console = shared.table_console(120)
     console.print(terminal_table(rows, ordered_metrics(evaluation.metrics), console.width))
+    if categories := category_rows(evaluation):
+        metrics = ordered_metrics(evaluation.metrics)
+        console.print(terminal_table(categories, metrics, console.width, "category"))
     for line in remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for database in evaluation.skipped_databases:

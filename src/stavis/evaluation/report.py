@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -17,13 +18,16 @@ from PIL import Image, ImageDraw
 
 from stavis import maps
 from stavis.datasets.layout import Layout
-from stavis.evaluation.plan import FIELD_PROTOCOLS
+from stavis.evaluation.plan import FIELD_PROTOCOLS, EvaluationSettings
 from stavis.evaluation.predictions import MapSource
+from stavis.evaluation.protocols import open_field_data
+from stavis.evaluation.protocols.base import FieldData
 from stavis.evaluation.results import PREDICTIONS, VideoScores
 from stavis.evaluation.summary import Evaluation, ListedScores, interval
 from stavis.evaluation.tables import (
     METHOD_NAMES,
     METRIC_NAMES,
+    category_rows,
     format_score,
     ordered_metrics,
     remark_lines,
@@ -61,6 +65,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
         subtitle=f"{num} video{'s' * (num != 1)} of {names}; protocol {run['settings']['protocol']}; "
         f"stavis {run['stavis']}",
         table=Markup(score_table(evaluation)),
+        categories=Markup(score_table(evaluation, "Category")) if evaluation.categories else None,
         remarks=remarks,
         frames=_frame_groups(evaluation),
         frames_metric=METRIC_NAMES[FRAMES_METRIC],
@@ -83,10 +88,10 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def score_table(evaluation: Evaluation) -> str:
-    """The score table in HTML."""
+def score_table(evaluation: Evaluation, group: str = "Database") -> str:
+    """The score table in HTML, by database or by category."""
     head = [
-        "Database",
+        group,
         "Maps",
         *(METRIC_NAMES[m] for m in ordered_metrics(evaluation.metrics)),
         "Videos",
@@ -94,7 +99,7 @@ def score_table(evaluation: Evaluation) -> str:
     ]
     rows = []
     before = None
-    for row in score_rows(evaluation):
+    for row in score_rows(evaluation) if group == "Database" else category_rows(evaluation):
         first = row.database != before
         before = row.database
         kind = row.method if row.method in ("published", PREDICTIONS) else ""
@@ -210,15 +215,18 @@ def _frame_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
     groups = []
     num_left = MAX_PICTURE_BYTES
     chosen = {}
-    # Frames and ground truth of other layouts cannot be read one by one.
-    if PREDICTIONS in evaluation.methods and evaluation.run["settings"]["protocol"] not in FIELD_PROTOCOLS:
+    if PREDICTIONS in evaluation.methods:
         chosen = choose_frames(evaluation)
+    settings = EvaluationSettings(**evaluation.run["settings"])
+    data: Layout | FieldData = Layout(evaluation.data)
+    if settings.protocol in FIELD_PROTOCOLS:
+        data = open_field_data(evaluation.data, settings)
     for database, (best, worst) in chosen.items():
         for title, frames in (("best", best), ("worst", worst)):
             figures = []
             for frame in frames:
                 if num_left > 0:
-                    figures.append(_figure(frame, Layout(evaluation.data)))
+                    figures.append(_figure(frame, data))
                     num_left -= sum(len(picture["source"]) for picture in figures[-1]["pictures"])
             if figures:
                 groups.append({"title": f"{database}, {title}", "figures": figures})
@@ -265,19 +273,21 @@ def _extremes(videos: Sequence[VideoScores], *, sign: int) -> list[_ChosenFrame]
     return [chosen for _, chosen in sorted(ranked, key=lambda candidate: candidate[0])[:FRAMES_EACH]]
 
 
-def _figure(chosen: _ChosenFrame, layout: Layout) -> dict[str, Any]:
+def _figure(chosen: _ChosenFrame, data: Layout | FieldData) -> dict[str, Any]:
     scores, frame = chosen.scores, chosen.frame
     values = {metric: float(scores.scores[metric][chosen.row]) for metric in ordered_metrics(scores.scores)}
-    density = maps.read_density_map(layout.density_map(scores.database, scores.video, frame))
+    density, fixations = _read_truth(scores, frame, data)
     size = (PICTURE_WIDTH, max(1, round(PICTURE_WIDTH * density.shape[0] / density.shape[1])))
-    fixations = maps.read_fixation_map(layout.fixation_map(scores.database, scores.video, frame)) > 0
     reader = MapSource.at(Path(scores.source)).open()
     try:
         prediction = reader.read(frame)
     finally:
         reader.close()
-    pictures = [
-        ("frame", _read_picture(layout.frame(scores.database, scores.video, frame), size)),
+    pictures = []
+    if isinstance(data, Layout):  # other data have no frames
+        path = data.frame(scores.database, scores.video, frame)
+        pictures.append(("frame", _read_picture(path, size)))
+    pictures += [
         ("ground truth", _draw_map(density, size, fixations)),
         ("prediction", _draw_map(prediction if prediction is not None else np.zeros((1, 1)), size)),
     ]
@@ -289,6 +299,20 @@ def _figure(chosen: _ChosenFrame, layout: Layout) -> dict[str, Any]:
             {"name": name, "width": size[0], "height": size[1], "source": _embed(p)} for name, p in pictures
         ],
     }
+
+
+def _read_truth(
+    scores: VideoScores, frame: int, data: Layout | FieldData
+) -> tuple[maps.Array, npt.NDArray[np.bool_]]:
+    """Density map and fixated pixels of a frame."""
+    if isinstance(data, Layout):
+        density = maps.read_density_map(data.density_map(scores.database, scores.video, frame))
+        return density, maps.read_fixation_map(data.fixation_map(scores.database, scores.video, frame)) > 0
+    truth = next(itertools.islice(data.truths(scores.database, scores.video, []), frame, None))
+    assert truth is not None  # it was scored
+    fixations = np.zeros(truth.density.shape, dtype=np.bool_)
+    fixations.reshape(-1)[truth.fixated] = True
+    return truth.density, fixations
 
 
 def _read_picture(path: Path, size: tuple[int, int]) -> Image.Image:

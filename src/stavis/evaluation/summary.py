@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stavis.errors import StavisError
+from stavis.evaluation.categories import read_categories
 from stavis.evaluation.inference import Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
@@ -77,6 +79,7 @@ class Evaluation:
         listed: Method -> its scores of every entry of the test lists.
         databases: Method -> database -> mean scores.
         splits: Method -> database -> split -> mean scores.
+        categories: Method -> category -> mean scores, where the data folder has `categories.csv`.
         missing_videos: Entries that were left out because they have no maps.
         skipped_databases: Databases without any predictions.
         unavailable: Database -> why it lacks reference rows.
@@ -88,6 +91,7 @@ class Evaluation:
     listed: dict[str, list[ListedScores]]
     databases: dict[str, dict[str, GroupScores]]
     splits: dict[str, dict[str, dict[int, GroupScores]]]
+    categories: dict[str, dict[str, GroupScores]]
     missing_videos: list[ListedVideo]
     skipped_databases: list[str]
     unavailable: dict[str, list[str]]
@@ -186,11 +190,30 @@ def summarize(
         listed=listed,
         databases=of_databases,
         splits=of_splits,
+        categories=_of_categories(listed, read_categories(data)),
         missing_videos=plan.missing,
         skipped_databases=plan.skipped,
         unavailable=plan.unavailable,
         absent_splits=plan.absent_splits,
     )
+
+
+def _of_categories(
+    listed: dict[str, list[ListedScores]], categories: dict[str, list[tuple[str | None, str]]]
+) -> dict[str, dict[str, GroupScores]]:
+    """Method -> category -> mean scores."""
+    result: dict[str, dict[str, GroupScores]] = {}
+    for method, lines in listed.items():
+        groups: dict[str, list[ListedScores]] = {}
+        for line in lines:
+            name = unicodedata.normalize("NFC", line.scores.video)
+            of_video = {
+                c for database, c in categories.get(name, ()) if database in (None, line.scores.database)
+            }
+            for category in of_video:
+                groups.setdefault(category, []).append(line)
+        result[method] = {category: average(groups[category]) for category in sorted(groups)}
+    return result if any(result.values()) else {}
 
 
 def average(lines: Sequence[ListedScores]) -> GroupScores:
@@ -335,7 +358,12 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         }
 
     is_field = evaluation.run["settings"]["protocol"] in FIELD_PROTOCOLS
+    by_category: dict[str, dict[str, Any]] = {}
+    for method, groups in evaluation.categories.items():
+        for category, scores in groups.items():
+            by_category.setdefault(category, {})[method] = group(scores)
     return {
+        **({"categories": by_category} if by_category else {}),
         **(_of_videos(evaluation) if is_field and PREDICTIONS in evaluation.methods else {}),
         "databases": of_method(PREDICTIONS) if PREDICTIONS in evaluation.methods else {},
         "baselines": {method: of_method(method) for method in evaluation.methods if method != PREDICTIONS},

@@ -112,16 +112,35 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
     return rows
 
 
+def category_rows(evaluation: Evaluation) -> list[Row]:
+    """The rows of the table of categories, if the data have some; `Row.database` is the category."""
+    metrics = ordered_metrics(evaluation.metrics)
+    categories = dict.fromkeys(name for groups in evaluation.categories.values() for name in groups)
+    return [
+        Row(
+            category,
+            method,
+            tuple(group.means[m] for m in metrics),
+            group.num_videos,
+            group.num_frames,
+            "",
+        )
+        for category in sorted(categories)
+        for method, groups in evaluation.categories.items()
+        if (group := groups.get(category)) is not None
+    ]
+
+
 def format_score(value: float, digits: int = 4) -> str:
     """A score with `digits` decimals, or a dash if it is undefined."""
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int) -> Table:
+def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int, group: str = "database") -> Table:
     """The table for a terminal of `width` columns; a narrow one omits the numbers of videos and frames."""
     wide = width >= NARROW_COLUMNS
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, collapse_padding=not wide)
-    table.add_column("database")
+    table.add_column(group)
     table.add_column("maps")
     for metric in metrics:
         table.add_column(METRIC_NAMES[metric], justify="right")
@@ -168,9 +187,9 @@ def remark_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def markdown_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+def markdown_table(rows: Sequence[Row], metrics: Sequence[str], group: str = "database") -> str:
     """The score table and the remarks below it."""
-    head = ["database", "maps", *(METRIC_NAMES[m] for m in metrics), "videos", "frames"]
+    head = [group, "maps", *(METRIC_NAMES[m] for m in metrics), "videos", "frames"]
     lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
     for row in rows:
         digits = 3 if row.method == "published" else 4
@@ -221,5 +240,8 @@ def escape_latex(text: str) -> str:
 def write_tables(output: Path, evaluation: Evaluation) -> None:
     """Writes `scores.md` and `scores.tex`."""
     rows, metrics = score_rows(evaluation), ordered_metrics(evaluation.metrics)
-    write_text(output / "scores.md", markdown_table(rows, metrics))
+    text = markdown_table(rows, metrics)
+    if categories := category_rows(evaluation):
+        text += "\n" + markdown_table(categories, metrics, "category")
+    write_text(output / "scores.md", text)
     write_text(output / "scores.tex", latex_table(rows, metrics))
