@@ -114,12 +114,12 @@ def check(
         np.testing.assert_allclose(a.saliency, b.saliency, atol=TOLERANCE)
 
 
-def any_video(max_examples: int) -> Callable[..., Callable[..., None]]:
+def any_video(max_examples: int, longest: int = LONGEST) -> Callable[..., Callable[..., None]]:
     """Draws lengths, strides, edges and batches."""
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         drawn = given(
-            num=st.integers(1, LONGEST),
+            num=st.integers(1, longest),
             stride=st.one_of(st.integers(1, 3), st.integers(1, 40)),
             batch_size=st.integers(1, 5),
             edges=st.sampled_from(["repeat", "reference"]),
@@ -159,7 +159,7 @@ def cases(*slow: tuple[str, str]) -> pytest.MarkDecorator:
 
 
 @cases(("openvino", "visual"))
-@any_video(max_examples=4)
+@any_video(max_examples=4, longest=60)
 def test_any_video(factories, video, engine, modality, num, **drawn) -> None:  # type: ignore[no-untyped-def]
     check(factories, video, engine, modality, num, **drawn)
 
