@@ -17,6 +17,8 @@ from PIL import Image
 import stavis
 from stavis.clips.preprocess import Preprocessing
 from stavis.weights import save_model
+from support.datasets import write_data_set
+from support.videos import make_video, tone
 
 pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
@@ -149,3 +151,92 @@ def test_killed_workers_and_drivers_lose_nothing(
         "finished work was done again"
     )
     assert json.loads(next(iter(done)).read_text())["num_frames"] == NUM_FRAMES
+
+
+def test_test_runs_and_evaluations_equal_those_of_one_process(tmp_path: Path) -> None:
+    data = write_data_set(tmp_path / "data", ("DIEM",), num_frames=(20, 12), audio=False).root
+    torch.manual_seed(0)
+    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
+    save_model(stavis.STAViS(config), tmp_path / "weights")
+    options = ["--data", str(data), "--weights", str(tmp_path / "weights"), "--audio", "silent", "--quiet"]
+    on_cluster = ["--ray", "local", "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run(*arguments: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "stavis", *arguments], check=True, env=environment, cwd=tmp_path
+        )
+
+    run("test", *options, "--output", "one")
+    run("test", *options, "--output", "ray", *on_cluster)
+    maps = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*.jpg")}
+        for root in map(tmp_path.joinpath, ("one", "ray"))
+    ]
+    assert maps[0] == maps[1]
+    assert len(maps[0]) == 3 * (12 + 4)
+    scored = [
+        "evaluate",
+        "--data",
+        str(data),
+        "--predictions",
+        "one",
+        "--no-report",
+        "--no-references",
+        "--quiet",
+    ]
+    run(*scored, "--output", "scores-one", "--jobs", "1")
+    run(*scored, "--output", "scores-ray", *on_cluster)
+    one, other = (
+        json.loads((tmp_path / name / "scores.json").read_text()) for name in ("scores-one", "scores-ray")
+    )
+    assert one["scores"] == other["scores"]
+
+
+def test_many_videos_from_and_to_object_storage(weights: Path, tmp_path: Path) -> None:
+    """On Ray, with a server that fails now and then, and every twentieth video damaged."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    from support.object_store import object_store
+
+    num_videos = int(os.environ.get("STAVIS_NUM_VIDEOS", "200"))
+    make_video(tmp_path / "a.mp4", 10, sounds=[("aac", tone(0.4, 44100), 44100, 0.0)])
+    good = (tmp_path / "a.mp4").read_bytes()
+    names = [f"v{number:03}" for number in range(num_videos)]
+    damaged = set(names[7::20])
+    rows = "".join(f"s3://videos/{name}.mp4,{name},{len(good)}\n" for name in names)
+    (tmp_path / "videos.csv").write_text("uri,name,size\n" + rows)
+    (local,) = stavis.predict_files(tmp_path / "a.mp4", tmp_path, weights=weights, outputs="npz", quiet=True)
+    with object_store() as store:
+        files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+        files.mkdir("videos")
+        files.mkdir("results")
+        for name in names:
+            files.pipe_file(f"videos/{name}.mp4", b"damaged" if name in damaged else good)
+        store.reset()
+        store.fail(busy=23, cut=41)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        more = ("--ray", "local", "--jobs", "2")
+        command = [
+            sys.executable,
+            "-m",
+            "stavis",
+            *arguments(tmp_path / "videos.csv", weights, Path("out"), *more),
+        ]
+        command[command.index("out")] = "s3://results/out"
+        printed = subprocess.run(command, env=environment, capture_output=True, text=True).stderr
+        store.fail()
+        read = store.counts("/videos/v")
+        with files.open("results/out/index.parquet") as file:
+            index = pyarrow_parquet.read_table(file).to_pylist()
+        assert [row["name"] for row in index] == names, printed
+        assert {row["name"] for row in index if row["status"] == "failed"} == damaged
+        assert all(row["error"].startswith(row["uri"]) for row in index if row["status"] == "failed")
+        expected = (local.folder / "saliency.npz").read_bytes()
+        for name in set(names) - damaged:
+            assert files.cat_file(f"results/out/{name}/saliency.npz") == expected
+    whole = (num_videos - len(damaged)) * len(good)
+    sent = sum(num_bytes for _, num_bytes in read.values())
+    assert whole <= sent < 1.15 * whole, "each byte once, but for requests that were cut"
+    assert "do-not-print-me" not in printed

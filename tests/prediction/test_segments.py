@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stavis
 from stavis.errors import StavisError
-from stavis.prediction.manifest import ManifestRow, split_row
+from stavis.prediction.manifest import ManifestRow, read_manifest, split_row
 from stavis.weights import save_model
 from support.networks import lively_network
 from support.videos import make_video
@@ -109,3 +109,42 @@ def test_joined_segments_equal_one_run(weights: Path, tmp_path: Path) -> None:
     assert summary["options"]["start_seconds"] is None
     with pytest.raises(StavisError, match="stride"):
         predict(output, segment_seconds=1.5, stride=2)
+
+
+@pytest.mark.slow
+def test_three_minutes_in_seven_segments(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    write_video(tmp_path / "a.mp4", 180)
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("uri,name,duration\na.mp4,film,180\n")
+    model = stavis.load_model(weights)
+    whole = np.stack([frame.saliency for frame in stavis.predict_video(model, tmp_path / "a.mp4")])
+    (row,) = read_manifest(manifest)
+    segments = split_row(row, 26)
+    assert len(segments) == 7
+    part = np.stack(
+        [
+            frame.saliency
+            for start, end in segments
+            for frame in stavis.predict_video(
+                model, row.path, start_seconds=start, end_seconds=end, context=True
+            )
+        ]
+    )
+    assert part.shape == whole.shape == (1800, 64, 64)
+    assert np.abs(part - whole).max() < 1e-6
+    results = stavis.predict_files(
+        output=tmp_path / "out",
+        manifest=manifest,
+        segment_seconds=26,
+        jobs=2,
+        weights=weights,
+        outputs="npz",
+        quiet=True,
+    )
+    assert [result.num_frames for result in results] == [1800]
+    with np.load(results[0].folder / "saliency.npz") as archive:
+        joined = archive["saliency"]
+    # Written in 16 bits: what differs by less than 1e-6 can be rounded to the next number.
+    assert np.abs(joined - whole.astype(np.float16)).max() < 1e-3
+    assert (joined == whole.astype(np.float16)).mean() > 0.999

@@ -81,6 +81,7 @@ def evaluate(
     shard: Annotated[
         str | None, typer.Option(help="i/n: score only the i-th of n shares of the videos; then use --merge.")
     ] = None,
+    ray: shared.RayOption = None,
     merge: Annotated[bool, typer.Option("--merge", help="Only average what the shares have scored.")] = False,
     frame_format: Annotated[
         Literal["csv", "parquet"],
@@ -109,6 +110,8 @@ def evaluate(
         raise StavisError("--data and --output are needed; --compare A B needs neither")
     if predictions is None and not baseline:
         raise StavisError("nothing to score: give --predictions, --baseline or both")
+    if ray is not None and (merge or shard):
+        raise StavisError("--ray does all shares and averages them; leave out --shard and --merge")
     if merge and shard:
         raise StavisError("--shard and --merge are two steps; give one of them")
 
@@ -145,6 +148,7 @@ def evaluate(
         data,
         output,
         merge=merge,
+        ray=ray,
         parquet=frame_format == "parquet",
         report=report,
         jobs=jobs,

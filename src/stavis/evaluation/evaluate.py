@@ -15,6 +15,7 @@ from stavis.evaluation.run import collect, run
 from stavis.evaluation.summary import Evaluation, summarize, write_summary
 from stavis.evaluation.tables import write_tables
 from stavis.metrics.negatives import Quirks
+from stavis.runtime import cluster
 from stavis.runtime.workers import default_jobs
 
 
@@ -34,6 +35,7 @@ def evaluate(
     allow_missing: bool = False,
     jobs: int | None = None,
     merge: bool = False,
+    ray: str | None = None,
     parquet: bool = False,
     report: bool = True,
     overwrite: bool = False,
@@ -62,6 +64,8 @@ def evaluate(
         allow_missing: Leave out videos without predictions instead of refusing.
         jobs: Number of processes; None for one per processor.
         merge: Score nothing; only average what `evaluate_share` has scored in `output`.
+        ray: Address of a Ray cluster whose processes score the videos, `jobs` of them; as for `predict_files`. It must
+            see all folders.
         parquet: Also write frames.parquet.
         report: Write report.html.
         overwrite: Score again what is finished.
@@ -73,8 +77,13 @@ def evaluate(
     """
     if merge and output is None:
         raise ValueError("merge=True needs an output folder")
+    if ray is not None:  # its processes have other working directories
+        predictions, data = (
+            None if predictions is None else Path(predictions).absolute(),
+            Path(data).absolute(),
+        )
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) if output is None else Path(output)
+        folder = Path(temporary) if output is None else Path(output).absolute()
         plan, record = _begin(
             predictions,
             data,
@@ -90,7 +99,15 @@ def evaluate(
             allow_missing=allow_missing,
             overwrite=overwrite,
         )
-        if not merge:
+        if ray is not None and not merge:
+            num_shares = jobs or default_jobs()
+
+            def score(number: int) -> int:
+                share = (number, num_shares)
+                return run(plan, jobs=1, shard=share, overwrite=overwrite, quiet=True)
+
+            cluster.run_shares(score, num_shares, address=ray)
+        elif not merge:
             run(plan, jobs=jobs or default_jobs(), overwrite=overwrite, quiet=quiet)
         evaluation = summarize(plan, collect(plan), record, Path(data))
     if output is not None:

@@ -25,6 +25,7 @@ from stavis.model import Modality, STAViS
 from stavis.prediction.options import PredictKeywords, PredictOptions, Quirks
 from stavis.prediction.outputs import PublishedMaps
 from stavis.prediction.predict import stream_video
+from stavis.runtime import cluster
 from stavis.runtime.files import write_text
 from stavis.runtime.folders import atomic_folder, check_record, read_record
 from stavis.runtime.progress import track
@@ -121,6 +122,9 @@ def predict_test_videos(
     modality: Modality | None = None,
     device: str = "auto",
     settings: RunSettings | None = None,
+    ray: str | None = None,
+    ray_gpus: float = 0,
+    jobs: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
     report: Callable[[str], None] | None = None,
@@ -139,6 +143,10 @@ def predict_test_videos(
         modality: As for `load_model`.
         device: As for `load_model`; under torchrun "auto" gives each process its own GPU.
         settings: How to predict. None: the defaults.
+        ray: Address of a Ray cluster of which `jobs` processes share the videos, as for `predict_files`. It must see
+            `data` and `output`.
+        ray_gpus: GPUs per process on Ray.
+        jobs: Number of processes on Ray.
         overwrite: Predict again what is finished.
         quiet: Show no progress.
         report: Called with one line of text about each network, its warnings and the result.
@@ -151,6 +159,28 @@ def predict_test_videos(
     """
     settings = settings or RunSettings()
     data, output = Path(data), Path(output)
+    if ray is not None:
+        data, output = data.absolute(), output.absolute()
+
+        def predict_share(number: int) -> int:
+            os.environ.update(RANK=str(number - 1), WORLD_SIZE=str(jobs), LOCAL_RANK="0")  # as under torchrun
+            return predict_test_videos(
+                data,
+                output,
+                weights=weights,
+                split=split,
+                databases=databases,
+                modality=modality,
+                device=device,
+                settings=settings,
+                overwrite=overwrite,
+                quiet=True,
+            )
+
+        num_done = sum(cluster.run_shares(predict_share, jobs, address=ray, num_gpus=ray_gpus))
+        if report is not None and not quiet:
+            report(f"{num_done} videos predicted on Ray, in {output}; the others were finished")
+        return num_done
     rank, num_ranks, local_rank = find_rank()
     say = report if report is not None and rank == 0 else lambda _: None
 
