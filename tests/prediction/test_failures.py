@@ -8,27 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import stavis
 from stavis import media
 from stavis.__main__ import main
-from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError, printable
 from stavis.prediction import folder as folder_module
-from stavis.weights import save_model
+from support.networks import tiny_weights
 
 NUM_FRAMES = 3
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(stavis.STAViS(config), folder)
-    return folder
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
 def write_images(folder: Path) -> Path:

@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import stavis
-from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.prediction.manifest import ManifestRow, choose_shard, parse_shard, read_manifest
-from stavis.weights import save_model
+from support.networks import tiny_weights
 
 pytest.importorskip("pyarrow")
 import pyarrow
@@ -24,11 +22,7 @@ NUM_FRAMES, RATE = 4, 25
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(stavis.STAViS(config), folder)
-    return folder
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
 def write_images(folder: Path) -> Path:

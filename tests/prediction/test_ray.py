@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import stavis
-from stavis.clips.preprocess import Preprocessing
-from stavis.weights import save_model
 from support.datasets import write_data_set
+from support.networks import tiny_weights
 from support.videos import make_video, tone
 
 pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
@@ -30,11 +28,7 @@ NUM_VIDEOS, NUM_FRAMES = 12, 20
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(stavis.STAViS(config), folder)
-    return folder
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +147,9 @@ def test_killed_workers_and_drivers_lose_nothing(
     assert json.loads(next(iter(done)).read_text())["num_frames"] == NUM_FRAMES
 
 
-def test_test_runs_and_evaluations_equal_those_of_one_process(tmp_path: Path) -> None:
+def test_test_runs_and_evaluations_equal_those_of_one_process(weights: Path, tmp_path: Path) -> None:
     data = write_data_set(tmp_path / "data", ("DIEM",), num_frames=(20, 12), audio=False).root
-    torch.manual_seed(0)
-    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
-    save_model(stavis.STAViS(config), tmp_path / "weights")
-    options = ["--data", str(data), "--weights", str(tmp_path / "weights"), "--audio", "silent", "--quiet"]
+    options = ["--data", str(data), "--weights", str(weights), "--audio", "silent", "--quiet"]
     on_cluster = ["--ray", "local", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 

@@ -1,10 +1,21 @@
 """Random networks whose maps differ from place to place, and what they can be fed with."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 import stavis
 from stavis.clips.preprocess import Preprocessing, make_clip
+from stavis.weights import save_model
+
+
+def tiny_weights(folder: Path) -> Path:
+    """Writes a weights folder of a small random visual network."""
+    torch.manual_seed(0)
+    config = stavis.ModelConfig("visual", 10, preprocessing=Preprocessing(input_size=(64, 64)))
+    save_model(stavis.STAViS(config), folder)
+    return folder
 
 
 def lively_network(**config: object) -> stavis.STAViS:

@@ -19,6 +19,7 @@ from stavis.prediction.map_source import frames_with_maps
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency, expected_frames
 from stavis.runtime.progress import track
+from stavis.storage.remote import as_path
 
 if TYPE_CHECKING:
     import pandas
@@ -157,7 +158,7 @@ def measure_areas(
         ValueError: Neither `model` nor `maps` is given.
         StavisError: The video, the areas or the maps cannot be read.
     """
-    video, options = Path(video), options or PredictOptions()
+    video, options = as_path(video), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     size = (info.width, info.height)
     chosen = read_areas(areas, size) if isinstance(areas, str | Path) else list(areas)

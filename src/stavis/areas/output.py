@@ -21,6 +21,7 @@ from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency
 from stavis.runtime.files import atomic_path
+from stavis.storage.remote import as_path
 
 TABLE_NAME, SUMMARY_NAME, PLOT_NAME, VIDEO_NAME = "areas.csv", "areas_summary.csv", "areas.png", "areas.mp4"
 PLOT_WINDOW_SECONDS = 1.0  # of the running mean that smooths real gaze in the plot
@@ -50,7 +51,7 @@ def write_areas(
         ValueError: Neither `model` nor `maps` is given.
         StavisError: The video, the areas or the maps cannot be read, or a file cannot be written.
     """
-    video, output, options = Path(video), Path(output), options or PredictOptions()
+    video, output, options = as_path(video), Path(output), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     chosen = read_areas(areas, (info.width, info.height)) if isinstance(areas, str | Path) else list(areas)
     output.mkdir(parents=True, exist_ok=True)

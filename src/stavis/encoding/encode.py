@@ -19,6 +19,7 @@ from stavis.prediction.predict import expected_frames
 from stavis.runtime.files import write_text
 from stavis.runtime.jobs import is_finished
 from stavis.runtime.progress import track
+from stavis.storage.remote import as_path
 
 RECORD_NAME = "encode.json"
 
@@ -76,7 +77,7 @@ def plan_offsets(
         ValueError: Neither `model` nor `maps` is given.
         StavisError: The video or the maps cannot be read.
     """
-    video, options = Path(video), options or PredictOptions()
+    video, options = as_path(video), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     source = frames_with_maps(video, model, options, maps)
     side = block or block_size(info.width, info.height)
@@ -125,7 +126,7 @@ def encode(
         StavisError: The video or the maps cannot be read, the file cannot be written, or there are results of other
             settings.
     """
-    video, output = Path(video), Path(output)
+    video, output = as_path(video), Path(output)
     encoder, settings = encoder or EncoderSettings(crf=23), settings or OffsetSettings()
     options = options or PredictOptions()
     if video.is_dir():

@@ -20,6 +20,7 @@ from stavis.prediction.folder import FolderResult, FolderSettings, measure_frame
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.predict import FrameSaliency, stream_video
+from stavis.storage.remote import as_path
 
 if TYPE_CHECKING:
     import pandas
@@ -184,6 +185,7 @@ def predict(model: STAViS, video: str | Path, **options: Unpack[PredictKeywords]
         StavisError: The file is missing, is not a video, has no frame that can be decoded, or none that gets a map.
     """
     settings = PredictOptions(**options)
+    video = as_path(video)
     info = media.probe(video, audio_stream=settings.audio_stream, frame_rate=settings.frame_rate)
     found: list[FrameSaliency] = []
     with closing(stream_video(model, video, settings, keep_images=True)) as frames:
@@ -193,7 +195,7 @@ def predict(model: STAViS, video: str | Path, **options: Unpack[PredictKeywords]
     if not found:
         raise no_maps(video)
     return SaliencyVideo(
-        path=Path(video),
+        path=video,
         saliency=np.stack([frame.saliency for frame in found]),
         index=np.array([frame.index for frame in found]),
         time_seconds=np.array([frame.time_seconds for frame in found]),

@@ -22,6 +22,7 @@ from stavis.reframing.shots import ShotDetector
 from stavis.runtime.jobs import is_finished
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
+from stavis.storage.remote import as_path
 
 logger = logging.getLogger("stavis")
 
@@ -83,7 +84,7 @@ def plan_reframing(
         ValueError: Neither `model` nor `maps` is given.
         StavisError: The video or the maps cannot be read.
     """
-    video, settings, options = Path(video), settings or CameraSettings(), options or PredictOptions()
+    video, settings, options = as_path(video), settings or CameraSettings(), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     detector = ShotDetector()
     small: list[npt.NDArray[np.float16]] = []
@@ -139,7 +140,7 @@ def reframe(
         StavisError: The video or the maps cannot be read, a file cannot be written, or `output` holds results of other
             settings.
     """
-    video, output = Path(video), Path(output)
+    video, output = as_path(video), Path(output)
     settings, options = settings or CameraSettings(), options or PredictOptions()
     names = [] if path_format else [VIDEO_NAME]
     names += [PREVIEW_NAME] if preview else []
