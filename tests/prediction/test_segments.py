@@ -13,7 +13,7 @@ import stavis
 from stavis.errors import StavisError
 from stavis.prediction.manifest import ManifestRow, read_manifest, split_row
 from stavis.weights import save_model
-from support.networks import lively_network
+from support.networks import lively_network, tiny_weights
 from support.videos import make_video
 
 RATE = 10
@@ -72,11 +72,14 @@ def test_the_context_makes_an_excerpt_part_of_the_video(weights: Path, tmp_path:
     assert max(np.abs(a.saliency - b.saliency).max() for a, b in zip(part, same, strict=True)) < 1e-6
     alone = list(stavis.predict_video(model, video, start_seconds=4.05, end_seconds=4.7))
     assert max(np.abs(a.saliency - b.saliency).max() for a, b in zip(alone, same, strict=True)) > 1e-3
+    with pytest.raises(ValueError, match="speed=fast"):
+        stavis.predict_files(video, tmp_path / "out", start_seconds=5, context=True, speed="fast")
     with pytest.raises(ValueError, match="stride"):
         stavis.predict_video(model, video, start_seconds=5, context=True, stride=2)
 
 
-def test_joined_segments_equal_one_run(weights: Path, tmp_path: Path) -> None:
+def test_joined_segments_equal_one_run(tmp_path: Path) -> None:
+    weights = tiny_weights(tmp_path / "weights")
     pyarrow = pytest.importorskip("pyarrow.parquet")
     write_video(tmp_path / "a.mp4", 3)
     manifest, output = tmp_path / "videos.csv", tmp_path / "split"

@@ -17,8 +17,7 @@ import stavis as package
 from stavis.cli import app
 from stavis.errors import StavisError
 from stavis.storage.remote import RemotePath, as_path, hide_credentials, is_url
-from stavis.weights import save_model
-from support.networks import lively_network
+from support.networks import tiny_weights
 from support.videos import make_video, tone
 
 fsspec = pytest.importorskip("fsspec")
@@ -43,9 +42,7 @@ def store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "lively"
-    save_model(lively_network(), folder)
-    return folder
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +52,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(NUM_FRAMES)]
     path = tmp_path_factory.mktemp("video") / "noise.mp4"
     return make_video(path, pictures, options={"crf": "5"}, sounds=[("aac", tone(1.0, 44100), 44100, 0.0)])
+
+
+@pytest.fixture(scope="module")
+def local(weights: Path, video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the same video as a local file."""
+    (result,) = predict([str(video)], tmp_path_factory.mktemp("local"), weights)
+    return result.folder
 
 
 def s3() -> Any:
@@ -101,10 +105,9 @@ def test_a_url_behaves_as_a_path() -> None:
 
 
 def test_a_video_is_read_once_and_results_equal_local_ones(
-    store: ObjectStore, weights: Path, video: Path, tmp_path: Path
+    store: ObjectStore, weights: Path, video: Path, local: Path
 ) -> None:
     s3().put_file(str(video), "videos/noise.mp4")
-    (local,) = predict([str(video)], tmp_path / "local", weights)
     store.reset()
     (result,) = predict(["s3://videos/*.mp4"], "s3://results/once", weights)
     assert (result.error, result.num_frames) == (None, NUM_FRAMES)
@@ -112,12 +115,12 @@ def test_a_video_is_read_once_and_results_equal_local_ones(
     ((_, sent),) = store.counts("/videos/noise").values()
     assert sent == video.stat().st_size, "read once, although several decoders read it"
     with s3().open("results/once/noise/saliency.npz") as file:
-        np.testing.assert_array_equal(maps(file), maps(local.folder / "saliency.npz"))
+        np.testing.assert_array_equal(maps(file), maps(local / "saliency.npz"))
     assert {Path(one).name for one in s3().ls("results/once/noise")} == {
-        path.name for path in local.folder.iterdir()
+        path.name for path in local.iterdir()
     }
     summary = json.loads(s3().cat_file("results/once/noise/summary.json"))
-    before = json.loads((local.folder / "summary.json").read_text())
+    before = json.loads((local / "summary.json").read_text())
     assert summary.pop("input") == "s3://videos/noise.mp4"
     assert {**before, "seconds": 0} == {**summary, "seconds": 0, "input": str(video)}
 
@@ -152,12 +155,11 @@ def test_only_what_is_needed_is_read(
 
 
 def test_faults_are_retried(
-    store: ObjectStore, weights: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, weights: Path, video: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stavis.storage.remote.BLOCK_BYTES", 1 << 16)
     monkeypatch.setattr("stavis.storage.remote._FIRST_PAUSE_SECONDS", 0.01)
     s3().put_file(str(video), "videos/faults.mp4")
-    (local,) = predict([str(video)], tmp_path / "local", weights)
     store.reset()
     store.fail(busy=5, cut=7)
     try:
@@ -166,7 +168,7 @@ def test_faults_are_retried(
         store.fail()
     assert result.failures == ()
     with s3().open("results/faults/faults/saliency.npz") as file:
-        np.testing.assert_array_equal(maps(file), maps(local.folder / "saliency.npz"))
+        np.testing.assert_array_equal(maps(file), maps(local / "saliency.npz"))
 
 
 def test_a_cache_keeps_a_copy(store: ObjectStore, weights: Path, video: Path, tmp_path: Path) -> None:

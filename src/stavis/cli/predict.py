@@ -206,6 +206,7 @@ def predict(
     segment_seconds: Annotated[
         float | None,
         typer.Option(
+            min=1,
             help="Split longer videos of the manifest (column duration) into segments of this length, joined exactly.",
             metavar="SECONDS",
             show_default=False,
@@ -257,6 +258,8 @@ def predict(
         raise StavisError("--shard, --retry-failed and --segment-seconds need --manifest")
     if speed != "exact" and (stride != 1 or precision != "float32"):
         raise StavisError("--speed chooses --stride and --precision; leave them out")
+    if speed != "exact" and (segment_seconds is not None or context):
+        raise StavisError("--segment-seconds and --context need --speed exact")
     with checked():
         PredictOptions(**options)
         parse_shard(shard)

@@ -116,6 +116,8 @@ def predict_files(
         raise StavisError(f"{audio_path}: no such file (`audio_path`)")
     if speed != "exact" and (settings.options.stride, settings.options.precision) != (1, "float32"):
         raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
+    if speed != "exact" and (segment_seconds is not None or settings.options.context):
+        raise ValueError(f"segments (`context=True`) need `stride=1`, which `speed={speed}` does not choose")
     plan = Plan(str(weights), modality, device, settings, overwrite, speed)
     running = _Running(jobs, ray, ray_gpus, quiet, verbose, report or (lambda _: None))
     if manifest is None:
