@@ -57,7 +57,7 @@ class FolderSettings:
         style: What the overlay shows.
         weights: Name of the network's weights, for the summary.
         weights_sha256: Checksum of their file. None: untrained or unknown.
-        exact_npz: Write `npz` in float32 instead of float16, for segments that are joined.
+        is_segment: For a segment that is joined with others: `npz` in float32, no `timeline.png`.
         speed: The `stavis.prediction.speed.Mode` that chose stride and precision, for the summary. None: nothing did.
     """
 
@@ -68,7 +68,7 @@ class FolderSettings:
     weights: str = ""
     weights_sha256: str | None = None
     speed: dict[str, Any] | None = None
-    exact_npz: bool = False
+    is_segment: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Settings that must be equal for a finished result to stand: all but outputs and speed."""
@@ -317,14 +317,15 @@ def _write_outputs(
     failed = {kind: one.failure for kind, one in attempts.items() if one.failure is not None}
     with (partial / "frames.csv").open("w", encoding="utf-8") as table:
         table.writelines(line + "\n" for line in (FrameStatistics.header(), *(row.row() for row in rows)))
-    draw_timeline(
-        partial / "timeline.png",
-        title=video.name,
-        time_seconds=[row.time_seconds for row in rows],
-        audio_level_db=levels.decibels,
-        entropy_bits=[row.entropy_bits for row in rows],
-        thumbnails=thumbnails.kept,
-    )
+    if not settings.is_segment:
+        draw_timeline(
+            partial / "timeline.png",
+            title=video.name,
+            time_seconds=[row.time_seconds for row in rows],
+            audio_level_db=levels.decibels,
+            entropy_bits=[row.entropy_bits for row in rows],
+            thumbnails=thumbnails.kept,
+        )
     return rows, info, {str(kind): reason for kind, reason in failed.items()}
 
 
@@ -335,7 +336,7 @@ def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: F
         if kind == "maps":
             return MapFolder(path, size, settings.map_format)
         if kind == "npz":
-            return ProbabilityArchive(path, "<f4" if settings.exact_npz else "<f2")
+            return ProbabilityArchive(path, "<f4" if settings.is_segment else "<f2")
         if kind == "published":
             return PublishedMaps(path)
         if kind == "video":

@@ -189,7 +189,7 @@ class Worker:
 
 def _of_segment(settings: FolderSettings, start: float, end: float | None) -> FolderSettings:
     options = replace(settings.options, start_seconds=start, end_seconds=end, context=True)
-    return replace(settings, options=options, kinds=("npz",), exact_npz=True)
+    return replace(settings, options=options, kinds=("npz",), is_segment=True)
 
 
 def failure(task: Task, error: Exception) -> FolderResult:
