@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from stavis import media
 from stavis.errors import StavisError
+from stavis.prediction.options import PredictOptions
 from stavis.reframing.camera import CameraSettings, CropWindow, plan_windows, shrink_map, window_size
 from stavis.reframing.path import MotionCosts, best_path, smooth_path
 from stavis.reframing.path_files import write_path
 from stavis.reframing.reframe import crop, plan_reframing, reframe
 from stavis.reframing.shots import ShotDetector
 from support.commands import run_command
+from support.videos import make_video
 
 RATE = 25
 
@@ -334,6 +336,17 @@ def test_one_frame_and_an_aspect_that_it_has(tmp_path: Path, caplog: pytest.LogC
     path = plan_reframing(video, maps=spot(0.9)[None], settings=CameraSettings(aspect=16 / 9))
     assert path.windows[0][2:] == (0, 0, 160, 90)
     assert "nothing is cropped" in caplog.text
+
+
+def test_gaps_are_kept_where_asked(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "gap.mkv", 4, times=[0, 0.04, 1000, 1000.04], options={"bf": "0"})
+    maps = np.full((4, 8, 8), 0.5, np.float32)
+    last = [
+        plan_reframing(video, options=PredictOptions(keep_gaps=kept), maps=maps).windows[-1].time_seconds
+        for kept in (True, False)
+    ]
+    assert last[0] == pytest.approx(1000.04, abs=1e-3)
+    assert last[1] < 1
 
 
 def test_rotation_and_pixel_aspect_are_respected(shared: Path) -> None:

@@ -13,6 +13,7 @@ from stavis.app.worker import PAGE, WITHOUT_SOUND
 from stavis.maps.overlay import normalize
 from stavis.prediction.map_source import read_maps
 from stavis.prediction.options import PredictOptions
+from stavis.prediction.predict import read_excerpt
 from stavis.prediction.timeline import AudioLevels
 from stavis.runtime.progress import Listener
 
@@ -58,9 +59,6 @@ def _write_video(
 ) -> None:
     scale = min(1.0, PREVIEW_SIDE / max(info.width, info.height))
     width, height = (max(2, round(side * scale / 2) * 2) for side in (info.width, info.height))
-    frames = media.read_frames(
-        info.path, start_seconds=options.start_seconds, end_seconds=options.end_seconds
-    )
     audio = None if options.silent else info.path
     with media.VideoWriter(
         path,
@@ -71,7 +69,7 @@ def _write_video(
         audio_stream=options.audio_stream,
         crf=21,
     ) as writer:
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(read_excerpt(info.path, options)):
             image = Image.fromarray(frame.image).resize(
                 (width, height), Image.Resampling.BILINEAR, reducing_gap=2
             )

@@ -5,12 +5,13 @@ import io
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -74,7 +75,7 @@ def watch(
     num_maps = 0
     with ExitStack() as stack:
         viewers = None if preview is None else stack.enter_context(_previewing(preview, quiet))
-        recorder = None if record is None else stack.enter_context(_Recorder(record))
+        add_to_video = None if record is None else stack.enter_context(_recording(record))
         maps = stack.enter_context(
             closing(predict_live(read_live(source, container_format=container_format), predictor))
         )
@@ -86,12 +87,12 @@ def watch(
                 num_maps += 1
                 if lines is not None:
                     print(json.dumps(describe(result, first_time)), file=lines, flush=True)
-                if recorder is None and (viewers is None or not viewers.is_watched):
+                if add_to_video is None and (viewers is None or not viewers.is_watched):
                     continue
                 assert result.image is not None
                 overlay = draw_overlay(result.image, result.saliency)
-                if recorder is not None:
-                    recorder.write(overlay, result.time_seconds)
+                if add_to_video is not None:
+                    add_to_video(overlay, result.time_seconds)
                 if viewers is not None:
                     viewers.show(overlay)
         except KeyboardInterrupt:  # the way to end it; what was recorded is kept
@@ -123,29 +124,23 @@ def describe(result: LiveMap, first_time: float) -> dict[str, Any]:
     }
 
 
-class _Recorder:
-    """Writes overlays to a video that appears when the block ends, by an interrupt, too."""
+@contextmanager
+def _recording(path: Path) -> Iterator[Callable[[npt.NDArray[np.uint8], float], None]]:
+    """Gives a function that adds an overlay to a video; it appears when the block ends, by an interrupt, too."""
+    writer: media.VideoWriter | None = None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stack = ExitStack()
-        self._writer: media.VideoWriter | None = None
+    def write(image: npt.NDArray[np.uint8], time_seconds: float) -> None:
+        nonlocal writer
+        height, width = image.shape[:2]
+        if writer is None:
+            video = media.VideoWriter(path, width=width, height=height, frame_rate=RECORDED_RATE)
+            writer = stack.enter_context(video)
+        if (width, height) != (writer.width, writer.height):
+            image = np.asarray(Image.fromarray(image).resize((writer.width, writer.height)))
+        writer.write(image, time_seconds)
 
-    def __enter__(self) -> "_Recorder":
-        return self
-
-    def write(self, image: Any, time_seconds: float) -> None:
-        if self._writer is None:
-            height, width = image.shape[:2]
-            writer = media.VideoWriter(self._path, width=width, height=height, frame_rate=RECORDED_RATE)
-            self._writer = self._stack.enter_context(writer)
-        size = (self._writer.width, self._writer.height)
-        if (image.shape[1], image.shape[0]) != size:
-            image = np.asarray(Image.fromarray(image).resize(size))
-        self._writer.write(image, time_seconds)
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    with ExitStack() as stack:
+        yield write
 
 
 class _Viewers:

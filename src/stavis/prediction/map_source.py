@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stavis import media
 from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import FrameSaliency, stream_video
+from stavis.prediction.predict import FrameSaliency, read_excerpt, stream_video
 from stavis.runtime.prefetch import prefetch
 from stavis.weights.names import load_network
 
@@ -62,13 +61,7 @@ def _with_maps(
     values = load_maps(maps) if isinstance(maps, Path) else maps
     if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
         raise ValueError(f"{name} is {values.dtype} {values.shape}; must be floating point (N, h, w)")
-    frames = media.read_frames(
-        video,
-        frame_rate=options.frame_rate,
-        start_seconds=options.start_seconds,
-        end_seconds=options.end_seconds,
-    )
-    with closing(prefetch(frames, 1)) as source:
+    with closing(prefetch(read_excerpt(video, options), 1)) as source:
         for frame in source:
             if frame.index >= len(values):
                 raise StavisError(f"{name}: holds {len(values)} maps, but {video} has more frames than that")

@@ -227,16 +227,9 @@ def stream_video(
     info = media.probe(path, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     if options.context and (options.start_seconds or options.end_seconds is not None):
         return _stream_part(model, path, info, options, keep_images, make_engine)
-    frames = media.read_frames(
-        path,
-        frame_rate=options.frame_rate,
-        start_seconds=options.start_seconds,
-        end_seconds=options.end_seconds,
-        keep_gaps=options.keep_gaps,
-    )
     return _predict(
         model,
-        frames,
+        read_excerpt(path, options),
         open_sound(model, info, options),
         float(info.frame_rate),
         options,
@@ -263,10 +256,7 @@ def _stream_part(
 
     def frames() -> Iterator[media.Frame]:
         num_after = 0
-        reader = media.read_frames(
-            path, frame_rate=options.frame_rate, start_seconds=begin, keep_gaps=options.keep_gaps
-        )
-        for frame in reader:
+        for frame in read_excerpt(path, whole):
             yield frame
             num_after += frame.time_seconds >= end
             if num_after == num_around:
@@ -300,13 +290,7 @@ def _find_begin(
     """
     seconds = math.ceil(num_before / float(info.frame_rate)) + 1
     while (begin := math.floor(start) - seconds) > 0:
-        frames = media.read_frames(
-            path,
-            frame_rate=options.frame_rate,
-            start_seconds=begin,
-            end_seconds=start,
-            keep_gaps=options.keep_gaps,
-        )
+        frames = read_excerpt(path, replace(options, start_seconds=begin, end_seconds=start))
         try:
             if sum(1 for _ in frames) >= num_before:
                 return float(begin)
@@ -371,6 +355,17 @@ def _predict(
             yield from compute(min(batch_size, len(waiting)))
 
 
+def read_excerpt(video: str | Path, options: PredictOptions) -> Iterator[media.Frame]:
+    """Reads the frames of a video that the options ask for. Raises StavisError as `media.read_frames`."""
+    return media.read_frames(
+        video,
+        frame_rate=options.frame_rate,
+        start_seconds=options.start_seconds,
+        end_seconds=options.end_seconds,
+        keep_gaps=options.keep_gaps,
+    )
+
+
 def expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | None:
     """Estimates from a video's header how many frames will be predicted; None if it does not say."""
     if options.start_seconds is None and options.end_seconds is None:
@@ -395,13 +390,7 @@ def _find_examples(
     examples = []
     with open_sound(model, info, options) as sound:
         for start in starts:
-            frames = media.read_frames(
-                path,
-                frame_rate=options.frame_rate,
-                start_seconds=start,
-                end_seconds=options.end_seconds,
-                keep_gaps=options.keep_gaps,
-            )
+            frames = read_excerpt(path, replace(options, start_seconds=start))
             try:
                 taken = list(islice(frames, p.clip_length))
             except StavisError:

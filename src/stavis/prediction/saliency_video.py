@@ -19,7 +19,7 @@ from stavis.model import ModelConfig, STAViS
 from stavis.prediction.folder import FolderResult, FolderSettings, measure_frame, no_maps, write_folder
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
-from stavis.prediction.predict import FrameSaliency, stream_video
+from stavis.prediction.predict import FrameSaliency, read_excerpt, stream_video
 from stavis.storage.remote import as_path
 
 if TYPE_CHECKING:
@@ -110,14 +110,9 @@ class SaliencyVideo:
             IndexError: There is no such map.
             StavisError: The video has changed or is gone.
         """
-        time_seconds = float(self.time_seconds[i])
-        frames = media.read_frames(
-            self.path,
-            frame_rate=self.options.frame_rate,
-            start_seconds=max(0.0, time_seconds - 1e-6),
-            keep_gaps=self.options.keep_gaps,
-        )
-        frame = next(iter(frames))
+        start = max(0.0, float(self.time_seconds[i]) - 1e-6)
+        options = replace(self.options, start_seconds=start, end_seconds=None)
+        frame = next(iter(read_excerpt(self.path, options)))
         return draw_overlay(frame.image, self.saliency[i], style)
 
     def save(
@@ -155,15 +150,8 @@ class SaliencyVideo:
         )
 
     def _frames(self) -> Generator[FrameSaliency, None, None]:
-        options = self.options
         positions = {int(index): i for i, index in enumerate(self.index)}
-        for frame in media.read_frames(
-            self.path,
-            frame_rate=options.frame_rate,
-            start_seconds=options.start_seconds,
-            end_seconds=options.end_seconds,
-            keep_gaps=options.keep_gaps,
-        ):
+        for frame in read_excerpt(self.path, self.options):
             if frame.index in positions:
                 yield self._frame(positions[frame.index], frame.image)
 

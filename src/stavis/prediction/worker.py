@@ -9,7 +9,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from stavis import media
 from stavis.engine import EngineFactory
 from stavis.errors import StavisError, one_line
 from stavis.model import Modality
@@ -24,7 +23,7 @@ from stavis.prediction.folder import (
 from stavis.prediction.map_source import read_maps
 from stavis.prediction.options import PredictKeywords
 from stavis.prediction.outputs import OUTPUT_NAMES
-from stavis.prediction.predict import FrameSaliency
+from stavis.prediction.predict import FrameSaliency, read_excerpt
 from stavis.prediction.speed import Speed, choose_mode
 from stavis.runtime.allocator import use_one_arena
 from stavis.storage.remote import RemotePath, hide_credentials, remove, staged
@@ -162,13 +161,7 @@ class Worker:
         def frames() -> Generator[FrameSaliency, None, None]:
             archives = (read_maps(folder / OUTPUT_NAMES["npz"]) for folder in folders)
             maps = (saliency for archive in archives for chunk in archive for saliency in chunk)
-            for frame in media.read_frames(
-                task.video,
-                frame_rate=options.frame_rate,
-                start_seconds=options.start_seconds,
-                end_seconds=options.end_seconds,
-                keep_gaps=options.keep_gaps,
-            ):
+            for frame in read_excerpt(task.video, options):
                 saliency = next(maps, None)
                 if saliency is None:
                     raise StavisError(f"{task.video}: its segments have fewer maps than it has frames")

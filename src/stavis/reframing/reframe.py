@@ -15,7 +15,7 @@ from stavis.errors import StavisError
 from stavis.model import STAViS
 from stavis.prediction.map_source import frames_with_maps
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import expected_frames
+from stavis.prediction.predict import expected_frames, read_excerpt
 from stavis.reframing.camera import CameraSettings, CropWindow, plan_windows, shrink_map, window_size
 from stavis.reframing.path_files import PATH_NAMES, PathFormat, write_path
 from stavis.reframing.shots import ShotDetector
@@ -175,12 +175,6 @@ def _write_videos(
 ) -> None:
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     output.mkdir(parents=True, exist_ok=True)
-    frames = media.read_frames(
-        video,
-        frame_rate=options.frame_rate,
-        start_seconds=options.start_seconds,
-        end_seconds=options.end_seconds,
-    )
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
@@ -199,7 +193,7 @@ def _write_videos(
         advance = stack.enter_context(
             track(f"{video.name}: writing", len(path.windows), unit="frames", quiet=quiet)
         )
-        source = stack.enter_context(closing(prefetch(frames, 1)))
+        source = stack.enter_context(closing(prefetch(read_excerpt(video, options), 1)))
         for frame in source:
             if frame.index >= len(path.windows):
                 raise StavisError(f"{video}: has more frames now than when its maps were predicted")

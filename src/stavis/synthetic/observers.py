@@ -158,9 +158,8 @@ def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) ->
         drive = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
         new_x, new_y, actor = _choose(rng, sight, eyes, DRIVES[drive], seen_frame, visited, end)
         degrees = math.hypot(new_x - x, new_y - y) * eyes.degrees_across / width
-        onset = (
-            end + 0.021 + 0.0022 * degrees
-        )  # main sequence: the duration of a saccade grows with its amplitude
+        # Main sequence: the duration of a saccade grows with its amplitude.
+        onset = end + 0.021 + 0.0022 * degrees
         x, y = new_x, new_y
         number += 1
     for begin in np.cumsum(rng.exponential(1 / eyes.blinks_per_second, 4 + int(total))):

@@ -136,9 +136,8 @@ class Person:
         hole = opened.ellipse(0, 0, 0.235, 0.25)
         opened.paint(hole, np.array([45, 12, 14], dtype=np.float32))
         opened.paint(hole * np.clip((-0.09 - opened.y) * density + 0.5, 0, 1), WHITE * 0.9)  # teeth
-        opened.paint(
-            hole * opened.ellipse(0, 0.2, 0.17, 0.11), np.array([170, 75, 80], dtype=np.float32)
-        )  # tongue
+        tongue = hole * opened.ellipse(0, 0.2, 0.17, 0.11)
+        opened.paint(tongue, np.array([170, 75, 80], dtype=np.float32))
         return closed.sprite(), opened.sprite()
 
     def _paint_torso(

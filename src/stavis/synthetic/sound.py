@@ -104,9 +104,8 @@ class _Voice:
         for center, bandwidth in zip(_VOWELS[vowel] * self.tract, _FORMANT_BANDWIDTHS, strict=True):
             radius = np.exp(-np.pi * bandwidth / self.sample_rate)
             angle = 2 * np.pi * center / self.sample_rate
-            gain = (
-                1 - 2 * radius * np.cos(angle) + radius**2
-            )  # unit gain at 0 Hz, as formants in cascade have
+            # Unit gain at 0 Hz, as formants in cascade have.
+            gain = 1 - 2 * radius * np.cos(angle) + radius**2
             sections.append([gain, 0, 0, 1, -2 * radius * np.cos(angle), radius**2])
         return np.asarray(signal.sosfilt(np.array(sections), source))
 
