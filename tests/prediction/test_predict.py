@@ -65,10 +65,10 @@ def by_hand(model: stavis.STAViS, folder: Path, target: int, first: int = 0, las
     p = model.config.preprocessing
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))][first : last + 1]
     samples, rate = media.read_wave(folder / "square.wav")
-    samples = samples[round(first / RATE * rate) :]
     frames = repeat_window(target, len(pictures)).frames
-    start = int(max(0, frames[0] / RATE * rate - rate / RATE / 2))
-    stop = min(int(frames[-1] / RATE * rate + rate / RATE / 2) + 1, len(samples))
+    begin, half = round(first / RATE * rate), rate / RATE / 2
+    start = max(begin, int((first + frames[0]) / RATE * rate - half))
+    stop = int((first + frames[-1]) / RATE * rate + half) + 1
     excerpt = audio_excerpt(samples[start:stop], p)
     tensor = make_clip([resize_frame(pictures[i], p) for i in frames], p)
     with torch.inference_mode():
