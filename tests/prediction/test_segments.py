@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stavis
 from stavis.errors import StavisError
-from stavis.prediction.manifest import ManifestRow, read_manifest, split_row
+from stavis.prediction.manifest import ManifestRow, read_manifest, split_rows
 from stavis.weights import save_model
 from support.networks import lively_network, tiny_weights
 from support.videos import make_video
@@ -51,7 +51,9 @@ def test_segments_cover_a_video_once(
         key: value for key, value in (("start_seconds", start), ("end_seconds", end)) if value is not None
     }
     row = ManifestRow("a.mp4", Path("a.mp4"), "a", options, duration=duration)  # type: ignore[arg-type]
-    segments = split_row(row, seconds)
+    rows = list(split_rows([row], seconds))
+    segments = rows[0].segments
+    assert [one.number for one in rows] == list(range(max(1, len(segments))))
     if segments:
         assert (segments[0][0], segments[-1][1]) == (start or 0, end)
         for (begin, after), (following, _) in itertools.pairwise(segments):
@@ -97,7 +99,9 @@ def test_joined_segments_equal_one_run(tmp_path: Path) -> None:
         )
 
     predict(tmp_path / "whole")
-    (first,) = predict(output, segment_seconds=1.5)
+    (half,) = predict(output, "1/2", segment_seconds=1.5)
+    assert half.folder != output / "film", "the other segment is in the other shard"
+    (first,) = predict(output, "2/2", segment_seconds=1.5)
     assert (first.folder, first.num_frames) == (output / "film", 30)
     assert not list((output / "index" / "segments").glob("*/"))
     for name in ("saliency.npz", "frames.csv", "timeline.png", "maps/map_000020.png"):
@@ -122,13 +126,12 @@ def test_three_minutes_in_seven_segments(weights: Path, tmp_path: Path) -> None:
     manifest.write_text("uri,name,duration\na.mp4,film,180\n")
     model = stavis.load_model(weights)
     whole = np.stack([frame.saliency for frame in stavis.predict_video(model, tmp_path / "a.mp4")])
-    (row,) = read_manifest(manifest)
-    segments = split_row(row, 26)
-    assert len(segments) == 7
+    row, *others = split_rows(read_manifest(manifest), 26)
+    assert len(others) == 6
     part = np.stack(
         [
             frame.saliency
-            for start, end in segments
+            for start, end in row.segments
             for frame in stavis.predict_video(
                 model, row.path, start_seconds=start, end_seconds=end, context=True
             )

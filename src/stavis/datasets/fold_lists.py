@@ -1,5 +1,6 @@
 """Fold lists: the videos of each training and test split."""
 
+import heapq
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -100,11 +101,11 @@ def select_share(items: Sequence[T], rank: int, num_shares: int, cost: Callable[
 
     The items are dealt out in descending order of cost, each to the share with the lowest total so far.
     """
-    totals = [0.0] * num_shares
+    totals = [(0.0, taker) for taker in range(num_shares)]  # a heap
     share = []
     for item in sorted(items, key=cost, reverse=True):
-        taker = totals.index(min(totals))
-        totals[taker] += cost(item)
+        total, taker = totals[0]
+        heapq.heapreplace(totals, (total + cost(item), taker))
         if taker == rank:
             share.append(item)
     return share

@@ -17,7 +17,14 @@ from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
 from stavis.prediction.folder import FolderResult, FolderSettings
-from stavis.prediction.manifest import Index, ManifestRow, choose_shard, parse_shard, read_manifest, split_row
+from stavis.prediction.manifest import (
+    Index,
+    ManifestRow,
+    choose_shard,
+    parse_shard,
+    read_manifest,
+    split_rows,
+)
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.speed import Speed
@@ -130,18 +137,22 @@ def predict_files(
         raise ValueError("give either `videos` or a `manifest`")
     if segment_seconds is not None and segment_seconds <= 0:
         raise ValueError(f"`segment_seconds={segment_seconds}`: must be above 0")
-    rows = choose_shard(read_manifest(as_path(manifest)), parse_shard(shard))
-    try:
-        parts = {row.name: _make_tasks(row, settings, output, cache_dir, segment_seconds) for row in rows}
-    except ValueError as error:
-        raise StavisError(f"{as_path(manifest)}: {error}") from None
+    rows = choose_shard(
+        list(split_rows(read_manifest(as_path(manifest)), segment_seconds)), parse_shard(shard)
+    )
+    for row in rows:
+        try:
+            replace(settings.options, **row.options)
+            replace(settings.options, context=settings.options.context or bool(row.segments))
+        except ValueError as error:
+            raise StavisError(f"{as_path(manifest)}: {row.uri}: {error}") from None
     index = Index(output, parse_shard(shard))
-    failed = {} if retry_failed else index.failed(parts)
     by_name = {row.name: row for row in rows}
+    failed = {} if retry_failed else index.failed(by_name)
     try:
         results = _run(
             plan,
-            [task for name, own in parts.items() if name not in failed for task in own],
+            [_make_task(row, output, cache_dir) for row in rows if row.name not in failed],
             running,
             done=lambda result: index.add(by_name[result.folder.name], result),
         )
@@ -171,21 +182,9 @@ class _Running:
     say: Report
 
 
-def _make_tasks(
-    row: ManifestRow,
-    settings: FolderSettings,
-    output: Path,
-    cache_dir: Path | None,
-    segment_seconds: float | None,
-) -> list[Task]:
-    segments = () if segment_seconds is None else split_row(row, segment_seconds)
-    try:
-        options = replace(settings.options, **row.options)
-        replace(options, context=bool(segments))
-    except ValueError as error:
-        raise ValueError(f"{row.uri}: {error}") from None
-    task = Task(as_path(row.path, cache_dir=cache_dir), output / row.name, row.options, segments)
-    return [replace(task, number=number) for number in range(max(1, len(segments)))]
+def _make_task(row: ManifestRow, output: Path, cache_dir: Path | None) -> Task:
+    video = as_path(row.path, cache_dir=cache_dir)
+    return Task(video, output / row.name, row.options, row.segments, row.number)
 
 
 def _run(

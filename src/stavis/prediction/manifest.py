@@ -5,8 +5,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +48,8 @@ class ManifestRow:
         options: Options of the prediction for this video.
         size: Size of the file in bytes, to balance shards; 0 if it is not given.
         duration: Of the video in seconds, to split it; 0 if it is not given.
+        segments: Start and end in seconds of the segments of the video; empty if it is not split.
+        number: Which of them this row stands for, from 0.
     """
 
     uri: str
@@ -56,6 +58,8 @@ class ManifestRow:
     options: PredictKeywords
     size: float = 0
     duration: float = 0
+    segments: tuple[tuple[float, float | None], ...] = ()
+    number: int = 0
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
@@ -159,23 +163,31 @@ def choose_shard(rows: Sequence[ManifestRow], shard: tuple[int, int]) -> list[Ma
     """
     if shard == (1, 1):
         return list(rows)
-    sizes = {row.name: row.size or _size(row.path) for row in rows}
-    chosen = {row.name for row in select_share(rows, shard[0] - 1, shard[1], lambda row: sizes[row.name])}
-    return [row for row in rows if row.name in chosen]
+    sizes = {_key(row): (row.size or _size(row.path)) / max(1, len(row.segments)) for row in rows}
+    chosen = {_key(row) for row in select_share(rows, shard[0] - 1, shard[1], lambda row: sizes[_key(row)])}
+    return [row for row in rows if _key(row) in chosen]
 
 
-def split_row(row: ManifestRow, seconds: float) -> tuple[tuple[float, float | None], ...]:
-    """Start and end of the segments of a video, each of `seconds` and the last up to a quarter longer.
+def split_rows(rows: Iterable[ManifestRow], seconds: float | None) -> Iterator[ManifestRow]:
+    """Yields the rows, those of long videos once per segment.
 
-    The last one has the end of the row, or None: if the video is longer than its `duration` says, it contains the rest.
-    Empty if the video needs no splitting or its duration is not given.
+    Segments are of `seconds`, the last one up to a quarter longer. It has the end of the row, or None: if the video is
+    longer than its `duration` says, it contains the rest. Without `seconds` or a duration, rows are left whole.
     """
-    start, end = row.options.get("start_seconds") or 0.0, row.options.get("end_seconds")
-    length = min(one for one in (end, row.duration) if one is not None) - start
-    if not row.duration or (num := math.ceil(length / seconds - 0.25)) < 2:
-        return ()
-    cuts = [start + seconds * number for number in range(num)]
-    return tuple(zip(cuts, [*cuts[1:], end], strict=True))
+    for row in rows:
+        start, end = row.options.get("start_seconds") or 0.0, row.options.get("end_seconds")
+        length = min(one for one in (end, row.duration) if one is not None) - start
+        num = 1 if seconds is None or not row.duration else math.ceil(length / seconds - 0.25)
+        if seconds is None or num < 2:
+            yield row
+            continue
+        cuts = [start + seconds * number for number in range(num)]
+        segments = tuple(zip(cuts, [*cuts[1:], end], strict=True))
+        yield from (replace(row, segments=segments, number=number) for number in range(num))
+
+
+def _key(row: ManifestRow) -> tuple[str, int]:
+    return row.name, row.number
 
 
 def _size(path: Path) -> float:
