@@ -15,6 +15,7 @@ from stavis import maps
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.errors import StavisError
+from stavis.evaluation.predictions import MapReader
 from stavis.gaze.observers import OBSERVERS_NAME, Observers, read_observers
 from stavis.metrics import Protocol
 from stavis.metrics.frame import NO_SCORES, FrameScores, score_pixels
@@ -39,42 +40,32 @@ LONGEST_OBSERVER_SIDE = 320  # pixels, of the maps of other observers' fixations
 FRAMES_PER_TRAINING_VIDEO = 100
 
 
-class FixedMap:
-    """Reader (`stavis.evaluation.predictions.MapReader`) that returns the same map for every frame."""
+class FixedMap(MapReader):
+    """Reader that returns the same map for every frame."""
 
     def __init__(self, saliency_map: maps.Array, *notes: str) -> None:
         self._map = saliency_map
-        self.notes = notes
+        self._notes = notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
 
     def read(self, frame: int) -> maps.Array | None:
         return self._map
 
-    def count_beyond(self, num_frames: int) -> int:
-        return 0
 
-    def close(self) -> None:
-        pass
-
-
-class NoiseMaps:
+class NoiseMaps(MapReader):
     """Reader of maps of independent uniform noise, reproducible: the baseline "uniform".
 
     The scores of a constant map are undefined under the protocol; noise scores at chance level.
     """
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, database: str, video: str) -> None:
         self._seed = int.from_bytes(hashlib.sha256(f"{database}/{video}".encode()).digest()[:8], "big")
 
     def read(self, frame: int) -> maps.Array | None:
         return np.random.default_rng([self._seed, frame]).random((MAP_SIDE, MAP_SIDE))
-
-    def count_beyond(self, num_frames: int) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
 
 
 def center_map(size: tuple[int, int]) -> Float64Map:

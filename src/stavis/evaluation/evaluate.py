@@ -180,26 +180,14 @@ def _begin(
         raise StavisError(f"{source}: the folder of predictions does not exist")
     if source is None and not options.get("baselines"):
         raise ValueError("nothing to score: give predictions, baselines or both")
-    if not published:
-        plan = make_field_plan(
-            open_field_data(Path(data), settings),
-            source,
-            output,
-            databases=options.get("databases"),
-            baselines=options.get("baselines", ()),
-            references=options.get("references", True),
-            allow_missing=options.get("allow_missing", False),
-        )
-        return plan, claim(output, Path(data), source, settings, overwrite=overwrite)
-    plan = make_plan(
-        Path(data),
-        source,
-        output,
-        settings,
-        databases=options.get("databases"),
-        split=options.get("split"),
-        baselines=options.get("baselines", ()),
-        references=options.get("references", True),
-        allow_missing=options.get("allow_missing", False),
-    )
+    shared: dict[str, Any] = {
+        "databases": options.get("databases"),
+        "baselines": options.get("baselines", ()),
+        "references": options.get("references", True),
+        "allow_missing": options.get("allow_missing", False),
+    }
+    if published:
+        plan = make_plan(Path(data), source, output, settings, split=options.get("split"), **shared)
+    else:
+        plan = make_field_plan(open_field_data(Path(data), settings), source, output, **shared)
     return plan, claim(output, Path(data), source, settings, overwrite=overwrite)

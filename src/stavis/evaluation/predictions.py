@@ -3,9 +3,10 @@
 import hashlib
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -73,20 +74,21 @@ class MapSource:
         return _VideoReader(self.path, own_depth)
 
 
-class MapReader(Protocol):
+class MapReader(ABC):
     """Reader of a video's maps in the order of frames."""
 
+    @abstractmethod
     def read(self, frame: int) -> Array | None:
         """The map (h, w) of a frame, from 0, or None if there is none. Called for ascending frames."""
 
     def count_beyond(self, num_frames: int) -> int:
         """The number of maps beyond the video's last frame. Called at the end."""
-
-    def close(self) -> None: ...
+        return 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know about the maps."""
+        return ()
 
 
 def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapSource, bool] | None:
@@ -215,7 +217,7 @@ class ColorCheck:
         )
 
 
-class _ImageReader:
+class _ImageReader(MapReader):
     def __init__(self, folder: Path, own_depth: bool) -> None:
         self._paths = numbered_maps(folder)
         self._own_depth = own_depth
@@ -232,17 +234,12 @@ class _ImageReader:
     def count_beyond(self, num_frames: int) -> int:
         return sum(frame >= num_frames for frame in self._paths)
 
-    def close(self) -> None:
-        pass
-
     @property
     def notes(self) -> tuple[str, ...]:
         return self._colors.notes
 
 
-class _ArchiveReader:
-    notes: tuple[str, ...] = ()
-
+class _ArchiveReader(MapReader):
     def __init__(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -279,11 +276,8 @@ class _ArchiveReader:
     def count_beyond(self, num_frames: int) -> int:
         return sum(frame >= num_frames for frame in self._rows)
 
-    def close(self) -> None:
-        pass
 
-
-class _VideoReader:
+class _VideoReader(MapReader):
     def __init__(self, path: Path, own_depth: bool) -> None:
         self._own_depth = own_depth
         self._frames = enumerate(
@@ -304,9 +298,6 @@ class _VideoReader:
         for index, _ in self._frames:
             self._num_read = index + 1
         return max(0, self._num_read - num_frames)
-
-    def close(self) -> None:
-        pass
 
     @property
     def notes(self) -> tuple[str, ...]:

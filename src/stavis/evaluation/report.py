@@ -278,11 +278,7 @@ def _figure(chosen: _ChosenFrame, data: Layout | FieldData) -> dict[str, Any]:
     values = {metric: float(scores.scores[metric][chosen.row]) for metric in ordered_metrics(scores.scores)}
     density, fixations = _read_truth(scores, frame, data)
     size = (PICTURE_WIDTH, max(1, round(PICTURE_WIDTH * density.shape[0] / density.shape[1])))
-    reader = MapSource.at(Path(scores.source)).open()
-    try:
-        prediction = reader.read(frame)
-    finally:
-        reader.close()
+    prediction = MapSource.at(Path(scores.source)).open().read(frame)
     pictures = []
     if isinstance(data, Layout):  # other data have no frames
         path = data.frame(scores.database, scores.video, frame)

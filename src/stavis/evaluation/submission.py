@@ -1,7 +1,6 @@
 """Submissions to the video saliency challenges and to DHF1K: checked, then written as one ZIP file."""
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from PIL import Image
 
 from stavis.errors import StavisError, some
 from stavis.evaluation.predictions import ColorCheck, MapSource, numbered_maps, source_in
-from stavis.evaluation.protocols.challenge import SPLIT_FILE
+from stavis.evaluation.protocols.challenge import read_subsets
 from stavis.maps import Array, read_prediction
 from stavis.media import probe, read_samples
 from stavis.media.samples import count_pictures
@@ -100,14 +99,8 @@ def _videos_below(folder: Path, without: Path) -> dict[str, Path]:
 
 def _challenge_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
     """Test videos of a challenge and their input files, None where there is none."""
-    path = data / SPLIT_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = sorted(str(n) for subset, names in record.items() if subset != "train" for n in names)
-    except FileNotFoundError:
-        raise StavisError(f"{data}: no {SPLIT_FILE} in it, which names the test videos") from None
-    except (ValueError, AttributeError, TypeError):
-        raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+    subsets = read_subsets(data)
+    names = sorted(name for subset, names in subsets.items() if subset != "train" for name in names)
     videos = _videos_below(data, predictions)
     return {name: videos.get(name) for name in names}
 

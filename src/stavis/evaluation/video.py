@@ -50,7 +50,6 @@ class _MapScorer:
 
     def finish(self, num_frames: int) -> tuple[int, tuple[str, ...]]:
         num_beyond = self.reader.count_beyond(num_frames)
-        self.reader.close()
         return num_beyond, self.reader.notes
 
 
@@ -98,10 +97,8 @@ class _Truth:
         return self._negatives[1]
 
 
-class _OtherDensity:
+class _OtherDensity(MapReader):
     """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, task: VideoTask) -> None:
         assert task.partner is not None
@@ -110,12 +107,6 @@ class _OtherDensity:
     def read(self, frame: int) -> maps.Array | None:
         layout, number = Layout(self._task.data), frame % self._partner.num_frames
         return maps.read_density_map(layout.density_map(self._task.database, self._partner.video, number))
-
-    def count_beyond(self, num_frames: int) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
 
 
 def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:

@@ -1,5 +1,6 @@
 """Common part of the protocols of other data: what each defines, its plan, and the scoring of a video."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from stavis.evaluation.predictions import MapReader, MapSource, describe_content
 from stavis.evaluation.results import PREDICTIONS, VideoScores, write_scores
 from stavis.maps import Array
 from stavis.metrics import Float64, Indices
+from stavis.metrics.challenge import expected_auc, nss_score, similarity_scores, stepwise_auc
 from stavis.runtime.files import atomic_path
 
 TRAINING_VIDEOS = 100  # at most, to which the center prior is fitted
@@ -78,10 +80,6 @@ class FieldData(ABC):
     def entry(self, subset: str, video: str) -> FoldEntry:
         """Name, number of frames and frame rate of a video."""
 
-    def frame_rate(self, subset: str, video: str) -> float:
-        """Frames per second, read when the video is scored."""
-        return self.entry(subset, video).frame_rate
-
     @abstractmethod
     def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
         """The ground truth of every frame in order, None for frames that are not scored. Adds remarks to `notes`."""
@@ -89,6 +87,19 @@ class FieldData(ABC):
     @abstractmethod
     def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
         """The scores, in the order of `metrics`, of a map (h, w) or (h, w, channels), in whatever samples it has."""
+
+    def challenge_scores(self, prediction: Float64, truth: Truth) -> tuple[float, float, float, float]:
+        """CC, SIM, NSS and AUC-Judd by the formulas that the challenges and the MSU benchmark share."""
+        cc, sim = similarity_scores(prediction, truth.density)
+        if not truth.fixated.size:
+            return cc, sim, math.nan, math.nan
+        reference = self.settings.quirks == "reference"
+        auc = (
+            stepwise_auc(prediction, truth.fixated, truth.num_positives)
+            if reference
+            else expected_auc(prediction, truth.fixated)
+        )
+        return cc, sim, nss_score(prediction, truth.fixated), auc
 
     def training_videos(self) -> list[str]:
         """Some of the training videos whose ground truth is there, to which the center prior is fitted."""
@@ -238,7 +249,7 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
             video=entry.video,
             split=None,
             num_frames=num_frames,
-            frame_rate=data.frame_rate(subset, entry.video),
+            frame_rate=entry.frame_rate,
             frames=np.array(frames[i], dtype=np.int64),
             scores=dict(zip(data.metrics, table.T, strict=True)),
             missing=tuple(missing[i]),
@@ -246,7 +257,6 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
             source=str(scored.source.path) if scored.source is not None else scored.method,
             notes=(*notes, *reader.notes, *scored.notes()),
         )
-        reader.close()
         write_scores(task.scores_path(scored), video, identities[i])
 
 
@@ -261,10 +271,8 @@ def _open_reader(data: FieldData, task: VideoTask, scored: ScoredMaps, size: tup
     return _OtherTruth(data, task)
 
 
-class _OtherTruth:
+class _OtherTruth(MapReader):
     """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, data: FieldData, task: VideoTask) -> None:
         assert task.partner is not None
@@ -278,9 +286,3 @@ class _OtherTruth:
                     return truth.density
             self._truths = self._open()
         return None
-
-    def count_beyond(self, num_frames: int) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass

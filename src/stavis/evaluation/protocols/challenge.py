@@ -20,16 +20,12 @@ from stavis.media.samples import count_pictures, read_samples
 from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.metrics import Float64, Indices
 from stavis.metrics.challenge import (
-    expected_auc,
     min_max,
-    nss_score,
     similarity_scores,
-    stepwise_auc,
 )
 
 SPLIT_FILE = "TrainTestSplit.json"
 FIXATIONS_FILE = "fixations.json"
-NOMINAL_FRAME_RATE = 30.0  # frames per second
 _LAST_NUMBER = 999  # the script's names have three digits, and are sorted as text
 
 
@@ -44,16 +40,7 @@ class ChallengeData(FieldData):
 
     @cached_property
     def _subsets(self) -> dict[str, list[str]]:
-        path = self.root / SPLIT_FILE
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return {str(subset): sorted(map(str, names)) for subset, names in record.items()}
-        except FileNotFoundError:
-            raise StavisError(
-                f"{self.root}: no {SPLIT_FILE} in it; protocol 'challenge' needs the folder that contains it"
-            ) from None
-        except (ValueError, AttributeError, TypeError):
-            raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+        return read_subsets(self.root)
 
     def subsets(self) -> dict[str, list[str]]:
         # Training videos are evaluated only where their ground truth is there.
@@ -100,11 +87,8 @@ class ChallengeData(FieldData):
                 raise StavisError(
                     f"{self.root}: no {what} of {video!r} ({subset}); there are those of {some(found) or 'no video'}"
                 )
-        # Nothing is decoded here: worker processes, which decode, are copies of this one.
-        return FoldEntry(video, len(self._read_lists(video)), NOMINAL_FRAME_RATE)
-
-    def frame_rate(self, subset: str, video: str) -> float:
-        return float(media.probe(self._videos[video]).frame_rate)
+        rate = float(media.probe(self._videos[video]).frame_rate)
+        return FoldEntry(video, len(self._read_lists(video)), rate)
 
     def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
         lists = self._read_lists(video)
@@ -184,17 +168,26 @@ class ChallengeData(FieldData):
 
     def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
         prediction = resize_bilinear(min_max(saliency), truth.density.shape)
-        cc, sim = similarity_scores(prediction, truth.density)
-        nss = auc = math.nan
-        if truth.fixated.size:
-            nss = nss_score(prediction, truth.fixated)
-            if self.settings.quirks == "reference":
-                auc = stepwise_auc(prediction, truth.fixated, truth.num_positives)
-            else:
-                auc = expected_auc(prediction, truth.fixated)
+        cc, sim, nss, auc = self.challenge_scores(prediction, truth)
         if self.settings.quirks == "fixed":
             cc, sim, auc = _of_constant_maps(prediction, truth, cc, sim, auc)
         return cc, sim, nss, auc
+
+
+def read_subsets(root: Path) -> dict[str, list[str]]:
+    """Subset -> its videos, from `TrainTestSplit.json`.
+
+    Raises:
+        StavisError: The file is missing or of another form.
+    """
+    path = root / SPLIT_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {str(subset): sorted(map(str, names)) for subset, names in record.items()}
+    except FileNotFoundError:
+        raise StavisError(f"{root}: no {SPLIT_FILE} in it; choose the folder that contains it") from None
+    except (ValueError, AttributeError, TypeError):
+        raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
 
 
 def _of_constant_maps(

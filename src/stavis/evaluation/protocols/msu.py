@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +21,7 @@ from stavis.maps import Array
 from stavis.maps.bilinear import resize_bilinear
 from stavis.metrics import Float64, Indices
 from stavis.metrics.adaptation import Adaptation, Fit
-from stavis.metrics.challenge import expected_auc, kld_score, nss_score, similarity_scores, stepwise_auc
+from stavis.metrics.challenge import kld_score
 from stavis.runtime.files import atomic_path
 from stavis.runtime.workers import run_parallel
 
@@ -123,14 +122,7 @@ class MsuData(FieldData):
         if method == PREDICTIONS:
             assert task.adaptation is not None
             prediction = read_adaptation(task.adaptation).apply(prediction, self._prior)
-        cc, sim = similarity_scores(prediction, truth.density)
-        nss = auc = math.nan
-        if truth.fixated.size:
-            nss = nss_score(prediction, truth.fixated)
-            if self.settings.quirks == "reference":
-                auc = stepwise_auc(prediction, truth.fixated, truth.num_positives)
-            else:
-                auc = expected_auc(prediction, truth.fixated)
+        cc, sim, nss, auc = self.challenge_scores(prediction, truth)
         return cc, nss, auc, sim, kld_score(prediction, truth.density)
 
 
