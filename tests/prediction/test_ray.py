@@ -147,6 +147,15 @@ def test_killed_workers_and_drivers_lose_nothing(
     assert json.loads(next(iter(done)).read_text())["num_frames"] == NUM_FRAMES
 
 
+def test_weights_that_cannot_be_loaded_stop_everything(manifest: Path, tmp_path: Path) -> None:
+    process = on_ray(manifest, tmp_path / "nowhere", tmp_path / "out")
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert "nowhere" in printed
+    assert "Traceback" not in printed
+    assert read_index(tmp_path / "out") == []
+
+
 def test_test_runs_and_evaluations_equal_those_of_one_process(weights: Path, tmp_path: Path) -> None:
     data = write_data_set(tmp_path / "data", ("DIEM",), num_frames=(20, 12), audio=False).root
     options = ["--data", str(data), "--weights", str(weights), "--audio", "silent", "--quiet"]

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -66,6 +67,10 @@ def run_on_ray(
         address: As for `connect`.
         num_workers: Number of actors. They share the processors of the cluster.
         num_gpus: GPUs per actor; a half lets two share one.
+
+    Raises:
+        StavisError: The cluster fails.
+        Exception: The first that a worker raises.
     """
     ray = connect(address)
     num_cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // num_workers))
@@ -77,17 +82,28 @@ def run_on_ray(
         [{"task": pickle.dumps(task)} for task in enumerate(tasks)],
         override_num_blocks=min(len(tasks), MAX_BLOCKS),
     )
-    results = data.map_batches(
-        _Actor,
-        fn_constructor_args=(make_worker, plan, num_cpus),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=num_workers),
-        num_cpus=num_cpus,
-        num_gpus=num_gpus or None,
-        ray_remote_args_fn=_limit_retries,
-    )
-    for row in results.iter_rows():
-        yield pickle.loads(row["result"])
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ray.util.annotations.RayDeprecationWarning
+        )  # of ray_remote_args_fn, in 2.64
+        results = data.map_batches(
+            _Actor,
+            fn_constructor_args=(make_worker, plan, num_cpus),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=num_workers),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus or None,
+            ray_remote_args_fn=_limit_retries,
+        )
+    try:
+        for row in results.iter_rows():
+            number, result = pickle.loads(row["result"])
+            if isinstance(result, Exception):
+                raise result
+            yield number, result
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise StavisError(f"Ray: {reason}; finished work is kept") from error
 
 
 def _limit_retries() -> dict[str, int]:
@@ -104,7 +120,13 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         (pickled,) = batch["task"]
         number, task = pickle.loads(pickled)
-        return {"result": [pickle.dumps((number, self._worker(task)))]}
+        try:
+            result = self._worker(task)
+        except (
+            Exception
+        ) as error:  # else Ray would leave out the task, and all others that fail in the same way
+            result = error
+        return {"result": [pickle.dumps((number, result))]}
 
 
 def run_shares(
