@@ -1,6 +1,5 @@
 """Map files: 8-bit JPEG and PNG maps, fixation maps in MATLAB files."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,7 @@ def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
 
 def _read(path: Path, *, color_allowed: bool, prediction: bool = False) -> Array:
     try:
-        # Read at once: Pillow reads in many small parts.
-        with Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG", "PNG")) as file:
+        with Image.open(path, formats=("JPEG", "PNG")) as file:
             file.load()
             image: Image.Image = file
     except FileNotFoundError:

@@ -71,7 +71,8 @@ def run_parallel(
     # of a process without threads, which has imported what they need.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     module = function.__module__
-    context.set_forkserver_preload([] if module == "__main__" else [module])
+    if sys.platform == "linux" and module != "__main__":
+        context.set_forkserver_preload([module])
     counter, stop = context.Value("Q", 0), context.Value("b", 0)
     executor = ProcessPoolExecutor(
         min(jobs, len(tasks)), context, initializer=_begin_worker, initargs=(counter, stop)
