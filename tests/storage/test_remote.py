@@ -136,9 +136,11 @@ def test_a_video_is_read_once_and_results_equal_local_ones(
     (other,) = predict(["s3://videos/noise.mp4"], "s3://results/once", weights, stride=2)
     assert other.error is not None
     assert other.error.startswith("s3://results/once/noise: holds results of another options")
+    s3().pipe_file("results/once/noise/notes.txt", b"mine")
     (replaced,) = predict(["s3://videos/noise.mp4"], "s3://results/once", weights, stride=2, overwrite=True)
     assert replaced.error is None
     assert not s3().exists("results/once/noise/pred_sal"), "of the replaced results"
+    assert s3().exists("results/once/noise/notes.txt")
 
 
 def test_only_what_is_needed_is_read(

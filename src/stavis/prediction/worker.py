@@ -29,6 +29,7 @@ from stavis.runtime.allocator import use_one_arena
 from stavis.storage.remote import RemotePath, hide_credentials, remove, staged
 from stavis.weights.names import load_network
 
+_WRITTEN = (*OUTPUT_NAMES.values(), SUMMARY, "frames.csv", "timeline.png")  # into a result folder
 SEGMENTS = "index/segments"  # in the output folder, until the segments of a video are joined
 
 
@@ -121,7 +122,7 @@ class Worker:
         """The result of `write(folder)`, with a local folder in the place of a remote one."""
         if not isinstance(folder, RemotePath):
             return write(folder)
-        with staged(folder, SUMMARY, overwrite=self.plan.overwrite) as local:
+        with staged(folder, SUMMARY, own=_WRITTEN, overwrite=self.plan.overwrite) as local:
             try:
                 return replace(write(local), folder=folder)
             except StavisError as error:

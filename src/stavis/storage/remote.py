@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -168,13 +168,9 @@ def as_path(path: str | PathLike[str], *, cache_dir: Path | None = None) -> Path
     return RemotePath.of(path, cache_dir)
 
 
-def resolve(base: Path, uri: str, *, cache_dir: Path | None = None) -> Path:
+def resolve(base: Path, uri: str) -> Path:
     """The file that `uri` means in a table in the folder `base`: a URL, an absolute path, or one relative to `base`."""
-    if is_url(uri):
-        return as_path(uri, cache_dir=cache_dir)
-    if isinstance(base, RemotePath) and not uri.startswith("/"):
-        return as_path(base / uri, cache_dir=cache_dir)
-    return base / uri if not isinstance(base, RemotePath) else Path(uri)
+    return as_path(uri) if is_url(uri) or uri.startswith("/") else base / uri
 
 
 def expand(url: str) -> list[RemotePath] | None:
@@ -394,7 +390,9 @@ class _Reader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def staged(target: RemotePath, last: str, *, overwrite: bool = False) -> Iterator[Path]:
+def staged(
+    target: RemotePath, last: str, *, own: Collection[str] = (), overwrite: bool = False
+) -> Iterator[Path]:
     """Yields a local folder in the place of a remote one, and uploads what the block wrote into it.
 
     If the remote folder is complete, `last` is in it, and its other files and folders are there without their contents,
@@ -403,7 +401,9 @@ def staged(target: RemotePath, last: str, *, overwrite: bool = False) -> Iterato
     Args:
         target: The remote folder.
         last: Name of the file that shows that the folder is complete; it is uploaded last.
-        overwrite: Start from an empty folder, and remove what the remote one held.
+        own: Names of what the block may write. Unless the remote folder was complete, those are removed from it before
+            the upload; other files are left alone.
+        overwrite: Start from an empty folder, as if the remote one were not complete.
     """
     with tempfile.TemporaryDirectory(prefix="stavis-") as temporary:
         local = Path(temporary) / target.name
@@ -418,6 +418,6 @@ def staged(target: RemotePath, last: str, *, overwrite: bool = False) -> Iterato
         written = [one.relative_to(local) for one in sorted(local.rglob("*")) if one.is_file()]
         if not written or (is_complete and (local / last).read_bytes() == before):
             return
-        if there and not is_complete:
-            remove(target)
+        for name in () if is_complete else there.keys() & {*own}:
+            remove(target / name)
         upload(local, target, names=written, last=last)
