@@ -83,9 +83,8 @@ def run_on_ray(
         override_num_blocks=min(len(tasks), MAX_BLOCKS),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ray.util.annotations.RayDeprecationWarning
-        )  # of ray_remote_args_fn, in 2.64
+        # Of ray_remote_args_fn, which Ray 2.64 will not have.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         results = data.map_batches(
             _Actor,
             fn_constructor_args=(make_worker, plan, num_cpus),
@@ -122,9 +121,7 @@ class _Actor:
         number, task = pickle.loads(pickled)
         try:
             result = self._worker(task)
-        except (
-            Exception
-        ) as error:  # else Ray would leave out the task, and all others that fail in the same way
+        except Exception as error:  # raised by the driver: Ray would leave out the task and say nothing
             result = error
         return {"result": [pickle.dumps((number, result))]}
 
