@@ -285,7 +285,7 @@ def undisturbed(long_layout: Layout, tmp_path_factory) -> dict[str, bytes]:
     return contents(folder)
 
 
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sig", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_killed_run_resumes(
     long_layout: Layout, undisturbed: dict[str, bytes], tmp_path: Path, sig: signal.Signals
 ) -> None:

@@ -121,7 +121,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Five clips, four to a batch: in the second step the second process has no clip of its own."""
     data = write_tiny_data(tmp_path / "data", num_frames=(10, 12, 80, 11))
-    changes = ["runtime.batch_norm=frozen", "validation.on=test", "batch.size=4", "batch.max_clips=1"]
+    changes = [
+        "runtime.batch_norm=frozen",
+        "validation.on=test",
+        "batch.size=4",
+        "batch.max_clips=1",
+        "epochs=1",
+    ]
     one, two = tmp_path / "one", tmp_path / "two"
     recipe = tiny_recipe(data, *changes)
     run_here(recipe, one)

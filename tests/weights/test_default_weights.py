@@ -203,7 +203,7 @@ def server(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The published site on this machine; gives the requests that it got."""
     root = tmp_path / "site"
     (root / "data").mkdir(parents=True)
-    with tarfile.open(root / "data" / "pretrained_models.tar.gz", "w:gz", compresslevel=1) as archive:
+    with tarfile.open(root / "data" / "pretrained_models.tar.gz", "w:gz", compresslevel=0) as archive:
         archive.add(published / "pretrained_models", "pretrained_models")
     requests: list[str] = []
 
