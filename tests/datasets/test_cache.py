@@ -476,4 +476,4 @@ def test_sizes_have_units() -> None:
     entry = FoldEntry("v", 10, 25.0)
     files = [CacheFile("frames", "DIEM", entry, Path(str(i)), 1_234_000_000) for i in range(3)]
     assert summarize(files) == "1 video, 3.7 GB"
-    assert summarize([]) == "0 videos, 0 B"
+    assert summarize([]) == "0 videos, 0 bytes"
