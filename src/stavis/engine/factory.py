@@ -34,7 +34,8 @@ class EngineFactory:
         name: "plain": the whole forward pass per window, the reference for the others. "torch": computes what windows
             share once, and the rest rearranged. "openvino": the same, the rest through OpenVINO, on CPUs. "auto": on a
             CPU "openvino" if it is installed and has compiled this network before or has enough to do; else "torch".
-            Networks whose layer1 has no temporal kernels, as the default weights', are faster with "torch".
+            For networks whose layer1 has no temporal kernels, as the default weights', always "torch", which shares it
+            and is nearly as fast without compiling.
         precision: "float32": exact. Approximations, of all but the stem: "bf16" and "fp16" on GPUs through "torch",
             "bf16" and "int8" on CPUs through "openvino". "int8" is calibrated on examples of each video.
         keep_model: Whether the model is needed elsewhere. If not, the weights of its residual stages and SoundNet are
