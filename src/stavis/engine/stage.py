@@ -13,8 +13,8 @@ from stavis.engine.folded import FoldedNetwork
 from stavis.engine.stem import StemOutput, Step, first_frame, is_whole
 
 LARGEST_CHANGE = 2.5e-4
-"""Of the attention's factor, which is at least 1. Maps of the default weights then differ by at most 3e-5 of a
-probability (docs/performance.md); engines may differ by 1e-4."""
+"""Of the attention's factor, which is at least 1. It keeps the maps within 1e-4 of those of the plain forward pass, as
+all engines must (tests/engine)."""
 
 
 class SharedStage:

@@ -26,7 +26,7 @@ def keep_freed_memory() -> None:
     """Makes this process keep freed memory, however large, for what it allocates next.
 
     Training frees and allocates the same large tensors in every step. By default, the system takes each back and clears
-    it before it gives it out again: a sixth of the time of a step on a CPU (docs/training.md).
+    it before it gives it out again, which on a CPU takes a good part of a step (benchmarks/training.py).
     """
     told = any(name.startswith(("MALLOC_MMAP_", "MALLOC_TRIM_", "GLIBC_TUNABLES")) for name in os.environ)
     if not told and (library := _library()) is not None:
