@@ -1,6 +1,5 @@
 """Results of areas on disk: tables, a plot over time, and the video with areas and shares drawn on it."""
 
-import csv
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, fields
@@ -20,7 +19,7 @@ from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency
-from stavis.runtime.files import atomic_path
+from stavis.runtime.files import atomic_path, write_csv
 from stavis.storage.remote import as_path
 
 TABLE_NAME, SUMMARY_NAME, PLOT_NAME, VIDEO_NAME = "areas.csv", "areas_summary.csv", "areas.png", "areas.mp4"
@@ -86,17 +85,8 @@ def write_areas(
 
 
 def _write_table(path: Path, rows: Sequence[Any], kind: type) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(kind)])
-        for row in rows:
-            # nan is an empty cell.
-            writer.writerow(
-                [
-                    "" if value != value else round(value, 6) if isinstance(value, float) else value
-                    for value in astuple(row)
-                ]
-            )
+    rounded = ([round(v, 6) if isinstance(v, float) else v for v in astuple(row)] for row in rows)
+    write_csv(path, [field.name for field in fields(kind)], rounded)
 
 
 def draw_areas(

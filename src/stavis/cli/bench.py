@@ -66,8 +66,7 @@ def bench(
 
 
 def _print(report: "BenchReport") -> None:
-    from rich import box
-    from rich.table import Table
+    from stavis.runtime.progress import text_table
 
     machine = report.machine
     typer.echo(
@@ -78,18 +77,8 @@ def _print(report: "BenchReport") -> None:
         f"{report.width}x{report.height}, {report.num_frames} frames, depth {report.depth}, {report.modality}: "
         f"decoding {report.media.decode_fps:.0f}, writing {report.media.write_fps:.0f} frames per second"
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("engine", "precision"):
-        table.add_column(name)
-    for name in (
-        "network\nframes/s",
-        "GFLOP/s",
-        "of matrix\nproduct",
-        "end to end\nframes/s",
-        "setup\ns",
-        "peak\nMB",
-    ):
-        table.add_column(name, justify="right")
+    speeds = ("network\nframes/s", "GFLOP/s", "of matrix\nproduct", "end to end\nframes/s")
+    table = text_table("engine", "precision", right=[*speeds, "setup\ns", "peak\nMB"])
     for one in report.engines:
         table.add_row(
             one.engine,

@@ -120,15 +120,11 @@ def cache(
 
 
 def _print_report(report: "DataReport", *, deep: bool) -> None:
-    from rich import box
-    from rich.table import Table
+    from stavis.runtime.progress import text_table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("database")
-    table.add_column("split", justify="right")
-    table.add_column("list")
-    for name in ("videos", "waves", "frames", "density maps", "fixation maps"):
-        table.add_column(name, justify="right")
+    right = ("videos", "waves", "frames", "density maps", "fixation maps")
+    table = text_table("database", "split", "list", right=right, pad_edge=True)
+    table.columns[1].justify = "right"
     for summary in report.lists:
         table.add_row(*_row(summary))
     shared.table_console(120).print(table)

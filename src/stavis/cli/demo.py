@@ -44,14 +44,10 @@ def demo(
 
 
 def _show(result: "DemoResult") -> None:
-    from rich import box
-    from rich.table import Table
-
     from stavis.experiments.demo import MAPS, SHOWN
+    from stavis.runtime.progress import text_table
 
-    table = Table("", *SHOWN.values(), box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = text_table("", right=SHOWN.values())
     for name, title in MAPS.items():
         values = (result.scores[name][metric] for metric in SHOWN)
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))

@@ -22,16 +22,14 @@ def runs(
     paper's table, use stavis evaluate.
     """
     from rich.console import Console
-    from rich.table import Table
 
+    from stavis.runtime.progress import text_table
     from stavis.training.display import format_duration
     from stavis.training.recipe_file import read_recipe
     from stavis.training.runlog import RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
 
-    table = Table("run", "network", "split", "epochs", "state", "time", box=None, pad_edge=False)
-    for subset in ("training", "validation"):
-        for score in ("loss", "CC", "NSS"):
-            table.add_column(f"{subset}\n{score}", justify="right")
+    right = [f"{subset}\n{score}" for subset in ("training", "validation") for score in ("loss", "CC", "NSS")]
+    table = text_table("run", "network", "split", "epochs", "state", "time", right=right, box=None)
     any_epochs = False
     for folder in folders:
         records = read_metrics(folder)

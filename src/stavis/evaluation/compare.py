@@ -1,16 +1,13 @@
 """Paired comparison of evaluations of the same videos."""
 
-import csv
-import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -32,8 +29,9 @@ from stavis.evaluation.results import (
     none_if_nan,
     read_scores,
 )
-from stavis.evaluation.tables import METRIC_NAMES, format_score, markdown_line, ordered_metrics
-from stavis.runtime.files import write_text
+from stavis.evaluation.tables import format_score, markdown_head, markdown_line, metric_names, ordered_metrics
+from stavis.runtime.files import write_csv, write_text
+from stavis.runtime.progress import text_table
 
 
 @dataclass(frozen=True)
@@ -174,12 +172,7 @@ def compare_all(evaluations: Sequence[MethodScores]) -> list[Comparison]:
 
 def _adjust(comparisons: list[Comparison]) -> list[Comparison]:
     """The comparisons with p values adjusted within each database, across metrics and evaluations."""
-    keys = [
-        (i, d, m)
-        for i, c in enumerate(comparisons)
-        for d, by_metric in c.databases.items()
-        for m in by_metric
-    ]
+    keys = [(i, d, m) for i, c in enumerate(comparisons) for d, of in c.databases.items() for m in of]
     adjusted: dict[tuple[int, str, str], float] = {}
     for database in {d for _, d, _ in keys}:
         family = [key for key in keys if key[1] == database]
@@ -261,12 +254,8 @@ def _metrics(comparisons: Sequence[Comparison]) -> list[str]:
 
 def database_table(comparisons: Sequence[Comparison]) -> Table:
     """Per database, the scores of the first evaluation and the differences of the others from it."""
-    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
-    table.add_column("database")
-    table.add_column("evaluation")
-    for metric in _metrics(comparisons):
-        table.add_column(METRIC_NAMES[metric], justify="right")
-    table.add_column("videos", justify="right")
+    right = [*metric_names(_metrics(comparisons)), "videos"]
+    table = text_table("database", "evaluation", right=right, header_style="bold")
     for row in _database_rows(comparisons):
         table.add_row(*map(Text, row))
     return table
@@ -275,12 +264,8 @@ def database_table(comparisons: Sequence[Comparison]) -> Table:
 def video_table(comparison: Comparison) -> Table:
     """The difference of every video."""
     title = f"{comparison.after.name} - {comparison.before.name}"
-    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, title=title)
-    table.add_column("database")
-    table.add_column("video")
     metrics = _metrics([comparison])
-    for metric in metrics:
-        table.add_column(METRIC_NAMES[metric], justify="right")
+    table = text_table("database", "video", right=metric_names(metrics), header_style="bold", title=title)
     for (database, video), differences in comparison.videos.items():
         table.add_row(Text(database), Text(video), *(_signed(differences[m]) for m in metrics))
     return table
@@ -328,9 +313,11 @@ LEGEND = (
 def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
     """Writes `comparison.json`, `comparison.csv` (one row per video) and `comparison.md`."""
     write_text(output / "comparison.json", json.dumps(to_json(comparisons), indent=2, allow_nan=False) + "\n")
-    write_text(output / "comparison.csv", _csv(comparisons))
-    head = ["database", "evaluation", *(METRIC_NAMES[m] for m in _metrics(comparisons)), "videos"]
-    lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
+    suffixes = ("_before", "_after", "_difference", "_low", "_high")
+    columns = [f"{metric}{suffix}" for metric in _metrics(comparisons) for suffix in suffixes]
+    head = ["before", "after", "database", "video", *columns]
+    write_csv(output / "comparison.csv", head, _video_rows(comparisons))
+    lines = markdown_head(["database", "evaluation", *metric_names(_metrics(comparisons)), "videos"])
     lines += [markdown_line([cell.strip() for cell in row]) for row in _database_rows(comparisons)]
     write_text(output / "comparison.md", "\n".join([*lines, "", LEGEND]) + "\n")
 
@@ -377,20 +364,11 @@ def _test_results(d: Difference) -> dict[str, Any]:
     }
 
 
-def _csv(comparisons: Sequence[Comparison]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    metrics = _metrics(comparisons)
-    columns = [
-        f"{m}{suffix}" for m in metrics for suffix in ("_before", "_after", "_difference", "_low", "_high")
-    ]
-    writer.writerow(["before", "after", "database", "video", *columns])
+def _video_rows(comparisons: Sequence[Comparison]) -> Iterator[list[Any]]:
     for comparison in comparisons:
         for (database, video), differences in comparison.videos.items():
-            values = [v for m in metrics for v in _values(differences[m])]
-            cells = ["" if math.isnan(v) else v for v in values]
-            writer.writerow([comparison.before.folder, comparison.after.folder, database, video, *cells])
-    return text.getvalue()
+            values = [v for m in _metrics(comparisons) for v in _values(differences[m])]
+            yield [comparison.before.folder, comparison.after.folder, database, video, *values]
 
 
 def _values(d: Difference) -> tuple[float, ...]:

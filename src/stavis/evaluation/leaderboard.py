@@ -17,7 +17,7 @@ from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.report import render
 from stavis.evaluation.results import mean_of_defined
 from stavis.evaluation.summary import PUBLISHED
-from stavis.evaluation.tables import METHOD_NAMES, METRIC_NAMES, ordered_metrics
+from stavis.evaluation.tables import METRIC_NAMES, method_name, ordered_metrics
 from stavis.runtime.files import write_text
 from stavis.version import __version__
 
@@ -123,7 +123,7 @@ def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
     }
     rows = dict(zip(names, map(_means_of_videos, models), strict=True))
     baselines = {
-        METHOD_NAMES[method]: _means_of_videos(read_evaluation(evaluations[0].folder, method))
+        method_name(method): _means_of_videos(read_evaluation(evaluations[0].folder, method))
         for method in BASELINES
         if any((evaluations[0].folder / "videos").glob(f"*/*/{method}*.json"))
     }

@@ -50,6 +50,10 @@ class EvaluationSettings:
                 f"first_frame is {self.first_frame} and stride {self.stride}; >= 0 and >= 1 are allowed"
             )
 
+    def num_scored(self, entry: FoldEntry) -> int:
+        """The number of a video's frames that are scored."""
+        return -(-(entry.num_frames - self.first_frame) // self.stride)
+
 
 @dataclass(frozen=True)
 class ListedVideo:
@@ -207,9 +211,8 @@ def make_plan(
                 f"{predictions}: no maps of any of the {num} test videos of {', '.join(listed)} in {data}; "
                 f"{describe_content(predictions)}"
             )
-    skipped = []
-    if predictions is not None and databases is None:
-        skipped = [name for name, videos in listed.items() if not any(v in found for v in videos)]
+    all_wanted = predictions is None or databases is not None
+    skipped = [n for n, videos in listed.items() if not (all_wanted or any(v in found for v in videos))]
     listed = {name: videos for name, videos in listed.items() if name not in skipped}
     one_list = frozenset(name for name in listed if _has_one_list(layout, name, "test"))
     for name in one_list:
@@ -247,10 +250,9 @@ def make_plan(
             stride = 1
             if baseline not in baselines:
                 observers = extra[video.database][baseline].get(video.entry.video, 1)
-                num = -(-(video.entry.num_frames - settings.first_frame) // settings.stride)
-                stride = reference_stride(baseline, num, observers)
+                stride = reference_stride(baseline, settings.num_scored(video.entry), observers)
             scored[video, baseline] = ScoredMaps(baseline, own_split, None, stride)
-    tasks = _group(data, output, videos, scored, settings)
+    tasks = make_tasks(data, output, videos, scored, settings)
     return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list, unavailable)
 
 
@@ -312,13 +314,14 @@ def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) 
             )
 
 
-def _group(
+def make_tasks(
     data: Path,
     output: Path,
     videos: Sequence[ListedVideo],
     scored: dict[tuple[ListedVideo, str], ScoredMaps],
     settings: EvaluationSettings,
 ) -> list[VideoTask]:
+    """The maps to be scored, grouped by video."""
     of_video: dict[tuple[str, FoldEntry], dict[ScoredMaps, None]] = {}
     for (video, _), maps_of_method in scored.items():
         of_video.setdefault((video.database, video.entry), {})[maps_of_method] = None
@@ -330,21 +333,17 @@ def _group(
         others: tuple[FoldEntry, ...] = ()
         if settings.protocol != "stavis":
             others = tuple(other for other in entries[database] if other != entry)
-            if not others:
+            if not others and settings.protocol not in FIELD_PROTOCOLS:
                 raise StavisError(
                     f"protocol {settings.protocol!r} takes negatives from other videos, but {database} has only "
                     f"{entry.video} in its test lists"
                 )
-        partner = next_video(entry, list(entries[database]))
-        if partner is None and any(scored.method == "shuffled" for scored in those):
+        # The next in circular alphabetical order, so that each video is once another's partner.
+        ordered = sorted(entries[database], key=lambda e: e.video)
+        partner = ordered[(ordered.index(entry) + 1) % len(ordered)] if len(ordered) > 1 else None
+        if partner is None and any(s.method == "shuffled" for s in those):
             raise StavisError(
                 f"{data}: the baseline 'shuffled' needs two videos; {database} has only {entry.video}"
             )
         tasks.append(VideoTask(data, output, database, entry, tuple(those), settings, {}, others, partner))
     return tasks
-
-
-def next_video(entry: FoldEntry, entries: Sequence[FoldEntry]) -> FoldEntry | None:
-    """The next of `entries` in circular alphabetical order, so that each follows one; None if there is no other."""
-    ordered = sorted({entry, *entries}, key=lambda e: e.video)
-    return ordered[(ordered.index(entry) + 1) % len(ordered)] if len(ordered) > 1 else None

@@ -25,10 +25,11 @@ from stavis.evaluation.protocols.base import FieldData
 from stavis.evaluation.results import PREDICTIONS, VideoScores
 from stavis.evaluation.summary import Evaluation, ListedScores, interval
 from stavis.evaluation.tables import (
-    METHOD_NAMES,
     METRIC_NAMES,
     category_rows,
     format_score,
+    method_name,
+    metric_names,
     ordered_metrics,
     remark_lines,
     score_rows,
@@ -90,22 +91,14 @@ def render(template: str, **values: Any) -> str:
 
 def score_table(evaluation: Evaluation, group: str = "Database") -> str:
     """The score table in HTML, by database or by category."""
-    head = [
-        group,
-        "Maps",
-        *(METRIC_NAMES[m] for m in ordered_metrics(evaluation.metrics)),
-        "Videos",
-        "Frames",
-    ]
+    head = [group, "Maps", *metric_names(ordered_metrics(evaluation.metrics)), "Videos", "Frames"]
     rows = []
     before = None
     for row in score_rows(evaluation) if group == "Database" else category_rows(evaluation):
         first = row.database != before
         before = row.database
         kind = row.method if row.method in ("published", PREDICTIONS) else ""
-        cells = [row.database if first else "", METHOD_NAMES.get(row.method, row.method)]
-        cells += [format_score(value, 3) for value in row.values]
-        cells += ["" if n is None else str(n) for n in (row.num_videos, row.num_frames)]
+        cells = [row.database if first else "", method_name(row.method), *row.formatted(3), *row.numbers()]
         rows.append({"classes": " ".join(filter(None, ["begin" if first else "", kind])), "cells": cells})
     return render("table.html", head=head, rows=rows)
 
@@ -161,7 +154,7 @@ def _plot_data(evaluation: Evaluation) -> dict[str, Any]:
         )
     return {
         "metrics": [{"key": m, "name": METRIC_NAMES[m]} for m in metrics],
-        "methods": [{"key": m, "name": METHOD_NAMES.get(m, m)} for m in evaluation.methods],
+        "methods": [{"key": m, "name": method_name(m)} for m in evaluation.methods],
         "videos": [video for video in videos if video["series"]],
     }
 

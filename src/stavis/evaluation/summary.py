@@ -1,9 +1,6 @@
 """Result of an evaluation: means of videos, splits and databases, averaged as in the published evaluation."""
 
-import csv
-import io
 import json
-import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +14,7 @@ from stavis.evaluation.categories import read_categories
 from stavis.evaluation.inference import Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
-from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.files import atomic_path, write_csv, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -267,14 +264,8 @@ def write_summary(output: Path, evaluation: Evaluation, *, parquet: bool = False
     if parquet:
         _write_parquet(output / "frames.parquet", evaluation)
     write_text(output / SCORES_FILE, json.dumps(to_json(evaluation), indent=2, allow_nan=False) + "\n")
-    write_text(output / "videos.csv", _videos_csv(evaluation))
-    with (
-        atomic_path(output / "frames.csv") as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(frame_columns(evaluation))
-        writer.writerows([_csv_value(value) for value in row] for row in frame_rows(evaluation))
+    write_csv(output / "videos.csv", *_videos_table(evaluation))
+    write_csv(output / "frames.csv", frame_columns(evaluation), frame_rows(evaluation))
 
 
 def frame_columns(evaluation: Evaluation) -> tuple[str, ...]:
@@ -305,13 +296,11 @@ def _write_parquet(path: Path, evaluation: Evaluation) -> None:
         pq.write_table(table, temporary)
 
 
-def _videos_csv(evaluation: Evaluation) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _videos_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     head = ["method", "database", "split", "video", "num_frames", "num_scored", "num_missing", "num_beyond"]
     for metric in evaluation.metrics:
         head += [metric, f"{metric}_low", f"{metric}_high", f"{metric}_num_undefined"]
-    writer.writerow(head)
+    rows = []
     for method, lines in evaluation.listed.items():
         for line in lines:
             scores = line.scores
@@ -319,18 +308,13 @@ def _videos_csv(evaluation: Evaluation) -> str:
             row += [scores.frames.size, len(scores.missing), scores.num_beyond]
             for metric in evaluation.metrics:
                 row += [scores.mean(metric), *interval(scores, metric), scores.num_undefined(metric)]
-            writer.writerow([_csv_value(value) for value in row])
-    return text.getvalue()
+            rows.append(row)
+    return head, rows
 
 
 def interval(scores: VideoScores, metric: str) -> Interval:
     """95 % interval of a video's mean, from the variation between its seconds."""
     return interval_of_video(scores.scores[metric], scores.frame_rate)
-
-
-def _csv_value(value: Any) -> Any:
-    """Undefined scores are empty fields."""
-    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:

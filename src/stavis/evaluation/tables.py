@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.results import PREDICTIONS
-from stavis.evaluation.summary import PUBLISHED, Evaluation
+from stavis.evaluation.summary import PUBLISHED, Evaluation, GroupScores
 from stavis.runtime.files import write_text
+from stavis.runtime.progress import text_table
 
 if TYPE_CHECKING:
     from stavis.evaluation.leaderboard import Entry
@@ -29,7 +29,7 @@ METRIC_NAMES = {
     "sim": "SIM",
     "kldiv": "KL ↓",
 }
-METHOD_NAMES = {
+_METHOD_NAMES = {
     PREDICTIONS: "these predictions",
     "published": "STAViS, published",
     "center": "center prior",
@@ -49,7 +49,7 @@ class Row:
 
     Attributes:
         database: Its database.
-        method: As in `METHOD_NAMES`.
+        method: "predictions", "published" or a baseline.
         values: In the order of `ordered_metrics`; nan where undefined.
         num_videos: None for published numbers.
         num_frames: Likewise.
@@ -62,6 +62,25 @@ class Row:
     num_videos: int | None
     num_frames: int | None
     remarks: str
+
+    def formatted(self, digits: int | None = None) -> list[str]:
+        """The values with `digits` decimals; by default 4, and 3 for published ones."""
+        digits = digits or (3 if self.method == "published" else 4)
+        return [format_score(value, digits) for value in self.values]
+
+    def numbers(self) -> list[str]:
+        """The numbers of videos and frames, empty for published ones."""
+        return ["" if n is None else str(n) for n in (self.num_videos, self.num_frames)]
+
+
+def method_name(method: str) -> str:
+    """A method's name in tables."""
+    return _METHOD_NAMES.get(method, method)
+
+
+def metric_names(metrics: Iterable[str]) -> list[str]:
+    """The metrics' names in tables."""
+    return [METRIC_NAMES[metric] for metric in metrics]
 
 
 def ordered_metrics(metrics: Iterable[str]) -> list[str]:
@@ -99,16 +118,7 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
             remarks += group.notes
             if method == PREDICTIONS:
                 remarks += evaluation.unavailable.get(database, [])
-            rows.append(
-                Row(
-                    database,
-                    method,
-                    tuple(group.means[m] for m in metrics),
-                    group.num_videos,
-                    group.num_frames,
-                    "; ".join(remarks),
-                )
-            )
+            rows.append(_row(database, method, group, metrics, "; ".join(remarks)))
     return rows
 
 
@@ -117,18 +127,16 @@ def category_rows(evaluation: Evaluation) -> list[Row]:
     metrics = ordered_metrics(evaluation.metrics)
     categories = dict.fromkeys(name for groups in evaluation.categories.values() for name in groups)
     return [
-        Row(
-            category,
-            method,
-            tuple(group.means[m] for m in metrics),
-            group.num_videos,
-            group.num_frames,
-            "",
-        )
+        _row(category, method, group, metrics)
         for category in sorted(categories)
         for method, groups in evaluation.categories.items()
         if (group := groups.get(category)) is not None
     ]
+
+
+def _row(name: str, method: str, group: GroupScores, metrics: Sequence[str], remarks: str = "") -> Row:
+    means = tuple(group.means[m] for m in metrics)
+    return Row(name, method, means, group.num_videos, group.num_frames, remarks)
 
 
 def format_score(value: float, digits: int = 4) -> str:
@@ -139,23 +147,16 @@ def format_score(value: float, digits: int = 4) -> str:
 def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int, group: str = "database") -> Table:
     """The table for a terminal of `width` columns; a narrow one omits the numbers of videos and frames."""
     wide = width >= NARROW_COLUMNS
-    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, collapse_padding=not wide)
-    table.add_column(group)
-    table.add_column("maps")
-    for metric in metrics:
-        table.add_column(METRIC_NAMES[metric], justify="right")
-    if wide:
-        table.add_column("videos", justify="right")
-        table.add_column("frames", justify="right")
+    right = [*metric_names(metrics), *(["videos", "frames"] if wide else [])]
+    table = text_table(group, "maps", right=right, header_style="bold", collapse_padding=not wide)
     for i, row in enumerate(rows):
         first = i == 0 or rows[i - 1].database != row.database
         style = "dim" if row.method == "published" else "bold" if row.method == PREDICTIONS else ""
-        digits = 3 if row.method == "published" else 4
         table.add_row(
             Text(row.database if first else ""),
-            Text(METHOD_NAMES.get(row.method, row.method), style=style),
-            *(Text(format_score(value, digits), style=style) for value in row.values),
-            *(["" if n is None else str(n) for n in (row.num_videos, row.num_frames)] if wide else []),
+            Text(method_name(row.method), style=style),
+            *(Text(value, style=style) for value in row.formatted()),
+            *(row.numbers() if wide else []),
             end_section=i + 1 == len(rows) or rows[i + 1].database != row.database,
         )
     return table
@@ -163,10 +164,7 @@ def terminal_table(rows: Sequence[Row], metrics: Sequence[str], width: int, grou
 
 def leaderboard_table(database: str, entries: Sequence["Entry"], metrics: Sequence[str]) -> Table:
     """The rows of a leaderboard on one database: rank, mean and half the width of its interval."""
-    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, title=database)
-    table.add_column("model")
-    for metric in metrics:
-        table.add_column(METRIC_NAMES[metric], justify="right")
+    table = text_table("model", right=metric_names(metrics), header_style="bold", title=database)
     for entry in entries:
         cells = []
         for metric in metrics:
@@ -180,25 +178,22 @@ def leaderboard_table(database: str, entries: Sequence["Entry"], metrics: Sequen
 
 def remark_lines(rows: Sequence[Row]) -> list[str]:
     """The remarks below a table."""
-    return [
-        f"{row.database}, {METHOD_NAMES.get(row.method, row.method)}: {row.remarks}"
-        for row in rows
-        if row.remarks
-    ]
+    return [f"{row.database}, {method_name(row.method)}: {row.remarks}" for row in rows if row.remarks]
 
 
 def markdown_table(rows: Sequence[Row], metrics: Sequence[str], group: str = "database") -> str:
     """The score table and the remarks below it."""
-    head = [group, "maps", *(METRIC_NAMES[m] for m in metrics), "videos", "frames"]
-    lines = [markdown_line(head), markdown_line(["---", "---", *["---:"] * (len(head) - 2)])]
+    lines = markdown_head([group, "maps", *metric_names(metrics), "videos", "frames"])
     for row in rows:
-        digits = 3 if row.method == "published" else 4
-        cells = [row.database, METHOD_NAMES.get(row.method, row.method)]
-        cells += [format_score(value, digits) for value in row.values]
-        cells += ["" if n is None else str(n) for n in (row.num_videos, row.num_frames)]
+        cells = [row.database, method_name(row.method), *row.formatted(), *row.numbers()]
         lines.append(markdown_line(cells))
     remarks = remark_lines(rows)
     return "\n".join([*lines, *([""] if remarks else []), *(f"- {line}" for line in remarks)]) + "\n"
+
+
+def markdown_head(columns: Sequence[str]) -> list[str]:
+    """The first two rows of a Markdown table of which all columns but two are right-aligned."""
+    return [markdown_line(columns), markdown_line(["---", "---", *["---:"] * (len(columns) - 2)])]
 
 
 def markdown_line(cells: Sequence[str]) -> str:
@@ -208,7 +203,7 @@ def markdown_line(cells: Sequence[str]) -> str:
 
 def latex_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """The table for the LaTeX package booktabs."""
-    names = " & ".join(METRIC_NAMES[m] for m in metrics)
+    names = " & ".join(metric_names(metrics))
     lines = [
         r"\begin{tabular}{ll" + "r" * len(metrics) + "}",
         r"\toprule",
@@ -218,10 +213,7 @@ def latex_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
         first = i == 0 or rows[i - 1].database != row.database
         if first:
             lines.append(r"\midrule")
-        cells = [
-            escape_latex(row.database) if first else "",
-            escape_latex(METHOD_NAMES.get(row.method, row.method)),
-        ]
+        cells = [escape_latex(row.database) if first else "", escape_latex(method_name(row.method))]
         cells += ["--" if math.isnan(value) else f"{value:.3f}" for value in row.values]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

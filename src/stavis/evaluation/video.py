@@ -1,20 +1,14 @@
 """Scores of all frames of one video, of every method at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
 
 from stavis import maps
 from stavis.datasets.layout import Layout
-from stavis.evaluation.baselines import (
-    FixedMap,
-    InterObserver,
-    NoiseMaps,
-    VideoGaze,
-    read_center,
-    read_video_gaze,
-)
+from stavis.evaluation.baselines import FixedMap, InterObserver, NoiseMaps, read_center, read_video_gaze
 from stavis.evaluation.ground_truth import read_density, read_fixations
 from stavis.evaluation.other_videos import read_counts
 from stavis.evaluation.plan import ScoredMaps, VideoTask
@@ -22,79 +16,81 @@ from stavis.evaluation.predictions import MapReader
 from stavis.evaluation.results import METRICS, VideoScores, write_scores
 from stavis.metrics import Protocol
 from stavis.metrics.frame import FrameScores, score_pixels
-from stavis.metrics.negatives import (
-    Negatives,
-    OtherVideosNegatives,
-    Pixels,
-    SameVideoNegatives,
-    VideoFixations,
-    merge_scaled,
-)
+from stavis.metrics.negatives import Negatives, OtherVideosNegatives, SameVideoNegatives, merge_scaled
 
 
-class _MapScorer:
-    """Scores maps of a reader."""
+class Tally:
+    """The scores of one method's maps of a video, collected frame by frame."""
 
-    def __init__(self, reader: MapReader) -> None:
-        self.reader = reader
+    def __init__(self, task: VideoTask, scored: ScoredMaps) -> None:
+        self._task, self._scored = task, scored
+        # Before the work: if maps change meanwhile, the scores are not taken for theirs.
+        self._identity = task.identity(scored)
+        self._frames: list[int] = []
+        self._rows: list[Sequence[float]] = []
+        self.missing: list[int] = []
 
-    def score(
-        self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol
-    ) -> FrameScores[float] | None:
-        saliency_map = self.reader.read(frame)
-        if saliency_map is None:
-            return None
-        return score_pixels(
-            saliency_map, truth.density(frame), fixated, truth.negatives(frame), protocol=protocol
+    def takes(self, frame: int) -> bool:
+        """Whether a frame is scored."""
+        beyond_first = frame - self._task.settings.first_frame
+        return beyond_first >= 0 and beyond_first % (self._task.settings.stride * self._scored.stride) == 0
+
+    def add(self, frame: int, row: Sequence[float] | None) -> None:
+        """Adds a frame's scores; None if it has no map."""
+        if row is None:
+            self.missing.append(frame)
+        else:
+            self._frames.append(frame)
+            self._rows.append(row)
+
+    def write(self, metrics: Sequence[str], num_frames: int, num_beyond: int, notes: Sequence[str]) -> None:
+        """Stores the scores, whose rows are in the order of `metrics`."""
+        task, scored = self._task, self._scored
+        table = np.array(self._rows, dtype=np.float64).reshape(-1, len(metrics))
+        video = VideoScores(
+            method=scored.method,
+            database=task.database,
+            video=task.entry.video,
+            split=scored.split,
+            num_frames=num_frames,
+            frame_rate=task.entry.frame_rate,
+            frames=np.array(self._frames, dtype=np.int64),
+            scores=dict(zip(metrics, table.T, strict=True)),
+            missing=tuple(self.missing),
+            num_beyond=num_beyond,
+            source=str(scored.source.path) if scored.source is not None else scored.method,
+            notes=(*notes, *scored.notes()),
         )
-
-    def finish(self, num_frames: int) -> tuple[int, tuple[str, ...]]:
-        num_beyond = self.reader.count_beyond(num_frames)
-        return num_beyond, self.reader.notes
-
-
-class _ObserverScorer:
-    """Scores each observer by the others."""
-
-    def __init__(self, gaze: VideoGaze, truth: "_Truth") -> None:
-        self._inter_observer = InterObserver(gaze, truth.fixations.size)
-
-    def score(
-        self, frame: int, truth: "_Truth", fixated: Pixels, protocol: Protocol
-    ) -> FrameScores[float] | None:
-        return self._inter_observer.score(frame, truth.source_of_negatives, fixated, protocol)
-
-    def finish(self, num_frames: int) -> tuple[int, tuple[str, ...]]:
-        return 0, ()
+        write_scores(task.scores_path(scored), video, self._identity)
 
 
 class _Truth:
     """A video's ground truth. What several methods need for a frame is read once."""
 
     def __init__(self, task: VideoTask, advance: Callable[[int], None]) -> None:
-        self._layout = Layout(task.data)
-        self._task = task
-        self.fixations: VideoFixations = read_fixations(self._layout, task.database, task.entry, advance)
-        self.source_of_negatives: Negatives
+        layout, database, video = Layout(task.data), task.database, task.entry.video
+        self.fixations = read_fixations(layout, database, task.entry, advance)
+        size, frames = self.fixations.size, self.fixations.frames
+        negatives: Negatives
         if task.settings.protocol == "stavis":
-            self.source_of_negatives = SameVideoNegatives(self.fixations, task.settings.quirks)
+            negatives = SameVideoNegatives(self.fixations, task.settings.quirks)
         else:
             others = [read_counts(task, other) for other in task.others]
-            self.source_of_negatives = OtherVideosNegatives(merge_scaled(others, self.fixations.size))
-        self._density: tuple[int, maps.Array] = (-1, np.empty((0, 0)))
-        self._negatives: tuple[int, Pixels] = (-1, Pixels(np.empty(0, np.intp), np.empty(0)))
+            negatives = OtherVideosNegatives(merge_scaled(others, size))
+        self._protocol, self._source_of_negatives = cast(Protocol, task.settings.protocol), negatives
+        self._density = lru_cache(1)(lambda frame: read_density(layout, database, video, frame, size))
+        self._negatives = lru_cache(1)(lambda frame: negatives.of_frame(frames[frame]))
 
-    def density(self, frame: int) -> maps.Array:
-        if self._density[0] != frame:
-            video = self._task.entry.video
-            density = read_density(self._layout, self._task.database, video, frame, self.fixations.size)
-            self._density = (frame, density)
-        return self._density[1]
-
-    def negatives(self, frame: int) -> Pixels:
-        if self._negatives[0] != frame:
-            self._negatives = (frame, self.source_of_negatives.of_frame(self.fixations.frames[frame]))
-        return self._negatives[1]
+    def score(self, method: MapReader | InterObserver, frame: int) -> FrameScores[float] | None:
+        """A method's scores of a frame; None if it has no map."""
+        fixated = self.fixations.frames[frame]
+        if isinstance(method, InterObserver):
+            return method.score(frame, self._source_of_negatives, fixated, self._protocol)
+        saliency = method.read(frame)
+        if saliency is None:
+            return None
+        density, negatives = self._density(frame), self._negatives(frame)
+        return score_pixels(saliency, density, fixated, negatives, protocol=self._protocol)
 
 
 class _OtherDensity(MapReader):
@@ -111,61 +107,34 @@ class _OtherDensity(MapReader):
 
 def score_video(task: VideoTask, advance: Callable[[int], None]) -> None:
     """Scores every method's maps of a video and stores the scores."""
-    # Before the work: if maps change meanwhile, the scores are not taken for theirs.
-    identities = [task.identity(scored) for scored in task.scored]
+    tallies = [Tally(task, scored) for scored in task.scored]
     settings, num_frames = task.settings, task.entry.num_frames
-    protocol = cast(Protocol, settings.protocol)
     truth = _Truth(task, advance)
-    scorers = [_make_scorer(task, scored, truth) for scored in task.scored]
-    frames: list[list[int]] = [[] for _ in scorers]
-    scores: list[list[FrameScores[float]]] = [[] for _ in scorers]
-    missing: list[list[int]] = [[] for _ in scorers]
-    advance(settings.first_frame * len(scorers))
+    methods = [_open_method(task, scored, truth) for scored in task.scored]
+    advance(settings.first_frame * len(tallies))
     for frame in range(settings.first_frame, num_frames, settings.stride):
-        fixated = truth.fixations.frames[frame]
-        for i, scorer in enumerate(scorers):
-            if (frame - settings.first_frame) // settings.stride % task.scored[i].stride:
-                advance(min(settings.stride, num_frames - frame))
-                continue
-            result = scorer.score(frame, truth, fixated, protocol)
-            if result is None:
-                missing[i].append(frame)
-            else:
-                frames[i].append(frame)
-                scores[i].append(result)
+        for tally, method in zip(tallies, methods, strict=True):
+            if tally.takes(frame):
+                tally.add(frame, truth.score(method, frame))
             advance(min(settings.stride, num_frames - frame))
-    for i, (scored, scorer) in enumerate(zip(task.scored, scorers, strict=True)):
-        num_beyond, notes = scorer.finish(num_frames)
-        video = VideoScores(
-            method=scored.method,
-            database=task.database,
-            video=task.entry.video,
-            split=scored.split,
-            num_frames=num_frames,
-            frame_rate=task.entry.frame_rate,
-            frames=np.array(frames[i], dtype=np.int64),
-            scores=dict(
-                zip(METRICS, np.array(scores[i], dtype=np.float64).reshape(-1, len(METRICS)).T, strict=True)
-            ),
-            missing=tuple(missing[i]),
-            num_beyond=num_beyond,
-            source=str(scored.source.path) if scored.source is not None else scored.method,
-            notes=(*notes, *scored.notes()),
-        )
-        write_scores(task.scores_path(scored), video, identities[i])
+    for tally, method in zip(tallies, methods, strict=True):
+        if isinstance(method, MapReader):
+            tally.write(METRICS, num_frames, method.count_beyond(num_frames), method.notes)
+        else:
+            tally.write(METRICS, num_frames, 0, ())
 
 
-def _make_scorer(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> _MapScorer | _ObserverScorer:
-    video = task.entry.video
+def _open_method(task: VideoTask, scored: ScoredMaps, truth: _Truth) -> MapReader | InterObserver:
     if scored.source is not None:
-        return _MapScorer(scored.source.open())
+        return scored.source.open()
     if scored.method == "center":
-        return _MapScorer(read_center(task, scored.split, truth.fixations.size))
+        return read_center(task, scored.split, truth.fixations.size)
     if scored.method == "uniform":
-        return _MapScorer(NoiseMaps(task.database, video))
+        return NoiseMaps(task.database, task.entry.video)
     if scored.method == "train-mean":
         assert scored.split is not None
-        return _MapScorer(FixedMap(task.train_means[scored.split]))
+        return FixedMap(task.train_means[scored.split])
     if scored.method == "shuffled":
-        return _MapScorer(_OtherDensity(task))
-    return _ObserverScorer(read_video_gaze(Layout(task.data), task.database, video), truth)
+        return _OtherDensity(task)
+    gaze = read_video_gaze(Layout(task.data), task.database, task.entry.video)
+    return InterObserver(gaze, truth.fixations.size)

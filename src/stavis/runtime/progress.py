@@ -1,11 +1,12 @@
-"""Progress on a terminal as a bar, in a pipe as plain lines, or not at all."""
+"""Console output: progress as a bar on a terminal, as plain lines in a pipe, or not at all; and tables."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
+from rich import box
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_LINE_INTERVAL_SECONDS = 10.0
@@ -109,6 +111,14 @@ def track(
 
 def _count_column(total: float | None, unit: str) -> TextColumn:
     return TextColumn("{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}"))
+
+
+def text_table(*left: str, right: Iterable[str], **options: Any) -> Table:
+    """A table for the terminal: its left-aligned columns, then its right-aligned ones; `options` are those of rich."""
+    table = Table(*left, **{"box": box.SIMPLE_HEAD, "pad_edge": False, **options})
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
 
 
 @contextlib.contextmanager

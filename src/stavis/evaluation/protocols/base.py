@@ -12,16 +12,11 @@ import numpy as np
 
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
-from stavis.evaluation.baselines import (
-    REFERENCES,
-    NoiseMaps,
-    gaussian_map,
-    read_center,
-    reference_stride,
-)
-from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, next_video
+from stavis.evaluation.baselines import REFERENCES, NoiseMaps, gaussian_map, read_center, reference_stride
+from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, make_tasks
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
-from stavis.evaluation.results import PREDICTIONS, VideoScores, write_scores
+from stavis.evaluation.results import PREDICTIONS
+from stavis.evaluation.video import Tally
 from stavis.maps import Array
 from stavis.metrics import Float64, Indices
 from stavis.metrics.challenge import expected_auc, nss_score, similarity_scores, stepwise_auc
@@ -34,9 +29,8 @@ T = TypeVar("T")
 
 def evenly(items: Sequence[T], num: int) -> list[T]:
     """At most `num` of the items, evenly spaced."""
-    return [
-        items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int))
-    ]
+    positions = np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int)
+    return [items[i] for i in np.unique(positions)]
 
 
 @dataclass(frozen=True)
@@ -93,12 +87,10 @@ class FieldData(ABC):
         cc, sim = similarity_scores(prediction, truth.density)
         if not truth.fixated.size:
             return cc, sim, math.nan, math.nan
-        reference = self.settings.quirks == "reference"
-        auc = (
-            stepwise_auc(prediction, truth.fixated, truth.num_positives)
-            if reference
-            else expected_auc(prediction, truth.fixated)
-        )
+        if self.settings.quirks == "reference":
+            auc = stepwise_auc(prediction, truth.fixated, truth.num_positives)
+        else:
+            auc = expected_auc(prediction, truth.fixated)
         return cc, sim, nss_score(prediction, truth.fixated), auc
 
     def training_videos(self) -> list[str]:
@@ -138,12 +130,9 @@ def make_field_plan(
         if predictions is not None:
             sources = {n: source_in(predictions / subset, n) or source_in(predictions, n) for n in names}
             found.update({(subset, name): source for name, source in sources.items() if source is not None})
-    if databases is not None:
-        chosen = list(databases)
-    else:
-        chosen = [
-            subset for subset in subsets if predictions is None or any(key[0] == subset for key in found)
-        ]
+    chosen = list(databases or subsets)
+    if databases is None and predictions is not None:
+        chosen = [subset for subset in subsets if any(key[0] == subset for key in found)]
     if predictions is not None and not any(key[0] in chosen for key in found):
         raise StavisError(
             f"{predictions}: no maps of any of the videos of {', '.join(subsets)} in {data.root}; "
@@ -161,35 +150,24 @@ def make_field_plan(
         extra[subset] = [name for name in REFERENCES if name in data.baselines and name not in baselines]
         if sum(key[0] == subset for key in listed if key not in lacking) < 2 and "shuffled" in extra[subset]:
             extra[subset].remove("shuffled")
-    videos, scored, tasks = [], {}, []
+    videos, scored = [], {}
     for subset, name in listed:
         if (subset, name) in lacking:
             continue
         entry = data.entry(subset, name)
         video = ListedVideo(subset, None, entry)
         videos.append(video)
-        of_video = []
         if predictions is not None:
-            of_video += [ScoredMaps(method, None, found[subset, name]) for method in data.methods]
-        of_video += [ScoredMaps(baseline, None, None) for baseline in baselines]
+            source = found[subset, name]
+            scored.update({(video, m): ScoredMaps(m, None, source) for m in data.methods})
+        scored.update({(video, baseline): ScoredMaps(baseline, None, None) for baseline in baselines})
+        num = data.settings.num_scored(entry)
         for reference in extra.get(subset, ()):
-            num = -(-(entry.num_frames - data.settings.first_frame) // data.settings.stride)
-            of_video.append(ScoredMaps(reference, None, None, reference_stride(reference, num)))
-        scored.update({(video, maps.method): maps for maps in of_video})
-        tasks.append(VideoTask(data.root, output, subset, entry, tuple(of_video), data.settings, {}, ()))
-    of_subset = {subset: [t.entry for t in tasks if t.database == subset] for subset in chosen}
-    for i, task in enumerate(tasks):
-        entries = of_subset[task.database]
-        partner = next_video(task.entry, entries)
-        if partner is None and "shuffled" in baselines:
-            raise StavisError(
-                f"{data.root}: the baseline 'shuffled' needs two videos; {task.database} has only {task.entry.video}"
-            )
-        tasks[i] = replace(task, others=tuple(e for e in entries if e != task.entry), partner=partner)
+            stride = reference_stride(reference, num)
+            scored[video, reference] = ScoredMaps(reference, None, None, stride)
+    tasks = make_tasks(data.root, output, videos, scored, data.settings)
     missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
-    unavailable = {
-        subset: ["no inter-observer row: these data do not tell observers apart"] for subset in extra
-    }
+    unavailable = {s: ["no inter-observer row: these data do not tell observers apart"] for s in extra}
     return Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
 
 
@@ -209,55 +187,31 @@ def with_center(data: FieldData, tasks: list[VideoTask]) -> list[VideoTask]:
 
 def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int], None]) -> None:
     """Scores every method's maps of a video and stores the scores. Memory does not grow with the video's length."""
-    identities = [task.identity(scored) for scored in task.scored]
-    subset, entry, settings = task.database, task.entry, task.settings
+    tallies = [Tally(task, scored) for scored in task.scored]
     notes: list[str] = []
     readers: list[MapReader] = []
-    frames: list[list[int]] = [[] for _ in task.scored]
-    rows: list[list[Sequence[float]]] = [[] for _ in task.scored]
-    missing: list[list[int]] = [[] for _ in task.scored]
     num_frames = 0
-    for frame, truth in enumerate(data.truths(subset, entry.video, notes)):
+    for frame, truth in enumerate(data.truths(task.database, task.entry.video, notes)):
         num_frames = frame + 1
         if truth is None:
             continue
         if not readers:
             size = (truth.density.shape[0], truth.density.shape[1])
             readers = [_open_reader(data, task, scored, size) for scored in task.scored]
-        if frame >= settings.first_frame and (frame - settings.first_frame) % settings.stride == 0:
-            for i, (reader, scored) in enumerate(zip(readers, task.scored, strict=True)):
-                if (frame - settings.first_frame) // settings.stride % scored.stride:
-                    continue
+        for tally, reader, scored in zip(tallies, readers, task.scored, strict=True):
+            if tally.takes(frame):
                 saliency = reader.read(frame)
-                if saliency is None:
-                    missing[i].append(frame)
-                    continue
-                frames[i].append(frame)
-                rows[i].append(data.score(saliency, truth, task, scored.method))
+                row = None if saliency is None else data.score(saliency, truth, task, scored.method)
+                tally.add(frame, row)
         advance(len(task.scored))
-    for i, (scored, reader) in enumerate(zip(task.scored, readers, strict=True)):
+    for tally, reader, scored in zip(tallies, readers, task.scored, strict=True):
         num_beyond = reader.count_beyond(num_frames)
-        if data.is_strict and scored.source is not None and (missing[i] or num_beyond):
+        if data.is_strict and scored.source is not None and (tally.missing or num_beyond):
             raise StavisError(
-                f"{scored.source.path}: {num_frames - len(missing[i]) + num_beyond} frames, the ground truth has "
+                f"{scored.source.path}: {num_frames - len(tally.missing) + num_beyond} frames, the ground truth has "
                 f"{num_frames}; one map per frame is needed"
             )
-        table = np.array(rows[i], dtype=np.float64).reshape(-1, len(data.metrics))
-        video = VideoScores(
-            method=scored.method,
-            database=subset,
-            video=entry.video,
-            split=None,
-            num_frames=num_frames,
-            frame_rate=entry.frame_rate,
-            frames=np.array(frames[i], dtype=np.int64),
-            scores=dict(zip(data.metrics, table.T, strict=True)),
-            missing=tuple(missing[i]),
-            num_beyond=num_beyond,
-            source=str(scored.source.path) if scored.source is not None else scored.method,
-            notes=(*notes, *reader.notes, *scored.notes()),
-        )
-        write_scores(task.scores_path(scored), video, identities[i])
+        tally.write(data.metrics, num_frames, num_beyond, (*notes, *reader.notes))
 
 
 def _open_reader(data: FieldData, task: VideoTask, scored: ScoredMaps, size: tuple[int, int]) -> MapReader:
