@@ -31,7 +31,7 @@ from stavis.clips import clip_samples, reference_windows
 from stavis.clips.preprocess import audio_excerpt, make_clip, resize_frame
 from stavis.engine import EngineFactory
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.outputs import write_published_map
 from stavis.prediction.predict import stream_video
 
 FRAME_RATE = 25.0
@@ -80,10 +80,10 @@ def run_yardstick(model: stavis.STAViS, frames: Path, output: Path, num: int) ->
 def run_ours(frames: Path, output: Path, make_engine: EngineFactory, num_frames: int) -> float:
     """Seconds a frame of the predict path, from files to files."""
     options = PredictOptions(edges="reference", frame_rate=FRAME_RATE)
-    writer = PublishedMaps(output)
+    output.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     for frame in stream_video(make_engine.model, frames, options, make_engine=make_engine):
-        writer.write(frame)
+        write_published_map(output, frame)
     return (time.perf_counter() - began) / (num_frames - 8)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import stavis
 from stavis import media
 from stavis.clips.preprocess import Preprocessing
-from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.outputs import write_published_map
 from stavis.prediction.predict import FrameSaliency
 from stavis.weights import save_model
 
@@ -200,7 +200,7 @@ def test_reference_quirks_write_the_published_files(
 def test_published_maps_are_stretched_enlarged_and_cut_to_8_bits(tmp_path: Path) -> None:
     y, x = np.mgrid[:64, :64]
     saliency = (0.2 + 0.5 * np.exp(-((y - 20) ** 2 + (x - 40) ** 2) / 200)).astype(np.float32)
-    PublishedMaps(tmp_path).write(FrameSaliency(4, 0.2, saliency))
+    write_published_map(tmp_path, FrameSaliency(4, 0.2, saliency))
     with Image.open(tmp_path / "pred_sal_000005.jpg") as picture:
         written = np.asarray(picture).astype(float)
     assert written.shape == (112, 112)

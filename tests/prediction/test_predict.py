@@ -20,7 +20,7 @@ from stavis.datasets.layout import Layout
 from stavis.engine import EngineName, Example, PlainEngine
 from stavis.errors import StavisError
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.outputs import write_published_map
 from stavis.prediction.predict import stream_video
 from stavis.runtime.prefetch import prefetch
 
@@ -243,9 +243,9 @@ def check_run(  # type: ignore[no-untyped-def]
             audio_path=None if number == list_length - 1 else layout.wave("DIEM", entry.video),
             silent=number == list_length - 1,
         )
-        writer = PublishedMaps(output / entry.video)
+        (output / entry.video).mkdir(parents=True, exist_ok=True)
         for frame in stream_video(model, frames, options):
-            writer.write(frame)
+            write_published_map(output / entry.video, frame)
         names = sorted(path.name for path in recorded.glob("*.jpg"))
         assert sorted(path.name for path in (output / entry.video).iterdir()) == names
         for name in names:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from stavis.prediction.frame_statistics import FrameStatistics, measure
+from stavis.prediction.predict import FrameSaliency
 
 
 def of(saliency: np.ndarray, size: tuple[int, int] = (200, 100)) -> FrameStatistics:
-    return measure(saliency.astype(np.float32), frame=3, time_seconds=0.5, computed=True, size=size)
+    return measure(FrameSaliency(3, 0.5, saliency.astype(np.float32)), size)
 
 
 def test_a_single_point() -> None:

@@ -18,6 +18,7 @@ from stavis.errors import StavisError
 from stavis.media.live import LiveEvent, LivePicture, LiveSound
 from stavis.model import STAViS
 from stavis.prediction.frame_statistics import FrameStatistics, measure
+from stavis.prediction.predict import FrameSaliency
 
 MAX_LOOK_AHEAD = 7
 DEFAULT_LOOK_AHEAD = 3
@@ -209,9 +210,7 @@ class LivePredictor:
             picture.time_seconds,
             saliency,
             picture.image,
-            measure(
-                saliency, frame=target, time_seconds=picture.time_seconds, computed=True, size=picture.size
-            ),
+            measure(FrameSaliency(target, picture.time_seconds, saliency), picture.size),
             self._level(sound, sound_end),
             picture.size,
             max(0, target - before - 1) if before >= 0 else 0,

@@ -153,7 +153,7 @@ def measure_media(task: Task) -> MediaSpeed:
     from stavis import media
     from stavis.clips.preprocess import Preprocessing, resize_frame
     from stavis.maps.overlay import OverlayStyle
-    from stavis.prediction.outputs import MapFolder, MapFormat, OverlayVideo
+    from stavis.prediction.outputs import MapFormat, map_folder, overlay_video
     from stavis.prediction.predict import FrameSaliency
 
     info = media.probe(task.video)
@@ -168,22 +168,19 @@ def measure_media(task: Task) -> MediaSpeed:
     ys, xs = np.mgrid[0:112, 0:112]
     with tempfile.TemporaryDirectory() as folder:
         size = (info.width, info.height)
-        maps = MapFolder(Path(folder) / "maps", size, MapFormat())
+        overlay_path, rate = Path(folder) / "overlay.mp4", Fraction(info.frame_rate)
         began = time.perf_counter()
-        with OverlayVideo(
-            Path(folder) / "overlay.mp4",
-            video_size=size,
-            frame_rate=Fraction(info.frame_rate),
-            audio_from=None,
-            audio_stream=None,
-            style=OverlayStyle(),
-        ) as overlay:
+        writer = media.VideoWriter(overlay_path, width=info.width, height=info.height, frame_rate=rate)
+        with (
+            map_folder(Path(folder) / "maps", size, MapFormat()) as write_map,
+            overlay_video(writer, OverlayStyle()) as write_overlay,
+        ):
             for i in range(num):
                 saliency = np.exp(-((xs - i % 112) ** 2 + (ys - 56) ** 2) / 300).astype(np.float32)
                 picture = np.roll(image, i, axis=1)
                 predicted = FrameSaliency(i, i / float(info.frame_rate), saliency, picture)
-                maps.write(predicted)
-                overlay.write(predicted)
+                write_map(predicted)
+                write_overlay(predicted)
         write = num / (time.perf_counter() - began)
     return MediaSpeed(decode, write)
 

@@ -51,8 +51,7 @@ class Row:
         database: Its database.
         method: "predictions", "published" or a baseline.
         values: In the order of `ordered_metrics`; nan where undefined.
-        num_videos: None for published numbers.
-        num_frames: Likewise.
+        num_videos, num_frames: None for published numbers.
         remarks: What a reader must know about the numbers; may be empty.
     """
 

@@ -73,8 +73,7 @@ def predict_files(
         videos: Files, folders of videos or of numbered images, glob patterns, or URLs of them (docs/clusters.md).
         output: Folder for the result folders, which are named after the videos. Can be a URL.
         weights: As `source` of `load_model`.
-        modality: As for `load_model`.
-        device: As for `load_model`.
+        modality, device: As for `load_model`.
         outputs: "maps", "npz", "published", "video", "overlay": a sequence, or a string with commas; or "all".
             `summary.json`, `frames.csv` and `timeline.png` are always written.
         map_format: Format of "maps".

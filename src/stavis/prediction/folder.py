@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,14 +22,14 @@ from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.outputs import (
     OUTPUT_NAMES,
-    GrayVideo,
-    MapFolder,
     MapFormat,
-    Output,
     OutputKind,
-    OverlayVideo,
-    ProbabilityArchive,
-    PublishedMaps,
+    Write,
+    gray_video,
+    map_folder,
+    overlay_video,
+    probability_archive,
+    published_folder,
 )
 from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
@@ -77,9 +77,8 @@ class FolderSettings:
         for name, default in (("audio_channel", None), ("keep_gaps", False), ("context", False)):
             if options[name] is default:  # as in results of versions without it
                 del options[name]
-        options["audio_path"] = (
-            None if self.options.audio_path is None else str(as_path(self.options.audio_path))
-        )
+        if self.options.audio_path is not None:
+            options["audio_path"] = str(as_path(self.options.audio_path))
         return {
             "options": options,
             "map_format": asdict(self.map_format),
@@ -163,11 +162,7 @@ def write_folder(
     Args:
         frames: Starts the maps of the video, in order, with their images; not called if nothing is missing.
         config: Of the network that they come from.
-        video: As for `predict_to_folder`.
-        folder: As for `predict_to_folder`.
-        settings: As for `predict_to_folder`.
-        overwrite: As for `predict_to_folder`.
-        quiet: As for `predict_to_folder`.
+        video, folder, settings, overwrite, quiet: As for `predict_to_folder`.
     """
     if not overwrite and (result := find_finished(folder, video, settings)) is not None:
         return result
@@ -230,23 +225,23 @@ def collect_warnings() -> Iterator[list[str]]:
 class _Attempt:
     """One output of a folder. If it fails, it is abandoned and removed, and the others go on."""
 
-    def __init__(self, path: Path, make: Callable[[], Output]) -> None:
+    def __init__(self, path: Path, make: Callable[[], AbstractContextManager[Write]]) -> None:
         self.path = path
         self.failure: str | None = None
         self._stack = ExitStack()
-        self._output: Output | None = None
+        self._write: Write | None = None
         with self._guarded():
-            self._output = self._stack.enter_context(make())
+            self._write = self._stack.enter_context(make())
 
     def __enter__(self) -> "_Attempt":
         return self
 
     def write(self, frame: FrameSaliency) -> None:
         # Only the published files include maps past the last frame.
-        if self._output is None or (frame.image is None and not isinstance(self._output, PublishedMaps)):
+        if self._write is None or (frame.image is None and self.path.name != OUTPUT_NAMES["published"]):
             return
         with self._guarded():
-            self._output.write(frame)
+            self._write(frame)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -267,7 +262,7 @@ class _Attempt:
                 raise  # the others fail, too
             logging.getLogger("stavis").debug("%s failed", self.path.name, exc_info=True)
             self.failure = one_line(error)
-            self._output = None
+            self._write = None
             with suppress(Exception):
                 self._stack.__exit__(type(error), error, error.__traceback__)
             if self.path.is_dir():
@@ -308,7 +303,7 @@ def _write_outputs(
             for attempt in attempts.values():
                 attempt.write(frame)
             if frame.image is not None:
-                rows.append(measure_frame(frame, (info.width, info.height)))
+                rows.append(measure(frame, (info.width, info.height)))
                 thumbnails.add(frame)
                 levels.add(frame.time_seconds)
             advance()
@@ -332,25 +327,26 @@ def _write_outputs(
 def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: FolderSettings) -> _Attempt:
     path, size = partial / OUTPUT_NAMES[kind], (info.width, info.height)
 
-    def make() -> Output:
+    def make() -> AbstractContextManager[Write]:
         if kind == "maps":
-            return MapFolder(path, size, settings.map_format)
+            return map_folder(path, size, settings.map_format)
         if kind == "npz":
-            return ProbabilityArchive(path, "<f4" if settings.is_segment else "<f2")
+            return probability_archive(path, "<f4" if settings.is_segment else "<f2")
         if kind == "published":
-            return PublishedMaps(path)
+            return published_folder(path)
         if kind == "video":
-            return GrayVideo(path, video_size=size, frame_rate=info.frame_rate)
+            return gray_video(path, size, info.frame_rate)
         sound = find_sound(info, settings.options)
-        return OverlayVideo(
+        writer = media.VideoWriter(
             path,
-            video_size=size,
+            width=info.width,
+            height=info.height,
             frame_rate=info.frame_rate,
             audio_from=None if sound is None else sound.path,
             audio_stream=None if sound is None else sound.stream,
             keep_gaps=settings.options.keep_gaps,
-            style=settings.style,
         )
+        return overlay_video(writer, settings.style)
 
     return _Attempt(path, make)
 
@@ -360,17 +356,6 @@ def no_maps(video: str | Path) -> StavisError:
     return StavisError(
         f"{video}: no frame can have a map with `edges=reference`, which leaves out the first 8; "
         "`edges=repeat` gives every frame one"
-    )
-
-
-def measure_frame(frame: FrameSaliency, size: tuple[int, int]) -> FrameStatistics:
-    """The row of `frames.csv` of one frame of `size` = (width, height) in pixels."""
-    return measure(
-        frame.saliency,
-        frame=frame.index,
-        time_seconds=frame.time_seconds,
-        computed=frame.computed,
-        size=size,
     )
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
+
+from stavis.prediction.predict import FrameSaliency
 
 TOP_SHARE = 0.2  # of the picture's area
 
@@ -15,17 +16,12 @@ class FrameStatistics:
     Attributes:
         frame: From 0.
         time_seconds: Presentation time.
-        peak_x: Where saliency is highest.
-        peak_y: Likewise.
+        peak_x, peak_y: Where saliency is highest.
         peak_probability: The highest value of the map, before any stretching.
-        center_x: The map's center of mass, the map taken as a distribution.
-        center_y: Likewise.
+        center_x, center_y: The map's center of mass, the map taken as a distribution.
         entropy_bits: Entropy of that distribution over the map's cells: log2 of their number where all are alike.
         spread_pixels: Root mean square distance from the center of mass under that distribution.
-        box_left: The box around the fifth of the picture that is most salient.
-        box_top: Likewise.
-        box_right: Likewise.
-        box_bottom: Likewise.
+        box_left, box_top, box_right, box_bottom: The box around the fifth of the picture that is most salient.
         computed: 1, or 0 where the map is interpolated (`--stride`).
     """
 
@@ -58,15 +54,9 @@ class FrameStatistics:
         )
 
 
-def measure(
-    saliency: npt.NDArray[np.float32],
-    *,
-    frame: int,
-    time_seconds: float,
-    computed: bool,
-    size: tuple[int, int],
-) -> FrameStatistics:
-    """Measures an (h, w) map of probabilities that covers a picture of `size` = (width, height) pixels."""
+def measure(frame: FrameSaliency, size: tuple[int, int]) -> FrameStatistics:
+    """Measures the map of a frame of `size` = (width, height) pixels."""
+    saliency = frame.saliency
     height, width = saliency.shape
     scale_x, scale_y = size[0] / width, size[1] / height
     xs = (np.arange(width) + 0.5) * scale_x
@@ -82,8 +72,8 @@ def measure(
     top = values >= np.quantile(values, 1 - TOP_SHARE)
     rows, columns = np.flatnonzero(top.any(axis=1)), np.flatnonzero(top.any(axis=0))
     return FrameStatistics(
-        frame=frame,
-        time_seconds=time_seconds,
+        frame=frame.index,
+        time_seconds=frame.time_seconds,
         peak_x=float(xs[column]),
         peak_y=float(ys[row]),
         peak_probability=float(values.max()),
@@ -95,5 +85,5 @@ def measure(
         box_top=float(rows[0] * scale_y),
         box_right=float((columns[-1] + 1) * scale_x),
         box_bottom=float((rows[-1] + 1) * scale_y),
-        computed=int(computed),
+        computed=int(frame.computed),
     )

@@ -336,18 +336,12 @@ class Index:
         columns = {
             one.name: [getattr(rows[name], one.name) for name in sorted(rows)] for one in fields(IndexRow)
         }
-        schema = pyarrow.schema(
-            [
-                ("uri", pyarrow.string()),
-                ("name", pyarrow.string()),
-                ("status", pyarrow.string()),
-                ("frames", pyarrow.int64()),
-                ("seconds", pyarrow.float64()),
-                ("warnings", pyarrow.list_(pyarrow.string())),
-                ("error", pyarrow.string()),
-                ("path", pyarrow.string()),
-            ]
-        )
+        kinds = {
+            "frames": pyarrow.int64(),
+            "seconds": pyarrow.float64(),
+            "warnings": pyarrow.list_(pyarrow.string()),
+        }
+        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in columns])
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary)
 

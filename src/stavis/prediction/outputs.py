@@ -1,14 +1,15 @@
-"""Outputs of a prediction on disk: one writer per kind, each fed frame by frame."""
+"""Outputs of a prediction on disk: one context manager per kind, which yields a function that writes a frame."""
 
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -61,178 +62,103 @@ class MapFormat:
                 raise ValueError(f"`map_{one.name}={value}`: allowed are {allowed}")
 
 
-class Output(Protocol):
-    """A writer. Leaving its `with` block finishes the file, or abandons it after an error."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def write(self, frame: FrameSaliency) -> None: ...
+Write = Callable[[FrameSaliency], None]
+"""Writes a frame into an output. Leaving the output's `with` block finishes the file, or abandons it after an error."""
 
 
-class _PictureFolder:
-    """Base of the two kinds of folders: nothing is left to do at the end."""
+@contextmanager
+def map_folder(folder: Path, video_size: tuple[int, int], map_format: MapFormat) -> Iterator[Write]:
+    """PNG files `map_%06d.png`, numbered by frame from 0, of a video of `video_size` = (width, height) pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class MapFolder(_PictureFolder):
-    """PNG files `map_%06d.png`, numbered by frame from 0.
-
-    Args:
-        folder: Created if missing.
-        video_size: (width, height) in pixels of the video as displayed.
-        map_format: Size, depth and scale.
-    """
-
-    def __init__(self, folder: Path, video_size: tuple[int, int], map_format: MapFormat) -> None:
-        super().__init__(folder)
-        self.video_size = video_size
-        self.format = map_format
-
-    def write(self, frame: FrameSaliency) -> None:
+    def write(frame: FrameSaliency) -> None:
         values = frame.saliency
-        if self.format.values == "stretched":
+        if map_format.values == "stretched":
             values = normalize(values)
-        if self.format.size == "video":
-            values = resize_smoothly(values, self.video_size)
-        gray = _to_gray(values, self.format.bits)
-        path = self.folder / f"map_{frame.index:06d}.png"
-        Image.fromarray(gray).save(path, compress_level=3, compress_type=PNG_STRATEGIES[self.format.bits])
+        if map_format.size == "video":
+            values = resize_smoothly(values, video_size)
+        path, bits = folder / f"map_{frame.index:06d}.png", map_format.bits
+        picture = Image.fromarray(_to_gray(values, bits))
+        picture.save(path, compress_level=3, compress_type=PNG_STRATEGIES[bits])
+
+    yield write
 
 
-class PublishedMaps(_PictureFolder):
-    """Files of the published test run: `pred_sal_%06d.jpg`, numbered from 1, 112x112, each stretched and truncated.
+@contextmanager
+def published_folder(folder: Path) -> Iterator[Write]:
+    """A folder of files as `write_published_map` writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    yield partial(write_published_map, folder)
+
+
+def write_published_map(folder: Path, frame: FrameSaliency) -> None:
+    """Writes a file of the published test run: `pred_sal_%06d.jpg`, numbered from 1, 112x112, stretched and truncated.
 
     Maps of another size are resized to that, since scoring blurs them by a number of pixels.
     """
-
-    def write(self, frame: FrameSaliency) -> None:
-        path = self.folder / f"pred_sal_{frame.index + 1:06d}.jpg"
-        values = normalize(frame.saliency)
-        if values.shape != PUBLISHED_SIZE:
-            values = resize_smoothly(values, PUBLISHED_SIZE)
-        gray = (values * 255).astype(np.uint8)  # truncates, as published
-        Image.fromarray(gray).save(path, quality=PUBLISHED_JPEG_QUALITY)
+    values = normalize(frame.saliency)
+    if values.shape != PUBLISHED_SIZE:
+        values = resize_smoothly(values, PUBLISHED_SIZE)
+    gray = (values * 255).astype(np.uint8)  # truncates, as published
+    path = folder / f"pred_sal_{frame.index + 1:06d}.jpg"
+    Image.fromarray(gray).save(path, quality=PUBLISHED_JPEG_QUALITY)
 
 
-class ProbabilityArchive:
-    """An `.npz` of `saliency` (N, h, w) float16 probabilities, `index` (N,) and `time_seconds` (N,).
+@contextmanager
+def probability_archive(path: Path, dtype: Literal["<f2", "<f4"] = "<f2") -> Iterator[Write]:
+    """An `.npz` of `saliency` (N, h, w) probabilities, `index` (N,) and `time_seconds` (N,).
 
     The maps go to a temporary file first: memory must not grow with the video, and an `.npy` file starts with its
     shape.
     """
+    shape: tuple[int, ...] = (0, 0)
+    indices: list[int] = []
+    times: list[float] = []
+    with tempfile.TemporaryFile(dir=path.parent) as raw:
 
-    def __init__(self, path: Path, dtype: Literal["<f2", "<f4"] = "<f2") -> None:
-        self.path = path
-        self._dtype = dtype
-        self._raw = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed in __exit__
-        self._shape: tuple[int, ...] = (0, 0)
-        self._indices: list[int] = []
-        self._times: list[float] = []
+        def write(frame: FrameSaliency) -> None:
+            nonlocal shape
+            shape = frame.saliency.shape
+            raw.write(frame.saliency.astype(dtype).tobytes())
+            indices.append(frame.index)
+            times.append(frame.time_seconds)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def write(self, frame: FrameSaliency) -> None:
-        self._shape = frame.saliency.shape
-        self._raw.write(frame.saliency.astype(self._dtype).tobytes())
-        self._indices.append(frame.index)
-        self._times.append(frame.time_seconds)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._raw:
-            if kind is None:
-                self._finish()
-
-    def _finish(self) -> None:
-        header = {"descr": self._dtype, "fortran_order": False, "shape": (len(self._indices), *self._shape)}
-        self._raw.seek(0)
-        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        yield write
+        raw.seek(0)
+        header = {"descr": dtype, "fortran_order": False, "shape": (len(indices), *shape)}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             with archive.open("saliency.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array_header_1_0(entry, header)
-                while block := self._raw.read(1 << 20):
+                while block := raw.read(1 << 20):
                     entry.write(block)
-            for name, values in (("index", self._indices), ("time_seconds", self._times)):
+            for name, values in (("index", indices), ("time_seconds", times)):
                 with archive.open(f"{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, np.asarray(values), allow_pickle=False)
 
 
-class _VideoOutput:
-    """Base of the two kinds of video."""
-
-    def __init__(self, writer: media.VideoWriter) -> None:
-        self._writer = writer
-
-    def __enter__(self) -> Self:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-
-class GrayVideo(_VideoOutput):
+@contextmanager
+def gray_video(path: Path, video_size: tuple[int, int], frame_rate: Fraction) -> Iterator[Write]:
     """A gray video of the stretched maps, with the video's size, number of frames and time stamps."""
+    width, height = video_size
+    with media.VideoWriter(path, width=width, height=height, frame_rate=frame_rate) as writer:
 
-    def __init__(self, path: Path, *, video_size: tuple[int, int], frame_rate: Fraction) -> None:
-        super().__init__(
-            media.VideoWriter(path, width=video_size[0], height=video_size[1], frame_rate=frame_rate)
-        )
-        self.video_size = video_size
+        def write(frame: FrameSaliency) -> None:
+            enlarged = resize_smoothly(normalize(frame.saliency), video_size)
+            writer.write(_to_gray(enlarged, 8), frame.time_seconds)
 
-    def write(self, frame: FrameSaliency) -> None:
-        enlarged = resize_smoothly(normalize(frame.saliency), self.video_size)
-        self._writer.write(_to_gray(enlarged, 8), frame.time_seconds)
+        yield write
 
 
-class OverlayVideo(_VideoOutput):
-    """The video with the heat map over it, and its audio."""
+@contextmanager
+def overlay_video(writer: media.VideoWriter, style: OverlayStyle) -> Iterator[Write]:
+    """The video with the heat map over it."""
+    with writer:
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        video_size: tuple[int, int],
-        frame_rate: Fraction,
-        audio_from: Path | None,
-        audio_stream: int | None,
-        keep_gaps: bool = False,
-        style: OverlayStyle,
-    ) -> None:
-        super().__init__(
-            media.VideoWriter(
-                path,
-                width=video_size[0],
-                height=video_size[1],
-                frame_rate=frame_rate,
-                audio_from=audio_from,
-                audio_stream=audio_stream,
-                keep_gaps=keep_gaps,
-            )
-        )
-        self.style = style
+        def write(frame: FrameSaliency) -> None:
+            if frame.image is not None:
+                writer.write(draw_overlay(frame.image, frame.saliency, style), frame.time_seconds)
 
-    def write(self, frame: FrameSaliency) -> None:
-        if frame.image is None:
-            return
-        picture = draw_overlay(frame.image, frame.saliency, self.style)
-        self._writer.write(picture, frame.time_seconds)
+        yield write
 
 
 def _to_gray(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArray[Any]:

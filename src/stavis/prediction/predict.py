@@ -216,10 +216,8 @@ def stream_video(
     """`predict_video` with an engine of the caller's.
 
     Args:
-        model: As for `predict_video`.
-        path: As for `predict_video`.
+        model, path, keep_images: As for `predict_video`.
         options: How to predict.
-        keep_images: As for `predict_video`.
         make_engine: Makes the engine when the number of windows is known, if it is. An `EngineFactory` that is kept
             for several videos saves its set-up. None: one for this video, by `options.engine` and `options.precision`.
     """

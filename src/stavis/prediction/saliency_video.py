@@ -16,7 +16,8 @@ from PIL import Image
 from stavis import media
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.model import ModelConfig, STAViS
-from stavis.prediction.folder import FolderResult, FolderSettings, measure_frame, no_maps, write_folder
+from stavis.prediction.folder import FolderResult, FolderSettings, no_maps, write_folder
+from stavis.prediction.frame_statistics import measure
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.predict import FrameSaliency, read_excerpt, stream_video
@@ -92,9 +93,7 @@ class SaliencyVideo:
         """
         import pandas
 
-        return pandas.DataFrame(
-            [asdict(measure_frame(self._frame(i, None), self.size)) for i in range(len(self))]
-        )
+        return pandas.DataFrame([asdict(measure(self._frame(i, None), self.size)) for i in range(len(self))])
 
     def overlay(self, i: int, style: OverlayStyle | None = None) -> npt.NDArray[np.uint8]:
         """Draws map `i` over its frame, which is decoded again.

@@ -23,7 +23,7 @@ from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
 from stavis.errors import StavisError
 from stavis.model import Modality, STAViS
 from stavis.prediction.options import PredictKeywords, PredictOptions, Quirks
-from stavis.prediction.outputs import PublishedMaps
+from stavis.prediction.outputs import write_published_map
 from stavis.prediction.predict import stream_video
 from stavis.runtime import cluster
 from stavis.runtime.files import write_text
@@ -70,9 +70,7 @@ class RunSettings:
         edges: "reference": frames 9 to the last get a map, as published. "repeat": all frames do.
         quirks: "reference" reproduces the quirks of the published test run: audio at the file's own rate, none for the
             last video of each list, and maps named past the last frame, which nobody scores.
-        batch_size: As in `PredictOptions`.
-        engine: As in `PredictOptions`.
-        precision: As in `PredictOptions`.
+        batch_size, engine, precision: As in `PredictOptions`.
         seed: Seed of the assignment of audio for "shuffled".
         stride: Only every `stride`-th of these maps, and the last, is computed and written.
 
@@ -367,12 +365,11 @@ def _predict_video(
             # The list says how many frames count, whatever else is in the folder.
             end_seconds=(entry.num_frames - 0.5) / entry.frame_rate,
         )
-        maps = PublishedMaps(partial)
         frames_folder = layout.frames_folder(video.database, entry.video)
         with closing(stream_video(model, frames_folder, options, make_engine=make_engine)) as frames:
             for frame in frames:
                 if frame.computed:
-                    maps.write(frame)
+                    write_published_map(partial, frame)
 
 
 @contextmanager
