@@ -145,11 +145,7 @@ class _Prediction:
                 write_page_data(self.video, self.results, folder_settings.options, self.report)
         self._name_input()
         failed = [f"{kind}: {reason}" for kind, reason in done.failed_outputs.items()]
-        return {
-            "num_frames": done.num_frames,
-            "warnings": [*done.warnings, *failed],
-            "weights": network.name,
-        }
+        return {"num_frames": done.num_frames, "warnings": [*done.warnings, *failed], "weights": network.name}
 
     def begin(self, phase: int) -> None:
         self.before, self.share = sum(self.shares[:phase]), self.shares[phase]

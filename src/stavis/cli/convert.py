@@ -64,10 +64,7 @@ def convert(
 
     torch.manual_seed(0)  # the part that an initializer lacks is random, but the same at every conversion
     model, report = load_model_with_report(
-        file,
-        modality=modality,
-        resize_filter=resize_filter,
-        inflation=inflate,
+        file, modality=modality, resize_filter=resize_filter, inflation=inflate
     )
     origin = {"file": file.name, "sha256": report.sha256, "kind": report.kind, "epoch": report.epoch}
     metadata = {**report.metadata, "converted_from": origin, "warnings": list(report.warnings)}

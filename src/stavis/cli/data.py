@@ -21,8 +21,7 @@ data = typer.Typer(
 
 
 SplitOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Only the lists of this split. Default: all splits."),
+    int | None, typer.Option(min=1, help="Only the lists of this split. Default: all splits.")
 ]
 
 
@@ -75,8 +74,7 @@ def cache(
     databases: shared.DatabasesOption = None,
     split: SplitOption = None,
     cache: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Cache folder. Default: DATA/frame_cache."),
+        Path | None, typer.Option(metavar="DIR", help="Cache folder. Default: DATA/frame_cache.")
     ] = None,
     maps: Annotated[
         bool,

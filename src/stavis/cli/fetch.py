@@ -49,14 +49,12 @@ def fetch(
         bool, typer.Option("--dry-run", help="List what would be fetched, with sizes, and write nothing.")
     ] = False,
     keep_archives: Annotated[
-        bool,
-        typer.Option("--keep-archives", help="Keep downloaded archives, in DIR/.stavis-fetch/archives."),
+        bool, typer.Option("--keep-archives", help="Keep downloaded archives, in DIR/.stavis-fetch/archives.")
     ] = False,
     accept_changed: Annotated[
         bool,
         typer.Option(
-            "--accept-changed",
-            help="Accept an archive whose content is not what was fetched before.",
+            "--accept-changed", help="Accept an archive whose content is not what was fetched before."
         ),
     ] = False,
     retries: Annotated[int, typer.Option(min=0, hidden=True)] = 5,

@@ -72,8 +72,7 @@ RayOption = Annotated[
     ),
 ]
 RayGpusOption = Annotated[
-    float,
-    typer.Option(min=0, help="GPUs per worker on Ray; 0.5 lets two share one.", rich_help_panel=MANY),
+    float, typer.Option(min=0, help="GPUs per worker on Ray; 0.5 lets two share one.", rich_help_panel=MANY)
 ]
 VideosArgument = Annotated[
     list[str],
@@ -92,8 +91,7 @@ StrideOption = Annotated[
     int, running(min=1, help="Compute every N-th frame only and interpolate the maps in between.")
 ]
 JobsOption = Annotated[
-    int | None,
-    running("--jobs", "-j", min=1, help="Number of processes. Default: one per processor."),
+    int | None, running("--jobs", "-j", min=1, help="Number of processes. Default: one per processor.")
 ]
 DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", help="Data folder in the published layout (docs/data.md).")

@@ -1,30 +1,18 @@
 """`stavis predict`: saliency maps, overlays and numbers for any video."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from stavis.cli.options import (
-    DEFAULT,
-    MANY,
-    BatchSizeOption,
-    DeviceOption,
-    Edges,
-    EngineOption,
-    ModalityOption,
-    OverwriteOption,
-    PrecisionOption,
-    QuietOption,
-    Quirks,
-    RayGpusOption,
-    RayOption,
-    WeightsOption,
-    checked,
-    say,
-)
+from stavis.cli import options as shared
+from stavis.errors import StavisError
 
-WRITTEN, FRAMES, AUDIO = "What is written", "Frames", "Audio"
+_written = partial(typer.Option, rich_help_panel="What is written")
+_frames = partial(typer.Option, rich_help_panel="Frames")
+_audio = partial(typer.Option, rich_help_panel="Audio")
+_many = partial(typer.Option, rich_help_panel=shared.MANY)
 
 
 def predict(
@@ -42,184 +30,127 @@ def predict(
             "--output", "-o", help="Folder or URL for the results, one folder per video.", metavar="FOLDER"
         ),
     ] = "stavis-output",
-    weights: WeightsOption = DEFAULT,
-    modality: ModalityOption = None,
+    weights: shared.WeightsOption = shared.DEFAULT,
+    modality: shared.ModalityOption = None,
     fetch: Annotated[
         bool,
         typer.Option("--fetch", help="Download weights published-1, -2 or -3 first if they are missing."),
     ] = False,
     outputs: Annotated[
         str,
-        typer.Option(
+        _written(
             help="Separated by commas: maps (PNG), npz (probabilities), published (pred_sal_*.jpg), video (gray), "
-            "overlay; or all.",
-            rich_help_panel=WRITTEN,
+            "overlay; or all."
         ),
     ] = "maps,overlay",
     map_size: Annotated[
-        Literal["video", "network"],
-        typer.Option(help="Size of the PNG maps: the video's or the network's.", rich_help_panel=WRITTEN),
+        Literal["video", "network"], _written(help="Size of the PNG maps: the video's or the network's.")
     ] = "video",
-    map_bits: Annotated[
-        int, typer.Option(help="Bits per pixel of the PNG maps: 8 or 16.", rich_help_panel=WRITTEN)
-    ] = 8,
+    map_bits: Annotated[int, _written(help="Bits per pixel of the PNG maps: 8 or 16.")] = 8,
     map_values: Annotated[
         Literal["stretched", "probability"],
-        typer.Option(
-            help="PNG maps: each stretched to the full range, or probabilities.", rich_help_panel=WRITTEN
-        ),
+        _written(help="PNG maps: each stretched to the full range, or probabilities."),
     ] = "stretched",
-    color_bar: Annotated[bool, typer.Option(help="Overlay: color bar.", rich_help_panel=WRITTEN)] = True,
+    color_bar: Annotated[bool, _written(help="Overlay: color bar.")] = True,
     contour: Annotated[
         float,
-        typer.Option(
-            help="Overlay: outline the most salient part of the image, this share of its area (try 0.2).",
-            rich_help_panel=WRITTEN,
+        _written(
+            help="Overlay: outline the most salient part of the image, this share of its area (try 0.2)."
         ),
     ] = 0.0,
-    peak: Annotated[
-        bool, typer.Option("--peak", help="Overlay: ring the most salient point.", rich_help_panel=WRITTEN)
-    ] = False,
+    peak: Annotated[bool, _written("--peak", help="Overlay: ring the most salient point.")] = False,
     stride: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Compute every N-th frame only and interpolate the maps in between.",
-            rich_help_panel=FRAMES,
-        ),
+        int, _frames(min=1, help="Compute every N-th frame only and interpolate the maps in between.")
     ] = 1,
     edges: Annotated[
-        Edges,
-        typer.Option(
-            help="First and last frames: repeat gives every frame a map; reference leaves some out as published.",
-            rich_help_panel=FRAMES,
+        shared.Edges,
+        _frames(
+            help="First and last frames: repeat gives every frame a map; reference leaves some out as published."
         ),
     ] = "repeat",
     quirks: Annotated[
-        Quirks,
-        typer.Option(
-            help="reference reproduces the published test run with its quirks (docs/reproduction.md).",
-            rich_help_panel=FRAMES,
-        ),
+        shared.Quirks,
+        _frames(help="reference reproduces the published test run with its quirks (docs/reproduction.md)."),
     ] = "fixed",
-    start: Annotated[
-        float | None,
-        typer.Option(help="Start at this time.", metavar="SECONDS", rich_help_panel=FRAMES),
-    ] = None,
-    end: Annotated[
-        float | None, typer.Option(help="End at this time.", metavar="SECONDS", rich_help_panel=FRAMES)
-    ] = None,
+    start: Annotated[float | None, _frames(help="Start at this time.", metavar="SECONDS")] = None,
+    end: Annotated[float | None, _frames(help="End at this time.", metavar="SECONDS")] = None,
     frame_rate: Annotated[
-        float | None,
-        typer.Option(help="Frames per second of a folder of images.", metavar="FPS", rich_help_panel=FRAMES),
+        float | None, _frames(help="Frames per second of a folder of images.", metavar="FPS")
     ] = None,
     context: Annotated[
         bool,
-        typer.Option(
+        _frames(
             "--context",
             help="Give the windows at --start and --end what lies beyond: the maps are those of the whole video.",
-            rich_help_panel=FRAMES,
         ),
     ] = False,
     keep_gaps: Annotated[
         bool,
-        typer.Option(
+        _frames(
             "--keep-gaps",
             help="Keep gaps of more than five minutes between frames instead of closing them up.",
-            rich_help_panel=FRAMES,
         ),
     ] = False,
     audio: Annotated[
-        str | None,
-        typer.Option(
-            help="Use the audio of this file or URL instead.", metavar="FILE", rich_help_panel=AUDIO
-        ),
+        str | None, _audio(help="Use the audio of this file or URL instead.", metavar="FILE")
     ] = None,
     audio_stream: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Audio stream, from 0. Default: the video's default one.", rich_help_panel=AUDIO
-        ),
+        int | None, _audio(min=0, help="Audio stream, from 0. Default: the video's default one.")
     ] = None,
     audio_channel: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Use only this audio channel, from 0. Default: all, mixed.", rich_help_panel=AUDIO
-        ),
+        int | None, _audio(min=0, help="Use only this audio channel, from 0. Default: all, mixed.")
     ] = None,
-    silent: Annotated[
-        bool, typer.Option("--silent", help="Predict as if there were no audio.", rich_help_panel=AUDIO)
-    ] = False,
+    silent: Annotated[bool, _audio("--silent", help="Predict as if there were no audio.")] = False,
     speed: Annotated[
         Literal["exact", "balanced", "fast"],
-        typer.Option(
+        shared.running(
             help="balanced and fast choose stride and precision for this machine (after stavis bench); summary.json "
-            "reports how close to exact they come.",
-            rich_help_panel="Running",
+            "reports how close to exact they come."
         ),
     ] = "exact",
-    device: DeviceOption = "auto",
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "float32",
-    batch_size: BatchSizeOption = None,
+    device: shared.DeviceOption = "auto",
+    engine: shared.EngineOption = "auto",
+    precision: shared.PrecisionOption = "float32",
+    batch_size: shared.BatchSizeOption = None,
     jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Number of videos processed at the same time.",
-            rich_help_panel="Running",
-        ),
+        int, shared.running("--jobs", "-j", min=1, help="Number of videos processed at the same time.")
     ] = 1,
     manifest: Annotated[
         str | None,
-        typer.Option(
+        _many(
             help="Table of the videos instead of INPUT: CSV, JSON Lines or Parquet with the column uri "
             "(docs/clusters.md).",
             metavar="TABLE",
-            rich_help_panel=MANY,
         ),
     ] = None,
     shard: Annotated[
-        str,
-        typer.Option(
-            help="Predict only this share of the manifest, 1/N to N/N.", metavar="I/N", rich_help_panel=MANY
-        ),
+        str, _many(help="Predict only this share of the manifest, 1/N to N/N.", metavar="I/N")
     ] = "1/1",
     retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Try again what an earlier run of the manifest failed on.",
-            rich_help_panel=MANY,
-        ),
+        bool, _many("--retry-failed", help="Try again what an earlier run of the manifest failed on.")
     ] = False,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(
+        _many(
             help="Copy videos at URLs to this folder before they are read, and keep them. Default: read by ranges.",
             show_default=False,
-            rich_help_panel=MANY,
         ),
     ] = None,
     segment_seconds: Annotated[
         float | None,
-        typer.Option(
+        _many(
             min=1,
             help="Split longer videos of the manifest (column duration) into segments of this length, joined exactly.",
             metavar="SECONDS",
             show_default=False,
-            rich_help_panel=MANY,
         ),
     ] = None,
-    ray: RayOption = None,
-    ray_gpus: RayGpusOption = 0,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    ray: shared.RayOption = None,
+    ray_gpus: shared.RayGpusOption = 0,
+    overwrite: shared.OverwriteOption = False,
+    quiet: shared.QuietOption = False,
     verbose: Annotated[
-        bool,
-        typer.Option("--verbose", help="Show the traceback of unexpected errors.", rich_help_panel="Running"),
+        bool, shared.running("--verbose", help="Show the traceback of unexpected errors.")
     ] = False,
 ) -> None:
     """Predict where people look in videos.
@@ -227,7 +158,6 @@ def predict(
     Each video gets a folder below --output with summary.json, frames.csv, timeline.png and the chosen outputs. When run
     again, the command skips what is finished.
     """
-    from stavis.errors import StavisError
     from stavis.fetching.fetch import fetch_published
     from stavis.maps.overlay import OverlayStyle
     from stavis.prediction.batch import predict_files
@@ -260,7 +190,7 @@ def predict(
         raise StavisError("--speed chooses --stride and --precision; leave them out")
     if speed != "exact" and (segment_seconds is not None or context):
         raise StavisError("--segment-seconds and --context need --speed exact")
-    with checked():
+    with shared.checked():
         PredictOptions(**options)
         parse_shard(shard)
         kinds = choose_outputs(outputs)
@@ -289,7 +219,7 @@ def predict(
         segment_seconds=segment_seconds,
         ray=ray,
         ray_gpus=ray_gpus,
-        report=say,
+        report=shared.say,
         **options,
     )
     failed = [result for result in results if result.failures]

@@ -64,7 +64,7 @@ def prepare(
         str | None,
         _gaze(
             help="Tables: column names, as in 'observer=Participant,time=Time_ms,x=GazeX,y=GazeY'. Also: frame, event, "
-            "video, confidence.",
+            "video, confidence."
         ),
     ] = None,
     gaze_unit: Annotated[
@@ -135,14 +135,14 @@ def prepare(
         Literal["auto", "letterbox", "stretch", "center", "none"],
         _screen(
             help="How the video was shown: as large as fits (letterbox), stretched to fill the screen, at its own size "
-            "in the center, or at its own size at the top left (none). auto: the format's own, else letterbox.",
+            "in the center, or at its own size at the top left (none). auto: the format's own, else letterbox."
         ),
     ] = "auto",
     gaze_coordinates: Annotated[
         Literal["auto", "screen", "video"],
         _screen(
             help="Whether gaze is on the screen or on the video. auto: the format's own; for tables the screen, if its "
-            "resolution is given.",
+            "resolution is given."
         ),
     ] = "auto",
     gaze_scale: Annotated[
@@ -189,8 +189,7 @@ def prepare(
     ] = None,
     seed: Annotated[int, _lists(min=0, help="Seed of the random folds. Default: 0.")] = 0,
     fold_list: Annotated[
-        Path | None,
-        _lists(help="Instead: a text file of lines 'video fold', the fold it tests in, from 1."),
+        Path | None, _lists(help="Instead: a text file of lines 'video fold', the fold it tests in, from 1.")
     ] = None,
     train: Annotated[Path | None, _lists(help="Instead: a text file of video names, the train list.")] = None,
     test: Annotated[Path | None, _lists(help="With --train: the test list.")] = None,

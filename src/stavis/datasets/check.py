@@ -244,11 +244,7 @@ def check_data(
 
 
 def _summarize(
-    database: str,
-    split: int | None,
-    subset: str,
-    entries: Sequence[FoldEntry],
-    found: Sequence[VideoFiles],
+    database: str, split: int | None, subset: str, entries: Sequence[FoldEntry], found: Sequence[VideoFiles]
 ) -> ListSummary:
     def count(present: Callable[[VideoFiles], npt.NDArray[np.bool_]]) -> int:
         return sum(int(np.count_nonzero(present(files))) for files in found)

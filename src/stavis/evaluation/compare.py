@@ -22,13 +22,7 @@ from stavis.evaluation.inference import (
     sign_flip_test,
 )
 from stavis.evaluation.record import read_run
-from stavis.evaluation.results import (
-    PREDICTIONS,
-    VideoScores,
-    mean_of_defined,
-    none_if_nan,
-    read_scores,
-)
+from stavis.evaluation.results import PREDICTIONS, VideoScores, mean_of_defined, none_if_nan, read_scores
 from stavis.evaluation.tables import format_score, markdown_head, markdown_line, metric_names, ordered_metrics
 from stavis.runtime.files import write_csv, write_text
 from stavis.runtime.progress import text_table

@@ -203,11 +203,7 @@ def markdown_line(cells: Sequence[str]) -> str:
 def latex_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """The table for the LaTeX package booktabs."""
     names = " & ".join(metric_names(metrics))
-    lines = [
-        r"\begin{tabular}{ll" + "r" * len(metrics) + "}",
-        r"\toprule",
-        rf"Database & Maps & {names} \\",
-    ]
+    lines = [r"\begin{tabular}{ll" + "r" * len(metrics) + "}", r"\toprule", rf"Database & Maps & {names} \\"]
     for i, row in enumerate(rows):
         first = i == 0 or rows[i - 1].database != row.database
         if first:

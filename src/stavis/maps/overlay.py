@@ -61,9 +61,7 @@ def _bicubic_weights(num: int, size: int) -> npt.NDArray[np.float32]:
 
 
 def draw_overlay(
-    image: npt.NDArray[np.uint8],
-    saliency: npt.NDArray[np.float32],
-    style: OverlayStyle | None = None,
+    image: npt.NDArray[np.uint8], saliency: npt.NDArray[np.float32], style: OverlayStyle | None = None
 ) -> npt.NDArray[np.uint8]:
     """Draws a saliency map over its frame as a heat map that is transparent where saliency is low.
 

@@ -74,10 +74,7 @@ class VideoInfo:
 
 
 def probe(
-    path: str | PathLike[str],
-    *,
-    audio_stream: int | None = None,
-    frame_rate: Fraction | float | None = None,
+    path: str | PathLike[str], *, audio_stream: int | None = None, frame_rate: Fraction | float | None = None
 ) -> VideoInfo:
     """Reads the properties of a video. Decodes its first frame.
 

@@ -36,10 +36,7 @@ _CONTAINERS = {
     ".webm": ("libvpx-vp9", "libopus", {"opus", "libopus", "vorbis"}),
 }
 _PIXEL_FORMATS = ("yuv420p", "yuv444p")
-_SAMPLE_RATES = {
-    "aac": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-    "libopus": (48000,),
-}
+_SAMPLE_RATES = {"aac": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), "libopus": (48000,)}
 _AUDIO_BIT_RATE = 192_000
 _LARGEST_SIDE = {"libx264": 16384, "libvpx-vp9": 65534}  # pixels
 _TICKS_PER_SECOND = 90_000  # at least; finer than any of these containers stores

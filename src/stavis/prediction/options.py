@@ -119,9 +119,7 @@ class PredictKeywords(NetworkKeywords, total=False):
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def show_keywords(
-    keywords: type[NetworkKeywords] | type[PredictKeywords],
-) -> Callable[[Function], Function]:
+def show_keywords(keywords: type[NetworkKeywords] | type[PredictKeywords]) -> Callable[[Function], Function]:
     """Replaces `**options: Unpack[keywords]` in a function's signature by the keywords it accepts, for `help()`."""
     defaults = {one.name: one.default for one in fields(PredictOptions) if one.default is not MISSING}
 

@@ -26,11 +26,7 @@ class Sound:
     """
 
     def __init__(
-        self,
-        model: STAViS,
-        reader: media.AudioReader | None,
-        frame_rate: float,
-        begin_seconds: float = 0.0,
+        self, model: STAViS, reader: media.AudioReader | None, frame_rate: float, begin_seconds: float = 0.0
     ) -> None:
         self.preprocessing = model.config.preprocessing
         self.wanted = needs_sound(model)

@@ -46,13 +46,7 @@ from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
 from stavis.training.optim import set_training_mode
 from stavis.training.recipe import PUBLISHED, Recipe
-from stavis.training.recipe_file import (
-    change_recipe,
-    differences,
-    format_recipe,
-    parse_recipe,
-    read_recipe,
-)
+from stavis.training.recipe_file import change_recipe, differences, format_recipe, parse_recipe, read_recipe
 from stavis.training.runlog import (
     CHECKPOINT_FOLDER,
     RECIPE_FILE,

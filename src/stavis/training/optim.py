@@ -141,10 +141,7 @@ def build_optimizer(model: STAViS, settings: OptimizerSettings) -> torch.optim.O
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        groups,
-        momentum=settings.momentum,
-        dampening=settings.dampening,
-        weight_decay=settings.weight_decay,
+        groups, momentum=settings.momentum, dampening=settings.dampening, weight_decay=settings.weight_decay
     )
 
 

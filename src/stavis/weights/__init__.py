@@ -2,12 +2,7 @@
 
 from stavis.weights.device import resolve_device
 from stavis.weights.files import CONFIG_FILE, WEIGHTS_FILE, save_model
-from stavis.weights.load import (
-    LoadReport,
-    initialize,
-    load_model_with_report,
-    untrained_model,
-)
+from stavis.weights.load import LoadReport, initialize, load_model_with_report, untrained_model
 from stavis.weights.names import load_model
 from stavis.weights.sources import DEFAULT, DEFAULT_FOLDER, has_default_weights
 

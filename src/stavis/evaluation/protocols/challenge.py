@@ -19,10 +19,7 @@ from stavis.maps.bilinear import resize_bilinear
 from stavis.media.samples import count_pictures, read_samples
 from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.metrics import Float64, Indices
-from stavis.metrics.challenge import (
-    min_max,
-    similarity_scores,
-)
+from stavis.metrics.challenge import min_max, similarity_scores
 
 SPLIT_FILE = "TrainTestSplit.json"
 FIXATIONS_FILE = "fixations.json"
