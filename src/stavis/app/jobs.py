@@ -38,39 +38,23 @@ _log = logging.getLogger("stavis.app")
 
 @dataclass
 class Job:
-    """One uploaded video.
+    """One uploaded video."""
 
-    Attributes:
-        id: Random; also the name of its folder.
-        name: What the client calls the video, for display only.
-        status: Where it stands.
-        options: Fields of its `PredictForm`.
-        info: Width, height, frame rate, duration and whether it has sound.
-        created: Seconds since 1970.
-        finished: Likewise; None while it waits or runs.
-        progress: 0 to 1.
-        frames_per_second: Of what runs now.
-        seconds_left: Estimate.
-        error: Why it failed.
-        results: Names of its results.
-        has_page: Whether there is something for the page to play.
-        outcome: Number of frames, warnings, name of the weights.
-    """
-
-    id: str
-    name: str
-    status: Status = "queued"
-    options: dict[str, Any] = field(default_factory=dict)
+    id: str  # random; also the name of its folder
+    name: str  # what the client calls the video, for display only
+    status: Status = "queued"  # where it stands
+    options: dict[str, Any] = field(default_factory=dict)  # fields of its `PredictForm`
+    # Width, height, frame rate, duration and whether it has sound.
     info: dict[str, Any] = field(default_factory=dict)
-    created: float = field(default_factory=time.time)
-    finished: float | None = None
-    progress: float = 0.0
-    frames_per_second: float | None = None
-    seconds_left: float | None = None
-    error: str | None = None
-    results: list[str] = field(default_factory=list)
-    has_page: bool = False
-    outcome: dict[str, Any] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)  # seconds since 1970
+    finished: float | None = None  # likewise; None while it waits or runs
+    progress: float = 0.0  # 0 to 1
+    frames_per_second: float | None = None  # of what runs now
+    seconds_left: float | None = None  # estimate
+    error: str | None = None  # why it failed
+    results: list[str] = field(default_factory=list)  # names of its results
+    has_page: bool = False  # whether there is something for the page to play
+    outcome: dict[str, Any] = field(default_factory=dict)  # number of frames, warnings, name of the weights
 
     @property
     def is_open(self) -> bool:

@@ -33,25 +33,15 @@ ENDLESS = 10**9  # windows to come, as far as the choice of an engine goes
 
 @dataclass(frozen=True)
 class LiveMap:
-    """A map of a live picture.
+    """A map of a live picture."""
 
-    Attributes:
-        time_seconds: Time of the picture, on the source's clock.
-        saliency: (h, w) float32 probabilities.
-        image: (H, W, 3) uint8 RGB; None unless pictures are kept.
-        statistics: The map in numbers, in pixels of the picture.
-        level_db: Level of the newest audio in dB of full scale.
-        size: (width, height) of the picture.
-        num_skipped: Pictures without a map since the last one with a map.
-    """
-
-    time_seconds: float
-    saliency: npt.NDArray[np.float32]
-    image: npt.NDArray[np.uint8] | None
-    statistics: FrameStatistics
-    level_db: float
-    size: tuple[int, int]
-    num_skipped: int
+    time_seconds: float  # time of the picture, on the source's clock
+    saliency: npt.NDArray[np.float32]  # (h, w) float32 probabilities
+    image: npt.NDArray[np.uint8] | None  # (H, W, 3) uint8 RGB; None unless pictures are kept
+    statistics: FrameStatistics  # the map in numbers, in pixels of the picture
+    level_db: float  # level of the newest audio in dB of full scale
+    size: tuple[int, int]  # (width, height) of the picture
+    num_skipped: int  # pictures without a map since the last one with a map
 
 
 @dataclass

@@ -14,47 +14,27 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What `stavis app` serves, to whom, and how much of it.
+    """What `stavis app` serves, to whom, and how much of it."""
 
-    Attributes:
-        host: Address to listen on.
-        port: Port to listen on; 0 for any free one.
-        weights: Network that predicts, as for `stavis predict --weights`.
-        modality: Which network to take from a published .pth; None to tell by its name.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        folder: Where jobs live; None for the user's cache folder.
-        token: Secret that every request must carry; None where none is required.
-        allowed_hosts: Further host names under which the server may be addressed.
-        max_upload_megabytes: Largest video file.
-        max_seconds: Longest video.
-        max_pixels: Largest picture, width times height.
-        max_waiting: Jobs that may wait, uploads in progress included.
-        jobs: Jobs that run at the same time.
-        job_seconds: Longest time a job may take.
-        memory_megabytes: Most memory a worker process may allocate.
-        keep_hours: How long results are kept.
-        max_kept: How many jobs are kept; the oldest go first.
-        max_live: Live sessions at the same time.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8090
-    weights: str = "default"
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 8090  # port to listen on; 0 for any free one
+    weights: str = "default"  # network that predicts, as for `stavis predict --weights`
+    # Which network to take from a published .pth; None to tell by its name.
     modality: Literal["audiovisual", "visual"] | None = None
-    device: str = "auto"
-    folder: Path | None = None
-    token: str | None = None
-    allowed_hosts: tuple[str, ...] = ()
-    max_upload_megabytes: int = 1000
-    max_seconds: float = 600.0
-    max_pixels: int = 4096 * 2304
-    max_waiting: int = 20
-    jobs: int = 1
-    job_seconds: float = 7200.0
-    memory_megabytes: int = 6000
-    keep_hours: float = 24.0
-    max_kept: int = 100
-    max_live: int = 2
+    device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
+    folder: Path | None = None  # where jobs live; None for the user's cache folder
+    token: str | None = None  # secret that every request must carry; None where none is required
+    allowed_hosts: tuple[str, ...] = ()  # further host names under which the server may be addressed
+    max_upload_megabytes: int = 1000  # largest video file
+    max_seconds: float = 600.0  # longest video
+    max_pixels: int = 4096 * 2304  # largest picture, width times height
+    max_waiting: int = 20  # jobs that may wait, uploads in progress included
+    jobs: int = 1  # jobs that run at the same time
+    job_seconds: float = 7200.0  # longest time a job may take
+    memory_megabytes: int = 6000  # most memory a worker process may allocate
+    keep_hours: float = 24.0  # how long results are kept
+    max_kept: int = 100  # how many jobs are kept; the oldest go first
+    max_live: int = 2  # live sessions at the same time
 
     def __post_init__(self) -> None:
         for name in ("max_upload_megabytes", "max_pixels", "max_waiting", "jobs", "memory_megabytes"):

@@ -22,17 +22,11 @@ STALLED_SECONDS = 30.0
 
 @dataclass
 class Upload:
-    """A request that has arrived.
+    """A request that has arrived."""
 
-    Attributes:
-        file_name: What the client calls the file, for display only.
-        num_bytes: Size of the file.
-        fields: The other form fields.
-    """
-
-    file_name: str | None = None
-    num_bytes: int = 0
-    fields: dict[str, str] = field(default_factory=dict)
+    file_name: str | None = None  # what the client calls the file, for display only
+    num_bytes: int = 0  # size of the file
+    fields: dict[str, str] = field(default_factory=dict)  # the other form fields
 
 
 async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload:

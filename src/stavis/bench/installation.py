@@ -52,21 +52,14 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the inventory.
+    """One line of the inventory."""
 
-    Attributes:
-        section: "versions", "hardware", "media", "extras", "weights" or "storage".
-        name: What was looked at.
-        value: What was found.
-        problem: "" if all is well; "missing" for something optional; "broken" for something that commands need.
-        hint: What to do about it, or what it is for.
-    """
-
-    section: str
-    name: str
-    value: str
+    section: str  # "versions", "hardware", "media", "extras", "weights" or "storage"
+    name: str  # what was looked at
+    value: str  # what was found
+    # "" if all is well; "missing" for something optional; "broken" for something that commands need.
     problem: str = ""
-    hint: str = ""
+    hint: str = ""  # what to do about it, or what it is for
 
 
 def inspect_installation() -> list[Finding]:

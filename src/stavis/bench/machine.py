@@ -24,21 +24,13 @@ CLIP_RATE = 25
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """Measured speed of the machine.
+    """Measured speed of the machine."""
 
-    Attributes:
-        device: "cpu" or "cuda:0".
-        name: Name of the processor or GPU.
-        num_threads: Threads that PyTorch uses.
-        matrix_gflops: Sustained GFLOP/s of a large float32 matrix product.
-        bandwidth: GB/s of a copy in memory, counting reads and writes.
-    """
-
-    device: str
-    name: str
-    num_threads: int
-    matrix_gflops: float
-    bandwidth: float
+    device: str  # "cpu" or "cuda:0"
+    name: str  # name of the processor or GPU
+    num_threads: int  # threads that PyTorch uses
+    matrix_gflops: float  # sustained GFLOP/s of a large float32 matrix product
+    bandwidth: float  # GB/s of a copy in memory, counting reads and writes
 
 
 class Work(NamedTuple):

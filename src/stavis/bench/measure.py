@@ -28,42 +28,25 @@ WARM_UP_WINDOWS = 2
 
 @dataclass(frozen=True)
 class MediaSpeed:
-    """Speed of the steps around the network.
+    """Speed of the steps around the network."""
 
-    Attributes:
-        decode_fps: Frames per second decoded and resized for the network.
-        write_fps: Frames per second of overlay and PNG maps, drawn and encoded.
-    """
-
-    decode_fps: float
-    write_fps: float
+    decode_fps: float  # frames per second decoded and resized for the network
+    write_fps: float  # frames per second of overlay and PNG maps, drawn and encoded
 
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """Speed of one engine.
+    """Speed of one engine."""
 
-    Attributes:
-        engine: Its name.
-        precision: Its numeric precision.
-        setup_seconds: Time until it is ready.
-        network_seconds: Median time of the network per frame.
-        network_fps: Frames per second of the network alone.
-        gflops: GFLOP/s of the network alone.
-        intensity: FLOP per byte, if every layer reads its input and weights and writes its output once.
-        end_to_end_fps: Frames per second from video file to result files, without the setup.
-        peak_megabytes: Peak memory of the whole process.
-    """
-
-    engine: str
-    precision: str
-    setup_seconds: float
-    network_seconds: float
-    network_fps: float
-    gflops: float
-    intensity: float
-    end_to_end_fps: float
-    peak_megabytes: float
+    engine: str  # its name
+    precision: str  # its numeric precision
+    setup_seconds: float  # time until it is ready
+    network_seconds: float  # median time of the network per frame
+    network_fps: float  # frames per second of the network alone
+    gflops: float  # GFLOP/s of the network alone
+    intensity: float  # FLOP per byte, if every layer reads its input and weights and writes its output once
+    end_to_end_fps: float  # frames per second from video file to result files, without the setup
+    peak_megabytes: float  # peak memory of the whole process
 
 
 @dataclass(frozen=True)

@@ -51,21 +51,13 @@ Part = Literal["frames", "maps", "wave"]
 
 @dataclass(frozen=True)
 class CacheFile:
-    """One file of the cache, which may not exist yet.
+    """One file of the cache, which may not exist yet."""
 
-    Attributes:
-        part: What it contains.
-        database: Database of the video.
-        entry: Line of the video in its fold list.
-        path: Path of the file.
-        num_bytes: Its size; for audio approximately.
-    """
-
-    part: Part
-    database: str
-    entry: FoldEntry
-    path: Path
-    num_bytes: int
+    part: Part  # what it contains
+    database: str  # database of the video
+    entry: FoldEntry  # line of the video in its fold list
+    path: Path  # path of the file
+    num_bytes: int  # its size; for audio approximately
 
     @property
     def num_sources(self) -> int:
@@ -75,19 +67,12 @@ class CacheFile:
 
 @dataclass(frozen=True)
 class FrameCache:
-    """A cache folder, the data folder that it caches, and the settings of its files.
+    """A cache folder, the data folder that it caches, and the settings of its files."""
 
-    Attributes:
-        folder: The cache folder. It is for one data folder.
-        layout: The data folder.
-        preprocessing: Sizes, filters and sample rate.
-        quirks: `fixation_blobs` and `native_sample_rate` change the contents.
-    """
-
-    folder: Path
-    layout: Layout
-    preprocessing: Preprocessing
-    quirks: LoaderQuirks
+    folder: Path  # the cache folder. It is for one data folder
+    layout: Layout  # the data folder
+    preprocessing: Preprocessing  # sizes, filters and sample rate
+    quirks: LoaderQuirks  # `fixation_blobs` and `native_sample_rate` change the contents
 
     def file(self, part: Part, database: str, entry: FoldEntry) -> CacheFile:
         """The cache file for the current state of the sources. Reads the size and time of every source file."""
@@ -236,19 +221,12 @@ def plan_cache(
 
 @dataclass(frozen=True)
 class CacheResult:
-    """Outcome of `cache_data`.
+    """Outcome of `cache_data`."""
 
-    Attributes:
-        folder: The cache folder.
-        files: All files of the cache that the fold lists ask for.
-        missing: Those of them that were not there.
-        problems: What is missing of the sources.
-    """
-
-    folder: Path
-    files: list[CacheFile]
-    missing: list[CacheFile]
-    problems: list[Problem]
+    folder: Path  # the cache folder
+    files: list[CacheFile]  # all files of the cache that the fold lists ask for
+    missing: list[CacheFile]  # those of them that were not there
+    problems: list[Problem]  # what is missing of the sources
 
 
 def cache_data(

@@ -26,23 +26,17 @@ ERRORS = frozenset({"missing_list", "unreadable_list", "missing", "unreadable"})
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a data folder, or a remark.
+    """A problem of a data folder, or a remark."""
 
-    Attributes:
-        kind: An error: "missing_list", "unreadable_list", "missing" (of a video), "unreadable" (a file that was
-            opened). A remark: "surplus" (more files than the list names), "train_and_test" (a video is in both
-            lists of a split), "duplicate" (twice in a list), "listed_differently" (other numbers in another list),
-            "unlisted" (a video that is in no list), "sizes" (a video's maps differ in size), "empty" (maps without a
-            fixation), "wave_length" (sound of another length than the pictures).
-        database: Name of the database.
-        video: Name of the video; None for a problem of a list or of all videos.
-        message: One line that says what and where.
-    """
-
+    # An error: "missing_list", "unreadable_list", "missing" (of a video), "unreadable" (a file that was opened). A
+    # remark: "surplus" (more files than the list names), "train_and_test" (a video is in both lists of a split),
+    # "duplicate" (twice in a list), "listed_differently" (other numbers in another list), "unlisted" (a video that is
+    # in no list), "sizes" (a video's maps differ in size), "empty" (maps without a fixation), "wave_length" (sound of
+    # another length than the pictures).
     kind: str
-    database: str
-    video: str | None
-    message: str
+    database: str  # name of the database
+    video: str | None  # name of the video; None for a problem of a list or of all videos
+    message: str  # one line that says what and where
 
     @property
     def is_error(self) -> bool:
@@ -51,29 +45,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class ListSummary:
-    """Contents of one fold list, and how much of it is there.
+    """Contents of one fold list, and how much of it is there."""
 
-    Attributes:
-        database: Name of the database.
-        split: Number of the split; None for a list of all splits.
-        subset: "train" or "test".
-        num_videos: Number of lines of the list.
-        num_waves: Number of videos with a WAV file.
-        num_listed_frames: Sum of the numbers of frames in the list.
-        num_frames: Number of these frames whose picture is there.
-        num_density_maps: Number of these frames whose density map is there.
-        num_fixation_maps: Number of these frames whose fixation map is there.
-    """
-
-    database: str
-    split: int | None
-    subset: str
-    num_videos: int
-    num_waves: int
-    num_listed_frames: int
-    num_frames: int
-    num_density_maps: int
-    num_fixation_maps: int
+    database: str  # name of the database
+    split: int | None  # number of the split; None for a list of all splits
+    subset: str  # "train" or "test"
+    num_videos: int  # number of lines of the list
+    num_waves: int  # number of videos with a WAV file
+    num_listed_frames: int  # sum of the numbers of frames in the list
+    num_frames: int  # number of these frames whose picture is there
+    num_density_maps: int  # number of these frames whose density map is there
+    num_fixation_maps: int  # number of these frames whose fixation map is there
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,11 @@ SINGLE_SPLIT_DATABASES = frozenset({"DIEM"})
 
 @dataclass(frozen=True)
 class FoldEntry:
-    """One line of a fold list.
+    """One line of a fold list."""
 
-    Attributes:
-        video: Name of the video's folder.
-        num_frames: Number of frames according to the list.
-        frame_rate: Frames per second.
-    """
-
-    video: str
-    num_frames: int
-    frame_rate: float
+    video: str  # name of the video's folder
+    num_frames: int  # number of frames according to the list
+    frame_rate: float  # frames per second
 
 
 def result_folder(database: str) -> str:
@@ -138,21 +132,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class VideoFiles:
-    """Which files of a video exist, found by listing its folders: nothing is opened.
+    """Which files of a video exist, found by listing its folders: nothing is opened."""
 
-    Attributes:
-        frames: (num_frames,) whether each frame in the fold list has its picture.
-        density_maps: (num_frames,) the same for density maps.
-        fixation_maps: (num_frames,) the same for fixation maps.
-        wave: Whether there is a WAV file.
-        surplus: Part ("frames", "density_maps", "fixation_maps") -> number of numbered files beyond those in the
-            list.
-    """
-
-    frames: npt.NDArray[np.bool_]
-    density_maps: npt.NDArray[np.bool_]
-    fixation_maps: npt.NDArray[np.bool_]
-    wave: bool
+    frames: npt.NDArray[np.bool_]  # (num_frames,) whether each frame in the fold list has its picture
+    density_maps: npt.NDArray[np.bool_]  # (num_frames,) the same for density maps
+    fixation_maps: npt.NDArray[np.bool_]  # (num_frames,) the same for fixation maps
+    wave: bool  # whether there is a WAV file
+    # Part ("frames", "density_maps", "fixation_maps") -> number of numbered files beyond those in the list.
     surplus: dict[str, int]
 
 

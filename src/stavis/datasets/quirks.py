@@ -8,21 +8,16 @@ from stavis.errors import StavisError
 
 @dataclass(frozen=True)
 class LoaderQuirks:
-    """Which quirks of the published loader a dataset reproduces; by default hardly any.
+    """Which quirks of the published loader a dataset reproduces; by default hardly any."""
 
-    Attributes:
-        silent_last_video: The last video of every fold list has no audio (an off-by-one error).
-        native_sample_rate: Audio keeps the sample rate of its file instead of the one that the network was built for.
-        alternating_target: A clip is compared with the maps of its rounded median frame, which alternates between
-            the 8th and the 9th entry, instead of always with the frame that its prediction is named after.
-        fixation_blobs: Fixation maps are resized bilinearly, so that a fixation covers several pixels; otherwise
-            it is a single pixel. As published by default, since the weight of the NSS loss depends on it and no score
-            is computed from these maps.
-    """
-
-    silent_last_video: bool = False
+    silent_last_video: bool = False  # the last video of every fold list has no audio (an off-by-one error)
+    # Audio keeps the sample rate of its file instead of the one that the network was built for.
     native_sample_rate: bool = False
+    # A clip is compared with the maps of its rounded median frame, which alternates between the 8th and the 9th entry,
+    # instead of always with the frame that its prediction is named after.
     alternating_target: bool = False
+    # Fixation maps are resized bilinearly, so that a fixation covers several pixels; otherwise it is a single pixel. As
+    # published by default, since the weight of the NSS loss depends on it and no score is computed from these maps.
     fixation_blobs: bool = True
 
     @classmethod

@@ -31,17 +31,12 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An exported network.
+    """An exported network."""
 
-    Attributes:
-        path: File of the model.
-        max_difference: Largest difference of a probability to PyTorch, over random clips in batches of 1 and 3.
-        versions: Package -> version, of the packages that wrote and checked it.
-    """
-
-    path: Path
+    path: Path  # file of the model
+    # Largest difference of a probability to PyTorch, over random clips in batches of 1 and 3.
     max_difference: float
-    versions: dict[str, str]
+    versions: dict[str, str]  # package -> version, of the packages that wrote and checked it
 
 
 def export_model(

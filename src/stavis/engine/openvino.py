@@ -81,15 +81,10 @@ class OpenVINOBackend:
 
 
 class _KeptNetwork(NamedTuple):
-    """A compiled network.
+    """A compiled network."""
 
-    Attributes:
-        compiled: The network.
-        file: Memory map that holds its weights; None if it owns them.
-    """
-
-    compiled: Any
-    file: mmap.mmap | None = None
+    compiled: Any  # the network
+    file: mmap.mmap | None = None  # memory map that holds its weights; None if it owns them
 
     @classmethod
     def open(cls, core: openvino.Core, path: Path | None, settings: dict[str, Any]) -> "_KeptNetwork | None":

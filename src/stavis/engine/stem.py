@@ -27,17 +27,12 @@ Step = tuple[Neighborhood, ...]
 
 
 class StemOutput(NamedTuple):
-    """The inputs of the network after the stem for one window.
+    """The inputs of the network after the stem for one window."""
 
-    Attributes:
-        steps: What each time step depends on: windows that have a step in common share its maximum.
-        maxima: The stem's output after ReLU, its maximum over 3 time steps at every second, each (64, h, w).
-        mean: (64, h, w), its mean over time.
-    """
-
-    steps: list[Step]
+    steps: list[Step]  # what each time step depends on: windows that have a step in common share its maximum
+    # The stem's output after ReLU, its maximum over 3 time steps at every second, each (64, h, w).
     maxima: list[Tensor]
-    mean: Tensor
+    mean: Tensor  # (64, h, w), its mean over time
 
 
 class StemCache:

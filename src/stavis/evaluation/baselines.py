@@ -225,15 +225,10 @@ def _mean_of_video(video: _TrainingVideo, advance: Callable[[int], None]) -> Flo
 
 @dataclass(frozen=True)
 class VideoGaze:
-    """Gaze of each observer of a video.
+    """Gaze of each observer of a video."""
 
-    Attributes:
-        observers: Every fixation with its observer.
-        sigma_pixels: Standard deviation of the Gaussian of its density maps.
-    """
-
-    observers: Observers
-    sigma_pixels: float
+    observers: Observers  # every fixation with its observer
+    sigma_pixels: float  # standard deviation of the Gaussian of its density maps
 
 
 def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:

@@ -30,45 +30,28 @@ from stavis.runtime.progress import text_table
 
 @dataclass(frozen=True)
 class MethodScores:
-    """The scores of an evaluation's predictions, or of one of its baselines.
+    """The scores of an evaluation's predictions, or of one of its baselines."""
 
-    Attributes:
-        name: Its name in tables.
-        folder: The evaluation's folder.
-        run: The record of the evaluation.
-        videos: (database, video) -> split, or None where maps are the same in all -> scores.
-    """
-
-    name: str
-    folder: Path
-    run: dict[str, Any]
+    name: str  # its name in tables
+    folder: Path  # the evaluation's folder
+    run: dict[str, Any]  # the record of the evaluation
+    # (database, video) -> split, or None where maps are the same in all -> scores.
     videos: dict[tuple[str, str], dict[int | None, VideoScores]]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of the second evaluation minus that of the first.
+    """A score of the second evaluation minus that of the first."""
 
-    Attributes:
-        before: The first's score.
-        after: The second's.
-        mean: The difference.
-        interval: Its 95 % interval.
-        p_value: Of a paired permutation test over videos; nan for a single video.
-        adjusted_p: The p value adjusted by Holm's method for all metrics and evaluations that are compared on the
-            database.
-        effect_size: Cohen's d of the paired differences of videos.
-        num_higher: Number of videos with a higher score in the second evaluation.
-    """
-
-    before: float
-    after: float
-    mean: float
-    interval: Interval
-    p_value: float = math.nan
+    before: float  # the first's score
+    after: float  # the second's
+    mean: float  # the difference
+    interval: Interval  # its 95 % interval
+    p_value: float = math.nan  # of a paired permutation test over videos; nan for a single video
+    # The p value adjusted by Holm's method for all metrics and evaluations that are compared on the database.
     adjusted_p: float = math.nan
-    effect_size: float = math.nan
-    num_higher: int = 0
+    effect_size: float = math.nan  # Cohen's d of the paired differences of videos
+    num_higher: int = 0  # number of videos with a higher score in the second evaluation
 
     @property
     def is_clear(self) -> bool:
@@ -80,22 +63,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences between two evaluations.
+    """The differences between two evaluations."""
 
-    Attributes:
-        before: The reference.
-        after: The evaluation that is compared with it.
-        videos: (database, video) -> metric -> difference, with an interval from the variation between seconds.
-        databases: Database -> metric -> difference, videos weighted equally, with an interval from the variation
-            between videos.
-        only_in_one: Videos that only one of the two has.
-    """
-
-    before: MethodScores
-    after: MethodScores
+    before: MethodScores  # the reference
+    after: MethodScores  # the evaluation that is compared with it
+    # (database, video) -> metric -> difference, with an interval from the variation between seconds.
     videos: dict[tuple[str, str], dict[str, Difference]]
+    # Database -> metric -> difference, videos weighted equally, with an interval from the variation between videos.
     databases: dict[str, dict[str, Difference]]
-    only_in_one: list[tuple[str, str]]
+    only_in_one: list[tuple[str, str]]  # videos that only one of the two has
 
 
 def read_evaluation(folder: Path, method: str = PREDICTIONS) -> MethodScores:

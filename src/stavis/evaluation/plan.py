@@ -23,22 +23,17 @@ FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Settings that determine the scores.
+    """Settings that determine the scores."""
 
-    Attributes:
-        protocol: For data in the published layout, where the shuffled AUC's negatives come from
-            (`stavis.metrics.auc_shuffled`); or one of `FIELD_PROTOCOLS`.
-        quirks: "reference" scores as the published code does, "fixed" as it is meant to. In the published layout,
-            "reference" excludes only pixels that equal 1 from a frame's negatives, "fixed" all that are fixated. For
-            fixation maps of 0 and 1, both are the same.
-        first_frame: The first frame that is scored, from 0.
-        stride: From there on every `stride`-th frame is scored.
-    """
-
+    # For data in the published layout, where the shuffled AUC's negatives come from (`stavis.metrics.auc_shuffled`); or
+    # one of `FIELD_PROTOCOLS`.
     protocol: Protocol = "stavis"
+    # "reference" scores as the published code does, "fixed" as it is meant to. In the published layout, "reference"
+    # excludes only pixels that equal 1 from a frame's negatives, "fixed" all that are fixated. For fixation maps of 0
+    # and 1, both are the same.
     quirks: Quirks = "reference"
-    first_frame: int = FIRST_FRAME
-    stride: int = 1
+    first_frame: int = FIRST_FRAME  # the first frame that is scored, from 0
+    stride: int = 1  # from there on every `stride`-th frame is scored
 
     def __post_init__(self) -> None:
         if self.protocol not in get_args(Protocol):
@@ -66,19 +61,12 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class ScoredMaps:
-    """One method's maps of a video, and the name of the file that stores their scores.
+    """One method's maps of a video, and the name of the file that stores their scores."""
 
-    Attributes:
-        method: `PREDICTIONS` or a baseline.
-        split: The split that the maps belong to; None if they are the same in all.
-        source: The maps that were given; None for a baseline.
-        stride: Of the frames to be scored, every `stride`-th is.
-    """
-
-    method: str
-    split: int | None
-    source: MapSource | None
-    stride: int = 1
+    method: str  # `PREDICTIONS` or a baseline
+    split: int | None  # the split that the maps belong to; None if they are the same in all
+    source: MapSource | None  # the maps that were given; None for a baseline
+    stride: int = 1  # of the frames to be scored, every `stride`-th is
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know."""
@@ -90,31 +78,20 @@ class ScoredMaps:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """Everything to be scored on one video.
+    """Everything to be scored on one video."""
 
-    Attributes:
-        data: The data folder.
-        output: The evaluation's folder.
-        database: The video's database.
-        entry: Its entry in the test lists.
-        scored: The maps to be scored.
-        settings: Settings that determine the scores.
-        train_means: Split -> the mean of the training videos; split 0 for data without splits.
-        others: The database's other videos, for the protocols that take negatives from them.
-        partner: The video whose density maps are the baseline "shuffled".
-        adaptation: File of the domain adaptation of the predictions (protocol "msu").
-    """
-
-    data: Path
-    output: Path
-    database: str
-    entry: FoldEntry
-    scored: tuple[ScoredMaps, ...]
-    settings: EvaluationSettings
+    data: Path  # the data folder
+    output: Path  # the evaluation's folder
+    database: str  # the video's database
+    entry: FoldEntry  # its entry in the test lists
+    scored: tuple[ScoredMaps, ...]  # the maps to be scored
+    settings: EvaluationSettings  # settings that determine the scores
+    # Split -> the mean of the training videos; split 0 for data without splits.
     train_means: dict[int, maps.Float64Map]
+    # The database's other videos, for the protocols that take negatives from them.
     others: tuple[FoldEntry, ...]
-    partner: FoldEntry | None = None
-    adaptation: Path | None = None
+    partner: FoldEntry | None = None  # the video whose density maps are the baseline "shuffled"
+    adaptation: Path | None = None  # file of the domain adaptation of the predictions (protocol "msu")
 
     def scores_path(self, scored: ScoredMaps) -> Path:
         return self.output / "videos" / self.database / self.entry.video / scored.file_name()
@@ -143,27 +120,17 @@ class VideoTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """The videos of an evaluation and the work that they take.
+    """The videos of an evaluation and the work that they take."""
 
-    Attributes:
-        videos: The evaluated entries of the test lists, in the order of databases, splits and lists.
-        scored: The scored maps of each of them and each method.
-        tasks: The same without repetitions: the work to do.
-        missing: Entries without predictions, left out with `allow_missing`.
-        skipped: Databases without any predictions.
-        absent_splits: Splits without a folder of results, left out.
-        one_list: Databases with the same test list in every split, as DIEM.
-        unavailable: Database -> why it lacks reference rows.
-    """
-
+    # The evaluated entries of the test lists, in the order of databases, splits and lists.
     videos: list[ListedVideo]
-    scored: dict[tuple[ListedVideo, str], ScoredMaps]
-    tasks: list[VideoTask]
-    missing: list[ListedVideo]
-    skipped: list[str]
-    absent_splits: tuple[int, ...]
-    one_list: frozenset[str]
-    unavailable: dict[str, list[str]]
+    scored: dict[tuple[ListedVideo, str], ScoredMaps]  # the scored maps of each of them and each method
+    tasks: list[VideoTask]  # the same without repetitions: the work to do
+    missing: list[ListedVideo]  # entries without predictions, left out with `allow_missing`
+    skipped: list[str]  # databases without any predictions
+    absent_splits: tuple[int, ...]  # splits without a folder of results, left out
+    one_list: frozenset[str]  # databases with the same test list in every split, as DIEM
+    unavailable: dict[str, list[str]]  # database -> why it lacks reference rows
 
 
 def make_plan(

@@ -30,16 +30,12 @@ OWN_MAP_PREFIX = "map_"  # of the images of `stavis predict`, which are numbered
 
 @dataclass(frozen=True)
 class MapSource:
-    """Where the maps of a video are.
+    """Where the maps of a video are."""
 
-    Attributes:
-        kind: "images": a folder of numbered JPEGs or PNGs. "archive": an `.npz` with `saliency` (N, h, w) and
-            `index` (N,) from 0. "video": one map per frame.
-        path: The folder or the file.
-    """
-
+    # "images": a folder of numbered JPEGs or PNGs. "archive": an `.npz` with `saliency` (N, h, w) and `index` (N,) from
+    # 0. "video": one map per frame.
     kind: SourceKind
-    path: Path
+    path: Path  # the folder or the file
 
     @staticmethod
     def at(path: Path) -> "MapSource":

@@ -24,35 +24,20 @@ PREDICTIONS = "predictions"
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of one method's maps of one video.
+    """Scores of one method's maps of one video."""
 
-    Attributes:
-        method: `PREDICTIONS` or a baseline's name.
-        database: The video's database.
-        video: Its name.
-        split: The split that the maps belong to; None if they are the same in all.
-        num_frames: Number of the video's frames.
-        frame_rate: Frames per second.
-        frames: (n,) the scored frames, from 0, ascending.
-        scores: Metric -> (n,) scores; nan where undefined.
-        missing: Frames that should have been scored and have no map.
-        num_beyond: Number of maps beyond the last frame.
-        source: Where the maps are.
-        notes: What a reader of the scores must know.
-    """
-
-    method: str
-    database: str
-    video: str
-    split: int | None
-    num_frames: int
-    frame_rate: float
-    frames: npt.NDArray[np.int64]
-    scores: Mapping[str, Float64]
-    missing: tuple[int, ...]
-    num_beyond: int
-    source: str
-    notes: tuple[str, ...] = ()
+    method: str  # `PREDICTIONS` or a baseline's name
+    database: str  # the video's database
+    video: str  # its name
+    split: int | None  # the split that the maps belong to; None if they are the same in all
+    num_frames: int  # number of the video's frames
+    frame_rate: float  # frames per second
+    frames: npt.NDArray[np.int64]  # (n,) the scored frames, from 0, ascending
+    scores: Mapping[str, Float64]  # metric -> (n,) scores; nan where undefined
+    missing: tuple[int, ...]  # frames that should have been scored and have no map
+    num_beyond: int  # number of maps beyond the last frame
+    source: str  # where the maps are
+    notes: tuple[str, ...] = ()  # what a reader of the scores must know
 
     def mean(self, metric: str) -> float:
         """The mean over the frames where the metric is defined; nan if there are none."""

@@ -45,22 +45,15 @@ NARROW_COLUMNS = 90  # a terminal with fewer has no room for the whole table
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the score table.
+    """A row of the score table."""
 
-    Attributes:
-        database: Its database.
-        method: "predictions", "published" or a baseline.
-        values: In the order of `ordered_metrics`; nan where undefined.
-        num_videos, num_frames: None for published numbers.
-        remarks: What a reader must know about the numbers; may be empty.
-    """
-
-    database: str
-    method: str
-    values: tuple[float, ...]
+    database: str  # its database
+    method: str  # "predictions", "published" or a baseline
+    values: tuple[float, ...]  # in the order of `ordered_metrics`; nan where undefined
+    # None for published numbers.
     num_videos: int | None
     num_frames: int | None
-    remarks: str
+    remarks: str  # what a reader must know about the numbers; may be empty
 
     def formatted(self, digits: int | None = None) -> list[str]:
         """The values with `digits` decimals; by default 4, and 3 for published ones."""

@@ -54,17 +54,11 @@ Saliency = Mapping[int, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What `run_demo` made.
+    """What `run_demo` made."""
 
-    Attributes:
-        output: Its folder.
-        network: The network that predicted.
-        scores: Key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined.
-    """
-
-    output: Path
-    network: LoadedNetwork
-    scores: Scores
+    output: Path  # its folder
+    network: LoadedNetwork  # the network that predicted
+    scores: Scores  # key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined
 
     @property
     def is_untrained(self) -> bool:

@@ -41,25 +41,17 @@ class ArchiveError(StavisError):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """Contents of an unpacked archive.
+    """Contents of an unpacked archive."""
 
-    Attributes:
-        sha256: Of the archive file, in hexadecimal.
-        content_sha256: Of the names and contents of the files in it. It does not depend on compression, on the order
-            of the files or on their times.
-        num_files: Number of files and links written.
-        num_bytes: Sum of the files' sizes.
-        num_left_out: Number of entries that desktop systems add and that were not written (`._*`, `.DS_Store`,
-            `__MACOSX`).
-        links: The symbolic links among the files, relative to the destination.
-    """
-
-    sha256: str
+    sha256: str  # of the archive file, in hexadecimal
+    # Of the names and contents of the files in it. It does not depend on compression, on the order of the files or on
+    # their times.
     content_sha256: str
-    num_files: int
-    num_bytes: int
+    num_files: int  # number of files and links written
+    num_bytes: int  # sum of the files' sizes
+    # Number of entries that desktop systems add and that were not written (`._*`, `.DS_Store`, `__MACOSX`).
     num_left_out: int
-    links: tuple[PurePosixPath, ...]
+    links: tuple[PurePosixPath, ...]  # the symbolic links among the files, relative to the destination
 
 
 def is_archive(first: bytes) -> bool:

@@ -26,26 +26,18 @@ PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is for every database, or once for all of them.
+    """What there is for every database, or once for all of them."""
 
-    Attributes:
-        name: Its name in `stavis fetch`.
-        folder: Its folder on the site and in the data folder.
-        databases: Those that have an archive of their own; none where there is one archive for all.
-        unpacked_ratio: Unpacked size divided by the archive's, a rough guess for the check of free space.
-        max_ratio: A ratio that honest files of the kind stay below: JPEGs and weights hardly shrink, audio somewhat, an
-            uncompressed fixation map is nearly all zeros (gzip itself ends at 1032).
-        counted: What is counted in it when it has arrived.
-        example: A path in it, for error messages.
-    """
-
-    name: PartName
-    folder: str
+    name: PartName  # its name in `stavis fetch`
+    folder: str  # its folder on the site and in the data folder
+    # Those that have an archive of their own; none where there is one archive for all.
     databases: Sequence[str]
-    unpacked_ratio: float
+    unpacked_ratio: float  # unpacked size divided by the archive's, a rough guess for the check of free space
+    # A ratio that honest files of the kind stay below: JPEGs and weights hardly shrink, audio somewhat, an uncompressed
+    # fixation map is nearly all zeros (gzip itself ends at 1032).
     max_ratio: float
-    counted: str
-    example: str
+    counted: str  # what is counted in it when it has arrived
+    example: str  # a path in it, for error messages
 
 
 KINDS = (

@@ -63,17 +63,11 @@ def events_from_words(words: Iterable[object]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read. Columns are found by name whatever its case, blanks and Unicode form.
+    """A table as it was read. Columns are found by name whatever its case, blanks and Unicode form."""
 
-    Attributes:
-        path: Its file, for messages.
-        names: Names of the columns; some may be the same.
-        columns: The cells of each column: text, or what a Parquet file holds.
-    """
-
-    path: Path
-    names: tuple[str, ...]
-    columns: tuple[Sequence[object], ...]
+    path: Path  # its file, for messages
+    names: tuple[str, ...]  # names of the columns; some may be the same
+    columns: tuple[Sequence[object], ...]  # the cells of each column: text, or what a Parquet file holds
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0

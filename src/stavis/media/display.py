@@ -20,21 +20,13 @@ from stavis.media.container import check_size
 
 @dataclass(frozen=True)
 class Display:
-    """How the frames of a stream are displayed.
+    """How the frames of a stream are displayed."""
 
-    Attributes:
-        coded_width: Width of the stored frame in pixels.
-        coded_height: Height of the stored frame in pixels.
-        sample_aspect_ratio: Width of a stored pixel divided by its height.
-        rotation: Clockwise rotation to apply, in degrees: 0, 90, 180 or 270.
-        flip: Whether to mirror left and right after the rotation.
-    """
-
-    coded_width: int
-    coded_height: int
-    sample_aspect_ratio: Fraction
-    rotation: int
-    flip: bool
+    coded_width: int  # width of the stored frame in pixels
+    coded_height: int  # height of the stored frame in pixels
+    sample_aspect_ratio: Fraction  # width of a stored pixel divided by its height
+    rotation: int  # clockwise rotation to apply, in degrees: 0, 90, 180 or 270
+    flip: bool  # whether to mirror left and right after the rotation
 
     @property
     def square_size(self) -> tuple[int, int]:

@@ -49,29 +49,20 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class LivePicture:
-    """A picture.
+    """A picture."""
 
-    Attributes:
-        time_seconds: When it is shown, on the source's clock.
-        image: (height, width, 3) uint8 RGB, upright, with square pixels; None where decoding is late, so that the
-            picture is to be left out.
-    """
-
-    time_seconds: float
+    time_seconds: float  # when it is shown, on the source's clock
+    # (height, width, 3) uint8 RGB, upright, with square pixels; None where decoding is late, so that the picture is to
+    # be left out.
     image: npt.NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
 class LiveSound:
-    """A piece of audio.
+    """A piece of audio."""
 
-    Attributes:
-        start: Number of its first sample; sample 0 is at time 0 of the source's clock.
-        samples: (n,) mono in -1..1.
-    """
-
-    start: int
-    samples: npt.NDArray[np.float32]
+    start: int  # number of its first sample; sample 0 is at time 0 of the source's clock
+    samples: npt.NDArray[np.float32]  # (n,) mono in -1..1
 
 
 LiveEvent = LivePicture | LiveSound

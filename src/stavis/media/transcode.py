@@ -30,21 +30,13 @@ _CACHED_GRAPHS = 4
 
 
 class Region(NamedTuple):
-    """A rectangle of the picture as displayed, and what is added to the quantizer's parameter (QP) in it.
+    """A rectangle of the picture as displayed, and what is added to the quantizer's parameter (QP) in it."""
 
-    Attributes:
-        left: Left edge, as a fraction 0..1 of the width.
-        top: Top edge, as a fraction of the height.
-        right: Right edge.
-        bottom: Bottom edge.
-        qp_offset: QP offset; -6 halves the quantizer's step.
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    qp_offset: float
+    left: float  # left edge, as a fraction 0..1 of the width
+    top: float  # top edge, as a fraction of the height
+    right: float  # right edge
+    bottom: float  # bottom edge
+    qp_offset: float  # QP offset; -6 halves the quantizer's step
 
 
 @dataclass(frozen=True)
@@ -80,17 +72,11 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 
 class Transcoded(NamedTuple):
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        num_frames: Frames encoded.
-        video_bytes: Size of the encoded pictures, without audio and container.
-        seconds: How long the video is shown.
-    """
-
-    num_frames: int
-    video_bytes: int
-    seconds: float
+    num_frames: int  # frames encoded
+    video_bytes: int  # size of the encoded pictures, without audio and container
+    seconds: float  # how long the video is shown
 
 
 def transcode(

@@ -48,27 +48,17 @@ Frames = Generator[FrameSaliency, None, None]
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """Everything that decides what a result folder contains.
+    """Everything that decides what a result folder contains."""
 
-    Attributes:
-        options: How the video is predicted.
-        kinds: Outputs to write besides `summary.json`, `frames.csv` and `timeline.png`.
-        map_format: Format of `maps`.
-        style: What the overlay shows.
-        weights: Name of the network's weights, for the summary.
-        weights_sha256: Checksum of their file. None: untrained or unknown.
-        is_segment: For a segment that is joined with others: `npz` in float32, no `timeline.png`.
-        speed: The `stavis.prediction.speed.Mode` that chose stride and precision, for the summary. None: nothing did.
-    """
-
-    options: PredictOptions
-    kinds: tuple[OutputKind, ...]
-    map_format: MapFormat = field(default_factory=MapFormat)
-    style: OverlayStyle = field(default_factory=OverlayStyle)
-    weights: str = ""
-    weights_sha256: str | None = None
+    options: PredictOptions  # how the video is predicted
+    kinds: tuple[OutputKind, ...]  # outputs to write besides `summary.json`, `frames.csv` and `timeline.png`
+    map_format: MapFormat = field(default_factory=MapFormat)  # format of `maps`
+    style: OverlayStyle = field(default_factory=OverlayStyle)  # what the overlay shows
+    weights: str = ""  # name of the network's weights, for the summary
+    weights_sha256: str | None = None  # checksum of their file. None: untrained or unknown
+    # The `stavis.prediction.speed.Mode` that chose stride and precision, for the summary. None: nothing did.
     speed: dict[str, Any] | None = None
-    is_segment: bool = False
+    is_segment: bool = False  # for a segment that is joined with others: `npz` in float32, no `timeline.png`
 
     def identity(self) -> dict[str, Any]:
         """Settings that must be equal for a finished result to stand: all but outputs and speed."""

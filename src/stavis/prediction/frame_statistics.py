@@ -11,34 +11,26 @@ TOP_SHARE = 0.2  # of the picture's area
 
 @dataclass(frozen=True, slots=True)
 class FrameStatistics:
-    """One row of `frames.csv`. Positions are in pixels of the video as displayed, from its top left corner.
+    """One row of `frames.csv`. Positions are in pixels of the video as displayed, from its top left corner."""
 
-    Attributes:
-        frame: From 0.
-        time_seconds: Presentation time.
-        peak_x, peak_y: Where saliency is highest.
-        peak_probability: The highest value of the map, before any stretching.
-        center_x, center_y: The map's center of mass, the map taken as a distribution.
-        entropy_bits: Entropy of that distribution over the map's cells: log2 of their number where all are alike.
-        spread_pixels: Root mean square distance from the center of mass under that distribution.
-        box_left, box_top, box_right, box_bottom: The box around the fifth of the picture that is most salient.
-        computed: 1, or 0 where the map is interpolated (`--stride`).
-    """
-
-    frame: int
-    time_seconds: float
+    frame: int  # from 0
+    time_seconds: float  # presentation time
+    # Where saliency is highest.
     peak_x: float
     peak_y: float
-    peak_probability: float
+    peak_probability: float  # the highest value of the map, before any stretching
+    # The map's center of mass, the map taken as a distribution.
     center_x: float
     center_y: float
+    # Entropy of that distribution over the map's cells: log2 of their number where all are alike.
     entropy_bits: float
-    spread_pixels: float
+    spread_pixels: float  # root mean square distance from the center of mass under that distribution
+    # The box around the fifth of the picture that is most salient.
     box_left: float
     box_top: float
     box_right: float
     box_bottom: float
-    computed: int
+    computed: int  # 1, or 0 where the map is interpolated (`--stride`)
 
     @staticmethod
     def header() -> str:

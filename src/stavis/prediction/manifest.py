@@ -39,27 +39,18 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One video of a manifest.
+    """One video of a manifest."""
 
-    Attributes:
-        uri: Path or URL of the video or folder of images, as in the manifest but without credentials.
-        path: The same relative to the working directory: relative ones are relative to the manifest.
-        name: Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
-        options: Options of the prediction for this video.
-        size: Size of the file in bytes, to balance shards; 0 if it is not given.
-        duration: Of the video in seconds, to split it; 0 if it is not given.
-        segments: Start and end in seconds of the segments of the video; empty if it is not split.
-        number: Which of them this row stands for, from 0.
-    """
-
-    uri: str
-    path: Path
+    uri: str  # path or URL of the video or folder of images, as in the manifest but without credentials
+    path: Path  # the same relative to the working directory: relative ones are relative to the manifest
+    # Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
     name: str
-    options: PredictKeywords
-    size: float = 0
-    duration: float = 0
+    options: PredictKeywords  # options of the prediction for this video
+    size: float = 0  # size of the file in bytes, to balance shards; 0 if it is not given
+    duration: float = 0  # of the video in seconds, to split it; 0 if it is not given
+    # Start and end in seconds of the segments of the video; empty if it is not split.
     segments: tuple[tuple[float, float | None], ...] = ()
-    number: int = 0
+    number: int = 0  # which of them this row stands for, from 0
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
@@ -201,27 +192,16 @@ def _size(path: Path) -> float:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One row of `index.parquet`.
+    """One row of `index.parquet`."""
 
-    Attributes:
-        uri: As in the manifest.
-        name: Name of the result folder.
-        status: "done" or "failed".
-        frames: Number of frames that have a map.
-        seconds: Time the prediction took.
-        warnings: What was unusual about the video.
-        error: What failed; empty if nothing did.
-        path: Result folder, relative to the output folder.
-    """
-
-    uri: str
-    name: str
-    status: str
-    frames: int
-    seconds: float
-    warnings: tuple[str, ...]
-    error: str
-    path: str
+    uri: str  # as in the manifest
+    name: str  # name of the result folder
+    status: str  # "done" or "failed"
+    frames: int  # number of frames that have a map
+    seconds: float  # time the prediction took
+    warnings: tuple[str, ...]  # what was unusual about the video
+    error: str  # what failed; empty if nothing did
+    path: str  # result folder, relative to the output folder
 
 
 class Index:

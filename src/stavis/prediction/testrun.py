@@ -39,21 +39,13 @@ RUN_FILE = "testrun.json"
 
 @dataclass(frozen=True)
 class RunVideo:
-    """One video of a test list.
+    """One video of a test list."""
 
-    Attributes:
-        database: Its database.
-        split: The split whose list it is in and whose weights predict it.
-        entry: Its line.
-        is_last: Whether it is the last of its list, which the published code runs without audio.
-        other: Another video of the same list, whose audio it gets with "shuffled".
-    """
-
-    database: str
-    split: int
-    entry: FoldEntry
-    is_last: bool
-    other: FoldEntry
+    database: str  # its database
+    split: int  # the split whose list it is in and whose weights predict it
+    entry: FoldEntry  # its line
+    is_last: bool  # whether it is the last of its list, which the published code runs without audio
+    other: FoldEntry  # another video of the same list, whose audio it gets with "shuffled"
 
     def __str__(self) -> str:
         return f"split {self.split}, {self.database}, {self.entry.video}"
@@ -63,29 +55,25 @@ class RunVideo:
 class RunSettings:
     """How test videos are predicted.
 
-    Attributes:
-        sound: Audio that the network hears. "normal": the video's. The others show how much the network listens:
-            "silent": none. "shuffled": another video's of the same list, repeated as needed. "time-shifted": the
-            video's own, starting in the middle.
-        edges: "reference": frames 9 to the last get a map, as published. "repeat": all frames do.
-        quirks: "reference" reproduces the quirks of the published test run: audio at the file's own rate, none for the
-            last video of each list, and maps named past the last frame, which nobody scores.
-        batch_size, engine, precision: As in `PredictOptions`.
-        seed: Seed of the assignment of audio for "shuffled".
-        stride: Only every `stride`-th of these maps, and the last, is computed and written.
-
     Raises:
         ValueError: An attribute is out of range.
     """
 
+    # Audio that the network hears. "normal": the video's. The others show how much the network listens: "silent": none.
+    # "shuffled": another video's of the same list, repeated as needed. "time-shifted": the video's own, starting in the
+    # middle.
     sound: SoundTest = "normal"
+    # "reference": frames 9 to the last get a map, as published. "repeat": all frames do.
     edges: Edges = "reference"
+    # "reference" reproduces the quirks of the published test run: audio at the file's own rate, none for the last video
+    # of each list, and maps named past the last frame, which nobody scores.
     quirks: Quirks = "fixed"
+    # As in `PredictOptions`.
     batch_size: int | None = None
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    seed: int = 0
-    stride: int = 1
+    seed: int = 0  # seed of the assignment of audio for "shuffled"
+    stride: int = 1  # only every `stride`-th of these maps, and the last, is computed and written
 
     def __post_init__(self) -> None:
         if self.sound not in get_args(SoundTest):

@@ -18,15 +18,10 @@ from stavis.runtime.files import atomic_path
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small overlay for the timeline.
+    """A small overlay for the timeline."""
 
-    Attributes:
-        time_seconds: Where it stands.
-        image: (h, w, 3) uint8 RGB.
-    """
-
-    time_seconds: float
-    image: npt.NDArray[np.uint8]
+    time_seconds: float  # where it stands
+    image: npt.NDArray[np.uint8]  # (h, w, 3) uint8 RGB
 
 
 def draw_timeline(

@@ -35,21 +35,14 @@ SEGMENTS = "index/segments"  # in the output folder, until the segments of a vid
 
 @dataclass(frozen=True)
 class Task:
-    """A video, or a segment of it, with the folder for the results of the whole video.
+    """A video, or a segment of it, with the folder for the results of the whole video."""
 
-    Attributes:
-        video: The video.
-        folder: The folder.
-        options: Options of this video.
-        segments: Start and end in seconds of all segments; an end of None is that of the video. Empty: it is not split.
-        number: Which segment this is, from 0.
-    """
-
-    video: Path
-    folder: Path
-    options: PredictKeywords = field(default_factory=PredictKeywords)
+    video: Path  # the video
+    folder: Path  # the folder
+    options: PredictKeywords = field(default_factory=PredictKeywords)  # options of this video
+    # Start and end in seconds of all segments; an end of None is that of the video. Empty: it is not split.
     segments: tuple[tuple[float, float | None], ...] = ()
-    number: int = 0
+    number: int = 0  # which segment this is, from 0
 
     def segment_folder(self, number: int) -> Path:
         """The folder for the maps of a segment."""

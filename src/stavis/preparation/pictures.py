@@ -32,21 +32,13 @@ _ARRAYS = {
 
 @dataclass(frozen=True)
 class ImportedSet:
-    """An imported picture set.
+    """An imported picture set."""
 
-    Attributes:
-        name: "osie", "eyecrowd", "scene500", or the name of its folder.
-        num_pictures: Number of its pictures.
-        num_observers: Number of its observers.
-        num_fixations: Number of fixations on its pictures.
-        num_outside: Number of fixations that were dropped, as they lie outside their picture.
-    """
-
-    name: str
-    num_pictures: int
-    num_observers: int
-    num_fixations: int
-    num_outside: int
+    name: str  # "osie", "eyecrowd", "scene500", or the name of its folder
+    num_pictures: int  # number of its pictures
+    num_observers: int  # number of its observers
+    num_fixations: int  # number of fixations on its pictures
+    num_outside: int  # number of fixations that were dropped, as they lie outside their picture
 
     def __str__(self) -> str:
         return (

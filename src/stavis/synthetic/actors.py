@@ -29,17 +29,11 @@ class Part(NamedTuple):
 
 
 class Body(Protocol):
-    """Appearance of an object.
+    """Appearance of an object."""
 
-    Attributes:
-        box: Left, top, right, bottom of the object in body units.
-        focus: (x, y) where gaze lands, such as a face or the point of impact.
-        focus_radius: Standard deviation of where gaze lands.
-    """
-
-    box: tuple[float, float, float, float]
-    focus: tuple[float, float]
-    focus_radius: float
+    box: tuple[float, float, float, float]  # left, top, right, bottom of the object in body units
+    focus: tuple[float, float]  # (x, y) where gaze lands, such as a face or the point of impact
+    focus_radius: float  # standard deviation of where gaze lands
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
         """Returns the poses (T, P) at `times` in seconds. Without a performance the object is idle."""
@@ -72,26 +66,16 @@ class Path:
 
 @dataclass
 class Actor:
-    """A body that moves along a path.
+    """A body that moves along a path."""
 
-    Attributes:
-        kind: "person", "striker", "player", "machine" or "mover".
-        body: Its appearance.
-        path: Its path from the start of the shot.
-        scale: Size of one body unit, in picture heights.
-        depth: Actors with larger depth are drawn later, in front.
-        performance: What it does, visible whether or not it is heard; None if idle. Times count from the start of the
-            video.
-        appeal: How strongly it attracts gaze by itself.
-    """
-
-    kind: str
-    body: Body
-    path: Path
-    scale: float
-    depth: float
+    kind: str  # "person", "striker", "player", "machine" or "mover"
+    body: Body  # its appearance
+    path: Path  # its path from the start of the shot
+    scale: float  # size of one body unit, in picture heights
+    depth: float  # actors with larger depth are drawn later, in front
+    # What it does, visible whether or not it is heard; None if idle. Times count from the start of the video.
     performance: Performance | None
-    appeal: float
+    appeal: float  # how strongly it attracts gaze by itself
 
     def prepare(self, times: Array, start: float) -> None:
         """Computes poses and positions at `times` (seconds of the video) in a shot that starts at `start`."""

@@ -15,43 +15,29 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Eyes:
-    """Parameters of eye movements.
+    """Parameters of eye movements."""
 
-    Attributes:
-        latency_seconds: Mean and standard deviation of the time from a stimulus to the start of a saccade.
-        latency_limits: Minimum and maximum, in seconds.
-        fixation_seconds: Median duration of a fixation, and standard deviation of its logarithm.
-        fixation_limits: Minimum and maximum of an uninterrupted fixation, in seconds.
-        degrees_across: Visual angle of the width of the picture.
-        cut_capture: Probability that a cut ends a fixation early, one latency after it.
-        turn_capture: The same for a new sound source.
-        center_sigma: Standard deviation of the drive "center", in widths and heights.
-        inhibition_strength: How strongly a location just left is avoided, 0 to 1.
-        inhibition_seconds: Time to 1/e.
-        inhibition_sigma: Its spatial extent, in widths.
-        concentration: Concentration of the Dirichlet distribution of individual shares; higher is more similar.
-        calibration_sigma: Standard deviation of each observer's constant error, in widths.
-        jitter_sigma: Error of each sample, in widths.
-        blinks_per_second: Blink rate.
-        blink_seconds: Minimum and maximum duration.
-    """
-
+    # Mean and standard deviation of the time from a stimulus to the start of a saccade.
     latency_seconds: tuple[float, float] = (0.2, 0.03)
-    latency_limits: tuple[float, float] = (0.12, 0.35)
+    latency_limits: tuple[float, float] = (0.12, 0.35)  # minimum and maximum, in seconds
+    # Median duration of a fixation, and standard deviation of its logarithm.
     fixation_seconds: tuple[float, float] = (0.3, 0.4)
+    # Minimum and maximum of an uninterrupted fixation, in seconds.
     fixation_limits: tuple[float, float] = (0.08, 1.5)
-    degrees_across: float = 36.0
-    cut_capture: float = 0.8
-    turn_capture: float = 0.5
+    degrees_across: float = 36.0  # visual angle of the width of the picture
+    cut_capture: float = 0.8  # probability that a cut ends a fixation early, one latency after it
+    turn_capture: float = 0.5  # the same for a new sound source
+    # Standard deviation of the drive "center", in widths and heights.
     center_sigma: tuple[float, float] = (0.12, 0.12)
-    inhibition_strength: float = 0.7
-    inhibition_seconds: float = 0.8
-    inhibition_sigma: float = 0.05
+    inhibition_strength: float = 0.7  # how strongly a location just left is avoided, 0 to 1
+    inhibition_seconds: float = 0.8  # time to 1/e
+    inhibition_sigma: float = 0.05  # its spatial extent, in widths
+    # Concentration of the Dirichlet distribution of individual shares; higher is more similar.
     concentration: float = 40.0
-    calibration_sigma: float = 0.006
-    jitter_sigma: float = 0.003
-    blinks_per_second: float = 0.25
-    blink_seconds: tuple[float, float] = (0.1, 0.2)
+    calibration_sigma: float = 0.006  # standard deviation of each observer's constant error, in widths
+    jitter_sigma: float = 0.003  # error of each sample, in widths
+    blinks_per_second: float = 0.25  # blink rate
+    blink_seconds: tuple[float, float] = (0.1, 0.2)  # minimum and maximum duration
 
 
 EYES = Eyes()

@@ -28,23 +28,14 @@ EVENT_COLUMNS = ("onsets", "durations", "strengths", "pitches")
 
 @dataclass(frozen=True)
 class Performance:
-    """Syllables, blows, notes or bursts of one source.
+    """Syllables, blows, notes or bursts of one source."""
 
-    Attributes:
-        sound: One of `SOUNDS`.
-        onsets: (N,) seconds, ascending.
-        durations: (N,) seconds, > 0.
-        strengths: (N,) in 0..1.
-        pitches: (N,) Hz.
-        tail: Seconds in which a blow or note decays to 1/e.
-    """
-
-    sound: str
-    onsets: Array
-    durations: Array
-    strengths: Array
-    pitches: Array
-    tail: float
+    sound: str  # one of `SOUNDS`
+    onsets: Array  # (N,) seconds, ascending
+    durations: Array  # (N,) seconds, > 0
+    strengths: Array  # (N,) in 0..1
+    pitches: Array  # (N,) Hz
+    tail: float  # seconds in which a blow or note decays to 1/e
 
     def envelope(self, times: Array) -> Array:
         """Returns the strength (T,) at times (T,) in seconds, 0..1: a mouth's opening and a voice's loudness."""

@@ -18,80 +18,47 @@ _SOUNDTRACKS = ("silence", "music", "ambience", "off-screen")
 
 @dataclass(frozen=True)
 class Role:
-    """One object of a shot.
+    """One object of a shot."""
 
-    Attributes:
-        actor: Its number, unique within the video.
-        shot: Index of its shot.
-        kind: "person", "striker", "player", "machine" or "mover".
-        performance: What it visibly does; None if it is idle or cannot make sound.
-        candidate: Whether it could be the source of a sound.
-    """
-
-    actor: int
-    shot: int
-    kind: str
-    performance: Performance | None
-    candidate: bool
+    actor: int  # its number, unique within the video
+    shot: int  # index of its shot
+    kind: str  # "person", "striker", "player", "machine" or "mover"
+    performance: Performance | None  # what it visibly does; None if it is idle or cannot make sound
+    candidate: bool  # whether it could be the source of a sound
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Frames from one cut to the next.
+    """Frames from one cut to the next."""
 
-    Attributes:
-        start_frame: First frame.
-        stop_frame: One past the last frame.
-        route: How the sounding object can be found, one of `ROUTES`.
-    """
-
-    start_frame: int
-    stop_frame: int
-    route: str
+    start_frame: int  # first frame
+    stop_frame: int  # one past the last frame
+    route: str  # how the sounding object can be found, one of `ROUTES`
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Interval in which one source sounds.
+    """Interval in which one source sounds."""
 
-    Attributes:
-        start_seconds: Start, from the beginning of the video.
-        stop_seconds: End.
-        actor: The sounding object; `OFF_SCREEN` for a source outside the frame.
-        sound: "speech", "blows", "notes", "noise", "music" or "ambience".
-        level: Peak amplitude of its strongest event, 0..1.
-        performance: The performance that is heard; None for music and ambience.
-    """
-
-    start_seconds: float
-    stop_seconds: float
-    actor: int
-    sound: str
-    level: float
-    performance: Performance | None
+    start_seconds: float  # start, from the beginning of the video
+    stop_seconds: float  # end
+    actor: int  # the sounding object; `OFF_SCREEN` for a source outside the frame
+    sound: str  # "speech", "blows", "notes", "noise", "music" or "ambience"
+    level: float  # peak amplitude of its strongest event, 0..1
+    performance: Performance | None  # the performance that is heard; None for music and ambience
 
 
 @dataclass(frozen=True)
 class Script:
-    """Shots, roles and sounds of a video.
+    """Shots, roles and sounds of a video."""
 
-    Attributes:
-        num_frames: Number of frames.
-        frame_rate: Frames per second.
-        shots: Consecutive, without gaps.
-        roles: Objects of all shots; `roles[i].actor == i`.
-        turns: Ordered by start.
-        bed: "music" or "ambience" in the background, or "none".
-        bed_level: Its amplitude, 0..1.
-    """
-
-    num_frames: int
-    frame_rate: float
-    shots: tuple[Shot, ...]
-    roles: tuple[Role, ...]
-    turns: tuple[Turn, ...]
-    bed: str
-    bed_level: float
+    num_frames: int  # number of frames
+    frame_rate: float  # frames per second
+    shots: tuple[Shot, ...]  # consecutive, without gaps
+    roles: tuple[Role, ...]  # objects of all shots; `roles[i].actor == i`
+    turns: tuple[Turn, ...]  # ordered by start
+    bed: str  # "music" or "ambience" in the background, or "none"
+    bed_level: float  # its amplitude, 0..1
 
     @property
     def seconds(self) -> float:

@@ -52,17 +52,11 @@ def place(x: float, y: float, *, angle: float = 0.0, scale_x: float = 1.0, scale
 
 @dataclass(frozen=True)
 class Sprite:
-    """A painted part of an object.
+    """A painted part of an object."""
 
-    Attributes:
-        colors: RGB picture; colors extend beyond the soft edge, so that no fringe shows.
-        cover: Grayscale picture of the same size: 255 where the part is opaque.
-        to_local: Sprite pixels -> units of the object.
-    """
-
-    colors: Image.Image
-    cover: Image.Image
-    to_local: Affine
+    colors: Image.Image  # RGB picture; colors extend beyond the soft edge, so that no fringe shows
+    cover: Image.Image  # grayscale picture of the same size: 255 where the part is opaque
+    to_local: Affine  # sprite pixels -> units of the object
 
     def corners(self) -> list[tuple[float, float]]:
         """Returns the four corners in units of the object."""

@@ -21,48 +21,29 @@ BEST_FILE = "best.pt"
 
 @dataclass
 class Position:
-    """Progress of a run.
+    """Progress of a run."""
 
-    Attributes:
-        epoch: The current epoch, from 1; the number of epochs plus 1 when all are finished.
-        step_in_epoch: Optimizer steps done in this epoch. After the last one comes its validation.
-        step: Optimizer steps done in total.
-        num_skipped: How many of them were skipped because the loss was not finite.
-        sums: Sums over the clips of this epoch so far: "clips" (their number), "loss", "bce", "cc", "nss".
-        best: Best validation score so far (higher is better); None before the first.
-        num_worse: Number of validations since the best one.
-    """
-
-    epoch: int = 1
-    step_in_epoch: int = 0
-    step: int = 0
-    num_skipped: int = 0
+    epoch: int = 1  # the current epoch, from 1; the number of epochs plus 1 when all are finished
+    step_in_epoch: int = 0  # optimizer steps done in this epoch. After the last one comes its validation
+    step: int = 0  # optimizer steps done in total
+    num_skipped: int = 0  # how many of them were skipped because the loss was not finite
+    # Sums over the clips of this epoch so far: "clips" (their number), "loss", "bce", "cc", "nss".
     sums: dict[str, float] = field(default_factory=dict)
-    best: float | None = None
-    num_worse: int = 0
+    best: float | None = None  # best validation score so far (higher is better); None before the first
+    num_worse: int = 0  # number of validations since the best one
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to resume.
+    """Everything a run needs to resume."""
 
-    Attributes:
-        recipe: The recipe as TOML.
-        samples: Fingerprint of the training samples, to detect changed data.
-        position: Progress of the run.
-        model: State dict of the network.
-        optimizer: State dict of the optimizer.
-        scaler: State dict of the float16 loss scaler; empty if unused.
-        average: State dict of the averaged weights; empty if unused.
-    """
-
-    recipe: str
-    samples: str
-    position: Position
-    model: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
-    scaler: Mapping[str, Any]
-    average: Mapping[str, Any]
+    recipe: str  # the recipe as TOML
+    samples: str  # fingerprint of the training samples, to detect changed data
+    position: Position  # progress of the run
+    model: Mapping[str, Any]  # state dict of the network
+    optimizer: Mapping[str, Any]  # state dict of the optimizer
+    scaler: Mapping[str, Any]  # state dict of the float16 loss scaler; empty if unused
+    average: Mapping[str, Any]  # state dict of the averaged weights; empty if unused
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool = False) -> Path:

@@ -25,17 +25,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process within the run.
+    """This process within the run."""
 
-    Attributes:
-        rank: Its number, from 0. Only process 0 writes files and prints.
-        world_size: Number of processes.
-        device: Device it computes on.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0  # its number, from 0. Only process 0 writes files and prints
+    world_size: int = 1  # number of processes
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # device it computes on
 
     @property
     def is_first(self) -> bool:
@@ -70,15 +64,11 @@ class Processes:
 
 @dataclass
 class StopRequest:
-    """Request to end training after the current step.
+    """Request to end training after the current step."""
 
-    Attributes:
-        received: Signal that this process received.
-        agreed: Signal that some process received and all know of. Processes act on this one only, otherwise they would
-            get out of step.
-    """
-
-    received: signal.Signals | None = None
+    received: signal.Signals | None = None  # signal that this process received
+    # Signal that some process received and all know of. Processes act on this one only, otherwise they would get out of
+    # step.
     agreed: signal.Signals | None = None
 
 
@@ -129,17 +119,11 @@ def join_processes(device: str) -> Iterator[Processes]:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Division of a global batch.
+    """Division of a global batch."""
 
-    Attributes:
-        batch_size: Clips per optimizer step, over all processes.
-        world_size: Number of processes.
-        micro_size: Clips per forward pass of a process.
-    """
-
-    batch_size: int
-    world_size: int
-    micro_size: int
+    batch_size: int  # clips per optimizer step, over all processes
+    world_size: int  # number of processes
+    micro_size: int  # clips per forward pass of a process
 
     @property
     def accumulation(self) -> int:

@@ -82,29 +82,17 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Session:
-    """What stays the same from the first step to the last.
+    """What stays the same from the first step to the last."""
 
-    Attributes:
-        recipe: All settings.
-        run: The run's folder.
-        processes: The processes that train together.
-        plan: Division of batches among them.
-        training: Training clips.
-        validation: Validation clips, if any.
-        stop: Request to stop.
-        log: Log of the first process; None in the others.
-        quiet: Print nothing.
-    """
-
-    recipe: Recipe
-    run: Path
-    processes: Processes
-    plan: BatchPlan
-    training: Clips
-    validation: Clips | None
-    stop: StopRequest
-    log: RunLog | None
-    quiet: bool
+    recipe: Recipe  # all settings
+    run: Path  # the run's folder
+    processes: Processes  # the processes that train together
+    plan: BatchPlan  # division of batches among them
+    training: Clips  # training clips
+    validation: Clips | None  # validation clips, if any
+    stop: StopRequest  # request to stop
+    log: RunLog | None  # log of the first process; None in the others
+    quiet: bool  # print nothing
 
 
 def load_recipe(source: str | os.PathLike[str], changes: Iterable[str] = ()) -> Recipe:
@@ -346,19 +334,13 @@ def train_epoch(session: Session, state: State, network: nn.Module, loader: Batc
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of one optimizer step.
+    """Result of one optimizer step."""
 
-    Attributes:
-        sums: Sums of the final output's loss and scores over the clips of all processes, and "clips", their number.
-        gradient_norm: Norm of all gradients together, before clipping.
-        faults: Why the step was not taken: the clips of all processes whose loss is not finite.
-        waited: Seconds spent waiting for clips.
-    """
-
+    # Sums of the final output's loss and scores over the clips of all processes, and "clips", their number.
     sums: dict[str, float]
-    gradient_norm: float
-    faults: list[str]
-    waited: float
+    gradient_norm: float  # norm of all gradients together, before clipping
+    faults: list[str]  # why the step was not taken: the clips of all processes whose loss is not finite
+    waited: float  # seconds spent waiting for clips
 
 
 def take_step(

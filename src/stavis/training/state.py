@@ -24,23 +24,14 @@ from stavis.weights import initialize
 
 @dataclass
 class State:
-    """State that training changes and a checkpoint stores.
+    """State that training changes and a checkpoint stores."""
 
-    Attributes:
-        model: The network itself.
-        optimizer: Optimizer of its parameters.
-        scheduler: Scheduler of the learning rates.
-        scaler: Loss scaler for float16; does nothing otherwise.
-        average: Averaged weights, if the recipe asks for them.
-        position: Progress of the run.
-    """
-
-    model: STAViS
-    optimizer: torch.optim.Optimizer
-    scheduler: LRScheduler
-    scaler: torch.amp.GradScaler
-    average: AveragedModel | None
-    position: Position = field(default_factory=Position)
+    model: STAViS  # the network itself
+    optimizer: torch.optim.Optimizer  # optimizer of its parameters
+    scheduler: LRScheduler  # scheduler of the learning rates
+    scaler: torch.amp.GradScaler  # loss scaler for float16; does nothing otherwise
+    average: AveragedModel | None  # averaged weights, if the recipe asks for them
+    position: Position = field(default_factory=Position)  # progress of the run
 
     @property
     def result(self) -> STAViS:

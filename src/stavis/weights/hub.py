@@ -22,15 +22,10 @@ _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?"
 
 
 class HubWeights(NamedTuple):
-    """A weights folder in the local cache of the Hub.
+    """A weights folder in the local cache of the Hub."""
 
-    Attributes:
-        folder: Holds model.safetensors and config.json.
-        name: hf://owner/name@commit, with the full commit hash.
-    """
-
-    folder: Path
-    name: str
+    folder: Path  # holds model.safetensors and config.json
+    name: str  # hf://owner/name@commit, with the full commit hash
 
 
 def download(source: str) -> HubWeights:

@@ -13,21 +13,13 @@ from stavis.weights.sources import DEFAULT, UNTRAINED, locate
 
 
 class LoadedNetwork(NamedTuple):
-    """A network ready to predict.
+    """A network ready to predict."""
 
-    Attributes:
-        model: In eval mode, on its device.
-        name: Name of its weights for the screen and for results.
-        sha256: Checksum of their file; None if they are random.
-        warnings: What a user should know before trusting its maps.
-        summary: Where the weights came from and how they fit, in one line.
-    """
-
-    model: STAViS
-    name: str
-    sha256: str | None
-    warnings: tuple[str, ...] = ()
-    summary: str = ""
+    model: STAViS  # in eval mode, on its device
+    name: str  # name of its weights for the screen and for results
+    sha256: str | None  # checksum of their file; None if they are random
+    warnings: tuple[str, ...] = ()  # what a user should know before trusting its maps
+    summary: str = ""  # where the weights came from and how they fit, in one line
 
 
 def load_model(

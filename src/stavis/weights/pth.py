@@ -61,19 +61,12 @@ _INERT: list[Any] = [argparse.Namespace] + [
 
 @dataclass(frozen=True)
 class StateDict:
-    """State dict of a checkpoint file.
+    """State dict of a checkpoint file."""
 
-    Attributes:
-        tensors: Name -> tensor, on the CPU.
-        wrapper: The key that held the state dict; "" if it is the file's outermost object.
-        prefix: What was removed from the start of every name, for example "module.".
-        epoch: The epoch that the file names, if any.
-    """
-
-    tensors: dict[str, Tensor]
-    wrapper: str
-    prefix: str
-    epoch: int | None
+    tensors: dict[str, Tensor]  # name -> tensor, on the CPU
+    wrapper: str  # the key that held the state dict; "" if it is the file's outermost object
+    prefix: str  # what was removed from the start of every name, for example "module."
+    epoch: int | None  # the epoch that the file names, if any
 
 
 def read_state_dict(path: Path) -> StateDict:

@@ -23,15 +23,10 @@ DATA_VARIABLE = "STAVIS_DATA"
 
 
 class Located(NamedTuple):
-    """Weights on this machine.
+    """Weights on this machine."""
 
-    Attributes:
-        path: A weights folder or a file.
-        name: What results record: the path, or the name with what it stood for.
-    """
-
-    path: Path
-    name: str
+    path: Path  # a weights folder or a file
+    name: str  # what results record: the path, or the name with what it stood for
 
 
 def locate(

@@ -49,16 +49,11 @@ class Truth:
 
 
 class FieldData(ABC):
-    """A data folder in the layout of a protocol, and the protocol's way of scoring.
+    """A data folder in the layout of a protocol, and the protocol's way of scoring."""
 
-    Attributes:
-        metrics: Keys of its scores.
-        baselines: Baselines that it can score.
-        is_strict: Whether a prediction must have exactly as many maps as the ground truth.
-    """
-
-    metrics: ClassVar[tuple[str, ...]]
-    baselines: ClassVar[tuple[str, ...]] = ("center", "uniform", "shuffled")
+    metrics: ClassVar[tuple[str, ...]]  # keys of its scores
+    baselines: ClassVar[tuple[str, ...]] = ("center", "uniform", "shuffled")  # baselines that it can score
+    # Whether a prediction must have exactly as many maps as the ground truth.
     is_strict: ClassVar[bool] = False
     methods: ClassVar[tuple[str, ...]] = (PREDICTIONS,)
 
