@@ -65,9 +65,6 @@ class Job:
 class Jobs:
     """The queue, its workers and what they leave on disk. All methods run on one event loop.
 
-    Args:
-        settings: Folder and limits.
-
     Raises:
         StavisError: Another server uses the same folder.
     """

@@ -60,10 +60,8 @@ class LivePredictor:
     its target and those behind it, the newest of which is repeated until there are 16, as at the end of a video.
 
     Args:
-        model: Network in eval mode.
         look_ahead: Pictures behind the target that a map waits for, 0 to 7. With 7, maps are those of `stavis predict`.
-        engine: See `EngineFactory`.
-        precision: See `EngineFactory`; None: `fast_precision`.
+        engine, precision: See `EngineFactory`; without a precision, `fast_precision`.
         keep_images: Give pictures with their maps.
 
     Attributes:

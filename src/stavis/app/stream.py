@@ -56,13 +56,11 @@ def watch(
     """Predicts a live source until it ends or the user interrupts; returns the number of maps.
 
     Args:
-        model: Network in eval mode.
         source: As for `stavis.media.live.read_live`, and so are `microphone` and `container_format`.
         predictor: Must keep images. None: the usual settings.
         lines: Gets a line of JSON per map.
         record: A video to write: the overlay at each map, without audio.
         preview: Address and token of a preview page; None for none.
-        quiet: Print nothing but errors.
 
     Raises:
         StavisError: The source, the microphone or a file cannot be used, or nothing came.

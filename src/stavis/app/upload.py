@@ -30,12 +30,7 @@ class Upload:
 
 
 async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload:
-    """Writes the file of a multipart request to `path`.
-
-    Args:
-        request: Its file must be the field "video".
-        path: Written piece by piece; the caller removes it if this fails.
-        max_bytes: Largest file.
+    """Writes the file of a multipart request, its field "video", to `path`. The caller removes it if this fails.
 
     Raises:
         HTTPException: 408 if the client stalls, 413 if the file is too large, 415 if the body is not multipart, 422

@@ -44,7 +44,6 @@ def write_areas(
         output: Folder, made if it does not exist.
         video, areas, model, gaze, options, maps: As for `measure_areas`.
         overlay: Write `areas.mp4`, the video with its heat map, areas and shares.
-        quiet: Show no progress.
 
     Raises:
         ValueError: Neither `model` nor `maps` is given.

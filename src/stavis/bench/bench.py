@@ -70,9 +70,7 @@ def run_bench(
 
     Args:
         weights: As for --weights on the command line.
-        device: "auto", "cpu", "cuda" or "cuda:N".
         video: The input. None generates a 1280x720 clip with sound.
-        num_frames: Number of frames to predict.
         num_threads: Threads of PyTorch and OpenVINO. None uses all cores.
         advance: Called with the name of each step when it starts.
 

@@ -63,11 +63,7 @@ class Preprocessing:
 
 
 def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Resizes a frame to the network's input size in the published two steps. The aspect ratio is not kept.
-
-    Args:
-        image: (H, W, 3) RGB.
-        preprocessing: Sizes and filters.
+    """Resizes an (H, W, 3) RGB frame to the network's input size, in the published two steps, whatever its shape.
 
     Returns:
         (height, width, 3) RGB at `preprocessing.input_size`.
@@ -115,7 +111,6 @@ def make_clip(
 
     Args:
         frames: T frames (h, w, 3), RGB in 0..255, or one array (T, h, w, 3).
-        preprocessing: Provides the mean.
 
     Returns:
         (3, T, h, w), 0..255 minus the mean.
@@ -134,7 +129,6 @@ def audio_excerpt(samples: npt.NDArray[np.float32], preprocessing: Preprocessing
     Args:
         samples: (L,) mono in -1..1. L may be 0 (no audio). If L exceeds the buffer, as below 10 frames per second, the
             middle is used (the published code crashes).
-        preprocessing: Provides the buffer size.
 
     Returns:
         (num_audio_samples,) in -256..256.

@@ -189,12 +189,7 @@ def plan_cache(
 ) -> tuple[list[CacheFile], list[Problem]]:
     """Lists the cache files of all videos in the train and test lists, with what is missing of their sources.
 
-    Args:
-        cache: The folder and the settings.
-        databases: Which databases; None for all that have fold lists.
-        split: Which split; None for all.
-        maps: Whether to include density and fixation maps.
-        audio: Whether to include audio.
+    Arguments as of `cache_data`.
 
     Raises:
         StavisError: A fold list is missing or unreadable.
@@ -254,9 +249,6 @@ def cache_data(
         audio: Whether to cache audio.
         quirks: Which quirks of the published loader the samples will have.
         allow_missing: Cache what is there if something is missing.
-        dry_run: Only find out what there is to do.
-        jobs: Number of processes; None for one per processor.
-        quiet: Show neither size nor progress.
 
     Raises:
         StavisError: A fold list or a source file is missing or unreadable, or the disk is too small.

@@ -179,8 +179,6 @@ def check_data(
         annotations: Whether density and fixation maps are needed.
         audio: Whether WAV files are needed.
         deep: Open every file, in parallel, to find broken ones and to compare sizes and lengths.
-        jobs: Number of processes of a deep check; None for one per processor.
-        quiet: Show no progress.
 
     Raises:
         StavisError: There is no fold list, or none of a requested database.

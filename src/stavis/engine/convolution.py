@@ -45,7 +45,8 @@ class FoldedConvolution(nn.Module):
 
     def forward(self, x: Tensor, *, rectify: bool = True, add: Tensor | None = None) -> Tensor:
         """Computes the convolution of `x`, plus `add`, which may be overwritten, its negative values set to 0 if
-        `rectify`."""
+        `rectify`.
+        """
         return self._run(x, add, rectify)
 
     def _plain(self, x: Tensor, add: Tensor | None, rectify: bool) -> Tensor:

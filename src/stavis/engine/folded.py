@@ -116,7 +116,6 @@ class FoldedSide(nn.Module):
     """A DSAM merged with its part of the read-out.
 
     Args:
-        dsam: The module.
         read_out: (16,) weights of its features.
         attention: Whether another stage follows that uses the attention.
     """
@@ -139,12 +138,7 @@ class FoldedSide(nn.Module):
 
 
 class FoldedFusion(nn.Module):
-    """The audiovisual fusion merged with its part of the read-out.
-
-    Args:
-        fusion: The module.
-        read_out: (64,) weights of its features.
-    """
+    """The audiovisual fusion merged with its part of the read-out: the (64,) weights of its features."""
 
     def __init__(self, fusion: AudiovisualFusion, read_out: Tensor) -> None:
         super().__init__()

@@ -15,12 +15,7 @@ Precision = Literal["float32", "bf16", "fp16", "int8"]
 
 
 class AutocastBackend:
-    """The network after the stem in 16 bits through PyTorch, which keeps sensitive operations in 32.
-
-    Args:
-        model: A network in eval mode, on the device to run on.
-        dtype: `torch.bfloat16` or `torch.float16`.
-    """
+    """The network after the stem in bfloat16 or float16 through PyTorch, which keeps sensitive operations in 32."""
 
     def __init__(self, model: STAViS, dtype: torch.dtype) -> None:
         self.network = FoldedNetwork(model, fuse=False)

@@ -32,12 +32,7 @@ def is_installed() -> bool:
 
 
 def quantize(network: Any, windows: Sequence[Inputs]) -> Any:
-    """Quantizes an OpenVINO model to 8-bit integers.
-
-    Args:
-        network: The model in float32; it is not modified.
-        windows: Inputs on which the ranges are calibrated.
-    """
+    """Quantizes an OpenVINO model to 8-bit integers, calibrated on `windows`; the model itself is not modified."""
     # NNCF prints its progress, and remarks about versions, on standard output.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -18,11 +18,7 @@ all engines must (tests/engine)."""
 
 
 class SharedStage:
-    """Attention, max-pooling and layer1 of windows over a stream of frames.
-
-    Args:
-        network: A network whose `has_spatial_layer1` is true.
-    """
+    """Attention, max-pooling and layer1 of windows over a stream of frames, where `has_spatial_layer1` is true."""
 
     def __init__(self, network: FoldedNetwork) -> None:
         self._network = network

@@ -36,11 +36,7 @@ class StemOutput(NamedTuple):
 
 
 class StemCache:
-    """The stem's outputs for windows over a stream of frames.
-
-    Args:
-        model: A network in eval mode.
-    """
+    """The stem's outputs for windows over a stream of frames."""
 
     def __init__(self, model: STAViS) -> None:
         weight, bias = fold_batch_norm(model.conv1, model.bn1)

@@ -71,10 +71,7 @@ class NoiseMaps(MapReader):
 def center_map(size: tuple[int, int]) -> Float64Map:
     """The center prior of Clarke and Tatler (2014): a Gaussian whose variances are 0.23 and 0.45 * 0.23.
 
-    The unit is half the frame's width, for x and y.
-
-    Args:
-        size: (height, width) of the frame that the map covers.
+    The unit is half the frame's width, for x and y; `size` is (height, width) of the frame that the map covers.
 
     Returns:
         (112, 112), 1 in the center.
@@ -84,10 +81,9 @@ def center_map(size: tuple[int, int]) -> Float64Map:
 
 
 def gaussian_map(moments: Float64Map) -> Float64Map:
-    """A Gaussian of given moments as a (112, 112) map, 1 at its center.
+    """A Gaussian as a (112, 112) map, 1 at its center.
 
-    Args:
-        moments: (4,) means of x, y, x^2 and y^2, where x and y are -1 to 1 over the frame.
+    `moments` are the (4,) means of x, y, x^2 and y^2, where x and y are -1 to 1 over the frame.
     """
     across = (np.arange(MAP_SIDE) + 0.5) / MAP_SIDE * 2 - 1
     x, y, xx, yy = moments
@@ -151,16 +147,8 @@ def train_mean_map(
 ) -> Float64Map:
     """The mean density map of a database's training videos, equally weighted.
 
-    Up to 100 equidistant frames of each video are used; each map is resized to 112x112 and divided by its sum.
-
-    Args:
-        layout: The data folder.
-        database: One of its databases.
-        split: The split of the training list.
-        cache: Folder where the map is stored for later runs.
-        jobs: Number of processes.
-        overwrite: Compute it again even if it is stored.
-        quiet: Show no progress.
+    The map is stored in the folder `cache`. Up to 100 equidistant frames of each video are used; each map is resized to
+    112x112 and divided by its sum.
 
     Returns:
         (112, 112).

@@ -75,11 +75,7 @@ class Comparison:
 
 
 def read_evaluation(folder: Path, method: str = PREDICTIONS) -> MethodScores:
-    """Reads the scores of one method from an evaluation's folder.
-
-    Args:
-        folder: The folder.
-        method: "predictions", or a baseline that was scored with them.
+    """Reads the scores of "predictions" or of a baseline from an evaluation's folder.
 
     Raises:
         StavisError: The folder contains no evaluation, or none of that method.

@@ -145,9 +145,7 @@ def evaluate_share(
 ) -> int:
     """Scores one of several shares of the videos; `evaluate(..., merge=True)` averages them once all are scored.
 
-    Args:
-        share: (i, n): the i-th of n shares, from 1.
-        predictions: This and the other arguments are those of `evaluate`.
+    `share` is (i, n): the i-th of n shares, from 1; the other arguments are those of `evaluate`.
 
     Returns:
         The number of videos scored now.

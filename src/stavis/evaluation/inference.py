@@ -35,7 +35,6 @@ def interval_of_video(values: Float64, frame_rate: float) -> Interval:
 
     Args:
         values: (n,) scores, or differences of scores, of the frames; nan where undefined.
-        frame_rate: Frames per second.
     """
     values = values[~np.isnan(values)]
     if values.size < 2:

@@ -77,9 +77,6 @@ def run_demo(
 
     Args:
         output: Folder of the clip and the results. An existing clip is reused.
-        weights: As for `load_network`.
-        device: As for `stavis.weights.resolve_device`.
-        quiet: Show no progress bars.
         say: Called with a sentence before each step.
 
     Raises:
@@ -212,15 +209,7 @@ def choose_moments(truth: Truth) -> list[int]:
 
 
 def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: Saliency, path: Path) -> None:
-    """Draws frames, the observers' density and both predictions, one column per moment.
-
-    Args:
-        clip: The video file.
-        truth: Its ground truth.
-        with_sound: Frame -> map (h, w), predicted with the sound.
-        without_sound: Frame -> map (h, w), predicted without it.
-        path: PNG file to write.
-    """
+    """Draws frames, the observers' density and both predictions, one column per moment."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

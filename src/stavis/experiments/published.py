@@ -28,7 +28,6 @@ def run_published(
         recipes: Name -> recipe, the visual stage first. Their `data.split` is ignored.
         output: Receives `<name>_split<k>` (runs), `<name>_test` (maps) and `<name>_evaluation`.
         processes: The processes that share the work; None joins those that torchrun started.
-        quiet: Print no progress.
 
     Returns:
         The signal that stopped training; None if the experiment is complete.

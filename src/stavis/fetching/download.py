@@ -159,7 +159,6 @@ def download(
         check_space: Called with the number of missing bytes and the file's size once the server has given it, else from
             time to time with 0 and the bytes received so far; raises if there is not enough room.
         label: The file's name in the progress display; `path`'s name if None.
-        quiet: Show neither progress nor retries.
 
     Returns:
         Whether the file is doubtful: put together from several responses, of a length that nobody has given, or left by

@@ -64,10 +64,8 @@ class TiledResize:
     def tiles(self, wanted: Sequence[bool] | None = None) -> Iterator[tuple[tuple[slice, slice], Float64Map]]:
         """Yields tiles of at most `TILE_SIZE`: the rows and columns of the result each one covers, and its values.
 
-        A tile is read-only and valid until the next one, which reuses its memory.
-
-        Args:
-            wanted: For each tile whether it is computed; None for all.
+        A tile is read-only and valid until the next one, which reuses its memory. `wanted` says for each tile whether
+        it is computed; None for all.
         """
         is_wanted = iter(itertools.repeat(True) if wanted is None else wanted)
         values = self._columns_done

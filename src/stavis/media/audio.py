@@ -91,9 +91,7 @@ class AudioReader:
     def read(self, start: int, stop: int) -> Samples:
         """Reads samples `start` up to but excluding `stop`. They are 0 before and after the audio.
 
-        Args:
-            start: Not before the `start` of the last call.
-            stop: Not before `start`.
+        `start` is not before that of the last call.
 
         Returns:
             (stop - start,) float32 in -1..1.

@@ -82,7 +82,6 @@ def read_live(
             standard input, a file (played in real time), or a stream of bytes.
         container_format: FFmpeg's name of the container, where it is known.
         max_side: Larger pictures are shrunk to this, in pixels of the longer side.
-        sample_rate: Of the audio, in Hz.
 
     Raises:
         StavisError: The source cannot be opened or has no pictures.
@@ -96,9 +95,7 @@ def read_live(
 def read_microphone(name: str, sample_rate: int = SAMPLE_RATE) -> Iterator[LiveSound]:
     """Records a microphone, timed by when its samples arrive (`time.monotonic`).
 
-    Args:
-        name: ALSA's name on Linux ("default"), the number of the device on macOS.
-        sample_rate: In Hz.
+    `name` is ALSA's name on Linux ("default"), the number of the device on macOS.
 
     Raises:
         StavisError: There is no such microphone.

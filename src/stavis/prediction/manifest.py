@@ -209,10 +209,6 @@ class Index:
 
     Object storage cannot append: there, the journal is written anew from time to time. What a killed process had not
     written yet is found by its result folder.
-
-    Args:
-        output: Output folder of the job.
-        shard: The shard that this process writes.
     """
 
     def __init__(self, output: Path, shard: tuple[int, int]) -> None:

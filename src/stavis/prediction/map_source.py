@@ -30,7 +30,6 @@ def frames_with_maps(
     """Yields every frame of a video with its saliency map, in order; memory does not grow with the video's length.
 
     Args:
-        video: Any file FFmpeg can read, or a folder of numbered images.
         model: The network that predicts the maps; not needed with `maps`.
         options: How they are predicted. `frame_rate`, `start_seconds` and `end_seconds` apply to `maps` too.
         maps: Maps to use instead of predictions: (N, h, w) non-negative, or an .npz file with such an array

@@ -21,7 +21,6 @@ class Sound:
     Args:
         model: The network; a visual one needs no audio.
         reader: The audio, its sample 0 at `begin_seconds`. None: silence.
-        frame_rate: Frames per second.
         begin_seconds: Where the prediction starts, on the clock of the frames.
     """
 

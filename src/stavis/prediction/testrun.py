@@ -126,15 +126,10 @@ def predict_test_videos(
         weights: As `source` of `load_model`; "{split}" in it stands for the number of the split.
         split: Split to predict. None: all three.
         databases: Databases to predict. None: all that have fold lists.
-        modality: As for `load_model`.
         device: As for `load_model`; under torchrun "auto" gives each process its own GPU.
         settings: How to predict. None: the defaults.
         ray: Address of a Ray cluster of which `jobs` processes share the videos, as for `predict_files`. It must see
-            `data` and `output`.
-        ray_gpus: GPUs per process on Ray.
-        jobs: Number of processes on Ray.
-        overwrite: Predict again what is finished.
-        quiet: Show no progress.
+            `data` and `output`. Each process gets `ray_gpus` GPUs.
         report: Called with one line of text about each network, its warnings and the result.
 
     Returns:
@@ -197,10 +192,7 @@ def find_test_videos(
     """Lists all videos of the test lists, ordered by split, database and position.
 
     Args:
-        data: Data folder.
         split: Split to list. None: all three, those of each database that it has a list for.
-        databases: Databases to list. None: all that have fold lists.
-        seed: Seed of the assignment of audio for "shuffled".
 
     Raises:
         StavisError: A list is missing or empty, or a database is unknown.
@@ -234,18 +226,8 @@ def run_test(
 ) -> int:
     """Writes the maps of test videos as `split<k>_results/<db>/<video>/pred_sal_%06d.jpg`, as published.
 
-    Each frame is decoded once. A video's folder appears when it is complete, and later runs keep it.
-
-    Args:
-        data: Data folder.
-        videos: From `find_test_videos`.
-        output: Folder of the run.
-        load: Loads the network of a split; called for one split after the other.
-        settings: How to predict.
-        rank: Share of the videos that this process takes.
-        num_ranks: Number of processes that share them.
-        overwrite: Predict again what is finished.
-        quiet: Show no progress.
+    Each frame is decoded once. A video's folder appears when it is complete, and later runs keep it. The network of
+    each split is loaded once; `rank` says which share of `num_ranks` this process takes.
 
     Returns:
         The number of videos that this process predicted.

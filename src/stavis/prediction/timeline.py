@@ -36,12 +36,9 @@ def draw_timeline(
     """Draws a video's timeline as a PNG: overlays along the top, then audio level, then the maps' entropy.
 
     Args:
-        path: The PNG to write.
-        title: Above everything.
         time_seconds: (N,) a frame.
         audio_level_db: (N,) dB of full scale of each frame's sound; None if there is none.
         entropy_bits: (N,) entropy of each frame's map: low where saliency is concentrated.
-        thumbnails: In the order of time.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

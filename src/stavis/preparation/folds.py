@@ -161,9 +161,6 @@ def write_folds(
     One fold is written as a list for all splits, several as one list per split. DIEM has one for all splits: the first.
 
     Args:
-        layout: The data folder.
-        database: The database.
-        folds: One or more.
         entries: Name -> its line, for the videos that exist; others are left out of the lists.
 
     Returns:

@@ -71,9 +71,7 @@ def prepare_pictures(
     Args:
         folders: Copies of the sets' repositories, as unpacked by `stavis fetch pictures`, each with `data/stimuli` and
             `data/eye/fixations.mat` (OSIE, EyeCrowd) or `data/tidy/fixations.mat` (Scene500).
-        output: Folder to write; created if it does not exist.
         longest_side: Pictures are reduced to this longest side in pixels, and never enlarged.
-        quiet: Show no progress.
 
     Returns:
         What was imported, a set per folder.

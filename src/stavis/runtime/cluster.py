@@ -63,8 +63,6 @@ def run_on_ray(
     Args:
         make_worker: Makes what does the tasks in an actor, from `plan` and a number of threads; of a module.
         plan: What it needs to know.
-        tasks: What can be sent to other processes.
-        address: As for `connect`.
         num_workers: Number of actors. They share the processors of the cluster.
         num_gpus: GPUs per actor; a half lets two share one.
 

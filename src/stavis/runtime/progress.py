@@ -68,11 +68,9 @@ def track(
     """Shows progress on standard error while the block runs.
 
     Args:
-        description: What is being worked on, a file's name say.
         total: The number of units to come, None when it is not known.
         unit: What is counted, in the plural: "frames". `BYTES` are shown as kB, MB or GB.
         already_done: Units done by an earlier run: part of what is done, but not of the speed.
-        quiet: Show nothing.
 
     Yields:
         A function that is called with the number of units just done (1 by default) and, where there is more

@@ -50,12 +50,8 @@ def run_parallel(
     Args:
         function: A function of a module (it is sent to other processes by its name). It calls `advance(num)` every
             fraction of a second with the number of units just done, and is stopped there when work ends early.
-        tasks: What can be sent to other processes.
         jobs: Processes; with 1 the work is done in this one.
-        description: What the bar says.
-        total: The number of units in all tasks.
         unit: What is counted, in the plural.
-        quiet: Show nothing.
 
     Returns:
         The results, in the order of the tasks.

@@ -424,8 +424,6 @@ def exchange(
     Args:
         session: Its `stop` becomes agreed on.
         terms_of_parts: For each part, (4,): sums of `LossTerms` over its clips.
-        num_clips: Clips that this process measured.
-        num_faulty: Clips of this process whose loss is not finite.
 
     Returns:
         Sums over all processes ("clips", "loss", "bce", "cc", "nss"), and the number of faulty clips.

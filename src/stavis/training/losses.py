@@ -1,4 +1,8 @@
-"""Training loss: the three published terms per clip, and their weighted sum."""
+"""Training loss: the three published terms per clip, and their weighted sum.
+
+Logits are (B, 1, H, W), any real number; density maps (B, 1, H, W) in 0..255; fixation maps (B, 1, H, W), fixated where
+above 0. Losses are (B,).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,15 +54,7 @@ class LossTerms(NamedTuple):
 
 
 def bce_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
-    """Computes the binary cross-entropy between saliency and density map, summed over the pixels.
-
-    Args:
-        logits: (B, 1, H, W), any real number.
-        density_maps: (B, 1, H, W) in 0..255.
-
-    Returns:
-        (B,) in nats, at least 0.
-    """
+    """Computes the binary cross-entropy between saliency and density map, summed over the pixels, in nats."""
     target = density_maps.to(logits.dtype) / 255
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
@@ -68,13 +64,6 @@ def cc_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
 
     An epsilon in the sum of squares of the density map makes the loss of a constant density map 0. A constant saliency
     map has no correlation and gives nan, as published.
-
-    Args:
-        logits: (B, 1, H, W), any real number.
-        density_maps: (B, 1, H, W), any range.
-
-    Returns:
-        (B,) in -1..1.
     """
     saliency = torch.sigmoid(logits).flatten(1)
     density = density_maps.to(logits.dtype).flatten(1)
@@ -89,13 +78,6 @@ def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
 
     An epsilon in the number of fixated pixels makes the loss 0 without fixations. A constant saliency map has zero
     standard deviation and gives nan, as published.
-
-    Args:
-        logits: (B, 1, H, W), any real number.
-        fixation_maps: (B, 1, H, W), fixated where above 0.
-
-    Returns:
-        (B,), any real number.
     """
     saliency = torch.sigmoid(logits).flatten(1)
     fixated = (fixation_maps.flatten(1) > 0).to(logits.dtype)
@@ -106,10 +88,6 @@ def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
 
 def kl_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the saliency (the logits' sigmoid) from the density map, as distributions.
-
-    Args:
-        logits: (B, 1, H, W), any real number.
-        density_maps: (B, 1, H, W) in 0..255.
 
     Returns:
         (B,) in nats, at least 0; 0 for a density map of zeros.
@@ -151,11 +129,7 @@ def clip_losses(
     """Computes the total loss per clip, and the terms of its final output, which are reported.
 
     Args:
-        logits: (B, 1, H, W), the final output.
         side_logits: Side outputs, each (B, 1, H, W); empty for the audiovisual network.
-        density_maps: (B, 1, H, W) in 0..255.
-        fixation_maps: (B, 1, H, W), fixated where above 0.
-        weights: Weights of the terms.
         side_weight: From `side_output_weight`.
 
     Returns:

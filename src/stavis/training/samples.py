@@ -185,10 +185,7 @@ class BatchLoader:
     """Loader of given batches of clips, in worker processes that live across epochs.
 
     Args:
-        clips: Clips to load.
-        recipe: Determines workers, seed and augmentation.
         device: Destination of the batches; for a GPU they pass through pinned memory.
-        augment: Whether clips are augmented.
     """
 
     def __init__(self, clips: Clips, recipe: Recipe, device: torch.device, *, augment: bool) -> None:
