@@ -65,8 +65,7 @@ class Job:
 class Jobs:
     """The queue, its workers and what they leave on disk. All methods run on one event loop.
 
-    Raises:
-        StavisError: Another server uses the same folder.
+    Raises StavisError if another server uses the same folder.
     """
 
     def __init__(self, settings: AppSettings) -> None:

@@ -172,8 +172,7 @@ def serve_app(
 ) -> None:
     """Serves the web application until it is stopped by a signal, over https with the files of a certificate and key.
 
-    Raises:
-        StavisError: The port or the job folder is in use.
+    Raises StavisError if the port or the job folder is in use.
     """
     with open_socket(settings.host, settings.port) as listener:
         port = listener.getsockname()[1]

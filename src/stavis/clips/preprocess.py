@@ -65,8 +65,7 @@ class Preprocessing:
 def resize_frame(image: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """Resizes an (H, W, 3) RGB frame to the network's input size, in the published two steps, whatever its shape.
 
-    Returns:
-        (height, width, 3) RGB at `preprocessing.input_size`.
+    Returns (height, width, 3) RGB at `preprocessing.input_size`.
     """
     return np.asarray(_resize_twice(Image.fromarray(image), preprocessing))
 

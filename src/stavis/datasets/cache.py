@@ -191,8 +191,7 @@ def plan_cache(
 
     Arguments as of `cache_data`.
 
-    Raises:
-        StavisError: A fold list is missing or unreadable.
+    Raises StavisError if a fold list is missing or unreadable.
     """
     wanted: dict[Part, bool] = {"frames": True, "maps": maps, "wave": audio}
     files: list[CacheFile] = []
@@ -295,8 +294,7 @@ def _hash_sources(sources: Sequence[tuple[Path, str]]) -> str:
 def _build_file(cache: FrameCache, wait: bool, file: CacheFile, advance: Callable[[int], None]) -> bool:
     """Makes a file of the cache under a lock of its own.
 
-    Returns:
-        Whether it is there now; False if another process has the lock and we should not wait.
+    Returns whether it is there now; False if another process has the lock and we should not wait.
     """
     folder = file.path.parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,7 @@ def read_fold_list(path: Path) -> list[FoldEntry]:
 
     Blank lines are ignored.
 
-    Raises:
-        StavisError: The file is missing or not text, or a line does not have that form.
+    Raises StavisError if the file is missing or not text, or a line does not have that form.
     """
     try:
         lines = read_text(path).split("\n")
@@ -83,8 +82,7 @@ def read_test_lists(
 ) -> Iterator[tuple[int, list[FoldEntry]]]:
     """Yields the test lists of a database as (split, entries); split None stands for every split that has a list.
 
-    Raises:
-        StavisError: A list is missing, unreadable or empty.
+    Raises StavisError if a list is missing, unreadable or empty.
     """
     for number in SPLITS if split is None else (split,):
         path = layout.fold_list(database, "test", number)

@@ -110,8 +110,7 @@ class Layout:
     def databases(self) -> list[str]:
         """The databases that have fold lists: first the six, then others by name.
 
-        Raises:
-            StavisError: There is no folder `fold_lists`, or no list in it.
+        Raises StavisError if there is no folder `fold_lists`, or no list in it.
         """
         folder = self.root / "fold_lists"
         if not folder.is_dir():

@@ -29,8 +29,7 @@ class LoaderQuirks:
     def named(cls, quirks: "LoaderQuirks | Literal['fixed', 'reference'] | str") -> "LoaderQuirks":
         """Returns a set of switches unchanged, or by its name: "fixed" (the defaults) or "reference".
 
-        Raises:
-            StavisError: There is no set of that name.
+        Raises StavisError if there is no set of that name.
         """
         if isinstance(quirks, LoaderQuirks):
             return quirks

@@ -28,8 +28,7 @@ WAVE_MEMORY_BYTES = 256 * 2**20  # of decoded sound that a process keeps
 def read_picture(path: Path, missing: str = "picture not found") -> Image.Image:
     """Reads a picture in RGB; `missing` is what an error says if there is no such file.
 
-    Raises:
-        StavisError: The file is missing or is not a picture.
+    Raises StavisError if the file is missing or is not a picture.
     """
     try:
         with Image.open(path) as image:
@@ -63,8 +62,7 @@ def load_waveform(path: Path, sample_rate: int | None) -> tuple[npt.NDArray[np.f
 
     They are resampled to `sample_rate`; None keeps the rate of the file.
 
-    Raises:
-        StavisError: The file is missing or unreadable.
+    Raises StavisError if the file is missing or unreadable.
     """
     samples, own_rate = read_wave(path)
     if sample_rate is None or own_rate == sample_rate:

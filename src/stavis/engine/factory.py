@@ -151,8 +151,7 @@ def _no_backend(pooled: torch.Tensor, mean: torch.Tensor, sound: torch.Tensor | 
 def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) -> None:
     """Checks that this engine offers an approximation on this machine.
 
-    Raises:
-        StavisError: It does not; the message says what to do instead.
+    Raises StavisError if it does not; the message says what to do instead.
     """
     if name == "plain":
         raise StavisError(

@@ -73,8 +73,7 @@ def center_map(size: tuple[int, int]) -> Float64Map:
 
     The unit is half the frame's width, for x and y; `size` is (height, width) of the frame that the map covers.
 
-    Returns:
-        (112, 112), 1 in the center.
+    Returns (112, 112), 1 in the center.
     """
     height, width = size
     return gaussian_map(np.array([0, 0, 0.23, 0.45 * 0.23 * (width / height) ** 2]))
@@ -150,11 +149,8 @@ def train_mean_map(
     The map is stored in the folder `cache`. Up to 100 equidistant frames of each video are used; each map is resized to
     112x112 and divided by its sum.
 
-    Returns:
-        (112, 112).
-
-    Raises:
-        StavisError: The training list is missing or empty, or a density map is missing or unreadable.
+    Returns (112, 112). Raises StavisError if the training list is missing or empty, or a density map is missing or
+    unreadable.
     """
     path = layout.fold_list(database, "train", split)
     entries = list(dict.fromkeys(read_fold_list(path)))
@@ -222,8 +218,7 @@ class VideoGaze:
 def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
     """Reads the gaze of each observer, which `stavis prepare` and `stavis synth` write beside the maps.
 
-    Raises:
-        StavisError: The file is missing, or does not distinguish two or more observers.
+    Raises StavisError if the file is missing, or does not distinguish two or more observers.
     """
     path = layout.annotations_folder(database, video) / OBSERVERS_NAME
     observers = read_observers(path)

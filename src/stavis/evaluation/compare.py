@@ -77,8 +77,7 @@ class Comparison:
 def read_evaluation(folder: Path, method: str = PREDICTIONS) -> MethodScores:
     """Reads the scores of "predictions" or of a baseline from an evaluation's folder.
 
-    Raises:
-        StavisError: The folder contains no evaluation, or none of that method.
+    Raises StavisError if the folder contains no evaluation, or none of that method.
     """
     run = read_run(folder)
     videos: dict[tuple[str, str], dict[int | None, VideoScores]] = {}
@@ -114,8 +113,7 @@ def compare(before: MethodScores, after: MethodScores) -> Comparison:
 
     Only videos that both have count, and of them only frames in which a metric is defined in both.
 
-    Raises:
-        StavisError: Their settings differ, or they have no video in common.
+    Raises StavisError if their settings differ, or they have no video in common.
     """
     check_settings(before, after)
     common = [video for video in before.videos if video in after.videos]

@@ -147,8 +147,7 @@ def evaluate_share(
 
     `share` is (i, n): the i-th of n shares, from 1; the other arguments are those of `evaluate`.
 
-    Returns:
-        The number of videos scored now.
+    Returns the number of videos scored now.
     """
     number, num_shares = share
     if not 1 <= number <= num_shares:

@@ -39,8 +39,7 @@ def read_fixations(
 def read_density(layout: Layout, database: str, video: str, frame: int, size: tuple[int, int]) -> maps.Array:
     """Reads the density map of a frame, (H, W) uint8.
 
-    Raises:
-        StavisError: It is unreadable, colored, or differs in size from the fixation maps.
+    Raises StavisError if it is unreadable, colored, or differs in size from the fixation maps.
     """
     path = layout.density_map(database, video, frame)
     density_map = maps.read_density_map(path)

@@ -147,8 +147,7 @@ def make_plan(
 ) -> Plan:
     """Finds what there is to evaluate. Folders are listed; only the fold lists are opened. Arguments as of `evaluate`.
 
-    Raises:
-        StavisError: Predictions of a video, annotations or a list are missing.
+    Raises StavisError if predictions of a video, annotations or a list are missing.
     """
     layout = Layout(data)
     chosen = choose_databases(layout, databases)

@@ -97,8 +97,7 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
 
     Names match in either Unicode form.
 
-    Returns:
-        The maps and whether they belong to this split alone; None if there are none.
+    Returns the maps and whether they belong to this split alone; None if there are none.
     """
     names = dict.fromkeys((result_folder(database), database))
     bases = [(root / f"split{split}_results" / name, True) for name in names]
@@ -161,8 +160,7 @@ def numbered_maps(folder: Path) -> dict[int, Path]:
     The digits at the end of a file's name are its number. Numbers start at 1, as in the published layout and DHF1K's,
     but at 0 if a file has number 0, and in the images `map_%06d.png` of `stavis predict`.
 
-    Raises:
-        StavisError: A name does not end with a number, two have the same one, or there are no images.
+    Raises StavisError if a name does not end with a number, two have the same one, or there are no images.
     """
     paths = [
         path

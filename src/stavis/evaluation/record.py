@@ -25,11 +25,8 @@ def claim(
 ) -> dict[str, Any]:
     """Records what is evaluated in the folder `output`, or checks that it is the same as before.
 
-    Returns:
-        The record, as in `evaluation.json`.
-
-    Raises:
-        StavisError: The folder holds an evaluation of other predictions, data or settings.
+    Returns the record, as in `evaluation.json`. Raises StavisError if the folder holds an evaluation of other
+    predictions, data or settings.
     """
     path = output / RUN_FILE
     record = {
@@ -53,11 +50,7 @@ def claim(
 
 
 def read_run(output: Path) -> dict[str, Any]:
-    """The record of the evaluation in a folder.
-
-    Raises:
-        StavisError: There is none.
-    """
+    """The record of the evaluation in a folder. Raises StavisError if there is none."""
     path = output / RUN_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

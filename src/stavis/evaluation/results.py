@@ -84,8 +84,7 @@ def write_scores(path: Path, video: VideoScores, identity: dict[str, Any]) -> No
 def read_scores(path: Path) -> tuple[VideoScores, dict[str, Any]] | None:
     """Reads scores and identity as `write_scores` wrote them; None if there is no such file.
 
-    Raises:
-        StavisError: The file is of another kind.
+    Raises StavisError if the file is of another kind.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -27,11 +27,7 @@ def run(
 ) -> int:
     """Scores the videos that have no current scores. Each video's scores are a file, so that a later run resumes.
 
-    Returns:
-        The number of videos scored now.
-
-    Raises:
-        StavisError: A map, density map or fixation map is unreadable.
+    Returns the number of videos scored now. Raises StavisError if a map, density map or fixation map is unreadable.
     """
     number, num_shares = shard
     tasks = _prepared(plan.tasks, jobs, quiet)
@@ -74,8 +70,7 @@ def _prepared(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoT
 def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
     """The scores of every entry of the test lists and every method.
 
-    Raises:
-        StavisError: Some have not been computed, or their maps have changed since.
+    Raises StavisError if some have not been computed, or their maps have changed since.
     """
     tasks = {(task.database, task.entry): task for task in _prepared(plan.tasks, 1, True)}
     results = {}

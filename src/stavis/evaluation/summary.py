@@ -258,8 +258,7 @@ def _merge_notes(notes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
 def write_summary(output: Path, evaluation: Evaluation, *, parquet: bool = False) -> None:
     """Writes `scores.json`, `videos.csv` and `frames.csv`, and with `parquet` `frames.parquet`.
 
-    Raises:
-        StavisError: `parquet` is set and pyarrow is not installed.
+    Raises StavisError if `parquet` is set and pyarrow is not installed.
     """
     if parquet:
         _write_parquet(output / "frames.parquet", evaluation)

@@ -124,8 +124,7 @@ def pending_bytes(path: Path) -> int:
 def remote_size(url: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> int | None:
     """Asks a server for the size of a file in bytes; None if it does not say.
 
-    Raises:
-        DownloadError: The server cannot be reached, has no such file, or would send a web page instead of it.
+    Raises DownloadError if the server cannot be reached, has no such file, or would send a web page instead of it.
     """
     with _session() as session, _request(session, "HEAD", url, {}, timeout_seconds) as response:
         if response.status_code in (405, 501):  # The server does not support HEAD; a GET may work.
@@ -216,8 +215,7 @@ class _Transfer:
     def receive(self) -> bool:
         """Makes one request; raises DownloadError if the file is not whole afterwards.
 
-        Returns:
-            Whether this response leaves a doubt that the file is whole.
+        Returns whether this response leaves a doubt that the file is whole.
         """
         url, pieces = self.url, self.pieces
         known = pieces.note()

@@ -90,8 +90,7 @@ class Part:
 def select_parts(names: Sequence[str] = (), databases: Sequence[str] = ()) -> list[Part]:
     """Selects archives by the names of parts and databases. No names: all but pictures; no databases: all of them.
 
-    Raises:
-        StavisError: There is no part or database of such a name.
+    Raises StavisError if there is no part or database of such a name.
     """
     for name in names:
         if name not in PART_NAMES:

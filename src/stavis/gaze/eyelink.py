@@ -62,8 +62,7 @@ def read_eyelink(
     at a message `SYNCTIME` or `DISPLAY ON`, or at the start of the recording. "both" is the mean of the eyes that
     fixate.
 
-    Raises:
-        StavisError: There is no such recording or message, or the file has no gaze in pixels.
+    Raises StavisError if there is no such recording or message, or the file has no gaze in pixels.
     """
     screen, blocks = _parse(path)
     if clip is None and len(blocks) > 1:

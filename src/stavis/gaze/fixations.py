@@ -35,8 +35,7 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
 
     The images are in the folder, or in a folder `fixation` in it.
 
-    Raises:
-        StavisError: There is no numbered PNG, two differ in size, or one is a density map or a mask.
+    Raises StavisError if there is no numbered PNG, two differ in size, or one is a density map or a mask.
     """
     images = numbered_images(folder) or numbered_images(folder / "fixation")
     if not images:
@@ -105,8 +104,7 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
     video from 0: the challenges' own scoring indexes the rows of a saliency map with the first number and its columns
     with the second one. Observers are not distinguished, and points may repeat. `{"<video>": [...], ...}` is read too.
 
-    Raises:
-        StavisError: It is not JSON of that form, or has no entry for the video.
+    Raises StavisError if it is not JSON of that form, or has no entry for the video.
     """
     content = read_json(path)
     if isinstance(content, dict):

@@ -29,8 +29,7 @@ def read_mat_cells(path: Path, *, variable: str | None, origin: int) -> Recordin
     A numeric array (observers, frames, 2) is read as well. Observers are named by their number. `variable` is None if
     only one can be gaze.
 
-    Raises:
-        StavisError: The file has no such variable, or it has another shape.
+    Raises StavisError if the file has no such variable, or it has another shape.
     """
     variables = read_variables(path)
     there_are = f"there are: {some(variables, 20) or 'none'}"
@@ -96,8 +95,7 @@ def read_coutrot(path: Path, *, clip: int | None, sound: Sound, origin: int) -> 
     without
     the clip's own sound.
 
-    Raises:
-        StavisError: There is no such struct or clip, or the arrays have other shapes.
+    Raises StavisError if there is no such struct or clip, or the arrays have other shapes.
     """
     variables = read_variables(path)
     struct = find_coutrot(variables)

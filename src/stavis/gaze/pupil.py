@@ -29,8 +29,7 @@ def read_pupil(table: Table) -> Recording:
     of Pupil Cloud are pixels from the top left. The video starts at the first time in `world_timestamps.csv`, which is
     exported into the same folder; without that file times are taken as they are.
 
-    Raises:
-        StavisError: A column is missing or a cell is not a number.
+    Raises StavisError if a column is missing or a cell is not a number.
     """
     path = table.path
     x_name, y_name = next(pair for pair in _PAIRS if table.find(pair[0]) and table.find(pair[1]))

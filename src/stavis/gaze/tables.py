@@ -123,8 +123,7 @@ def _parse_header(lines: Sequence[str]) -> tuple[str, list[str], int]:
 def read_text_table(path: Path) -> Table:
     """Reads a text table: a header, then a row per sample, cells separated by commas, semicolons or tabs.
 
-    Raises:
-        StavisError: It is not text, has no header, or a row has more or fewer cells than the header.
+    Raises StavisError if it is not text, has no header, or a row has more or fewer cells than the header.
     """
     text = read_text(path)
     delimiter, names, num_skipped = _parse_header(text.split("\n", 2))

@@ -36,8 +36,7 @@ def read_text(path: Path, limit: int | None = None) -> str:
 
     With a `limit`, only about this many bytes are read, to look at the beginning.
 
-    Raises:
-        StavisError: It is not text.
+    Raises StavisError if it is not text.
     """
     with path.open("rb") as file:
         data = file.read() if limit is None else file.read(limit)

@@ -42,8 +42,7 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
     ("MCS") are preferred to those on the display. "both" is Tobii's own combination of the eyes. Times are in the unit
     given, else in that of the column's name, else in milliseconds.
 
-    Raises:
-        StavisError: A column is missing or no row presents the video.
+    Raises StavisError if a column is missing or no row presents the video.
     """
     path = table.path
     x_name, y_name, coordinates, normalized = _position_columns(table, eye)

@@ -58,8 +58,7 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
 
     The time of a sample is the middle of its thirtieth of a second. "both" is the mean of the eyes that fixate.
 
-    Raises:
-        StavisError: A row is not nine numbers, or an event is not -1, 0, 1 or 2.
+    Raises StavisError if a row is not nine numbers, or an event is not -1, 0, 1 or 2.
     """
     rows = [line.split() for line in read_text(path).split("\n")]
     try:
@@ -105,8 +104,7 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
     is a fixation. Rows of a type other than SMP are messages. The screen's size is read from the line
     `## Calibration Area`, where the export has one. "both" is the mean of the eyes that fixate, or the recorded one.
 
-    Raises:
-        StavisError: A column is missing or a cell is not a number.
+    Raises StavisError if a column is missing or a cell is not a number.
     """
     screen = None
     names: list[str] = []

@@ -26,8 +26,7 @@ _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
 def open_container(path: Path) -> InputContainer:
     """Opens a media file.
 
-    Raises:
-        StavisError: `path` is missing, a folder, unreadable, empty or not a format FFmpeg knows.
+    Raises StavisError if `path` is missing, a folder, unreadable, empty or not a format FFmpeg knows.
     """
     check_file(path)
     try:
@@ -89,8 +88,7 @@ def count_damaged(num_packets: int) -> str:
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
     """Returns FFmpeg's default video stream: marked as default, else of the highest bit rate. Cover art does not count.
 
-    Raises:
-        StavisError: There is none, its codec is unknown or its frames exceed MAX_PIXELS.
+    Raises StavisError if there is none, its codec is unknown or its frames exceed MAX_PIXELS.
     """
     pictures = [stream for stream in container.streams.video if not is_cover_art(stream)]
     best = container.streams.best("video")

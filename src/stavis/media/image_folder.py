@@ -53,8 +53,7 @@ def find_images(folder: Path, frame_rate: Fraction, *, keep_gaps: bool = False) 
     them keep their times, except that a gap of more than five minutes is closed up (see `stavis.media.gaps`). Times
     instead of counts (nanoseconds, or seconds with decimals) are recognized by being evenly spaced.
 
-    Raises:
-        StavisError: There are none, or several sequences.
+    Raises StavisError if there are none, or several sequences.
     """
     sequences: dict[tuple[str, str], dict[Fraction, Path]] = defaultdict(dict)
     num_images = 0
@@ -165,8 +164,7 @@ def read_images(
 ) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
     """Yields the images of a folder with their times in seconds.
 
-    Raises:
-        StavisError: An image cannot be decoded or differs in size from the first.
+    Raises StavisError if an image cannot be decoded or differs in size from the first.
     """
     rate = choose_frame_rate(folder, frame_rate)
     sequence = find_images(folder, rate, keep_gaps=keep_gaps)
@@ -190,8 +188,7 @@ def read_images(
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Returns an image as (height, width, 3) RGB, upright. 16 bits are reduced to 8; alpha is ignored.
 
-    Raises:
-        StavisError: It cannot be decoded, exceeds MAX_PIXELS or is one of several in its file.
+    Raises StavisError if it cannot be decoded, exceeds MAX_PIXELS or is one of several in its file.
     """
     check_single(path)
     with _require_image(path) as image:
@@ -260,8 +257,7 @@ def check_single(path: Path) -> None:
 def find_wave(folder: Path) -> Path | None:
     """Finds the audio of an image folder: the WAV file in it, else the one beside it with the name of the folder.
 
-    Raises:
-        StavisError: There are several WAV files in it.
+    Raises StavisError if there are several WAV files in it.
     """
     folder = folder.resolve()
     names = [name for name in _list_names(folder) if not name.startswith(".")]

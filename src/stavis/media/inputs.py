@@ -25,8 +25,7 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
     A file reached by several paths is listed once, by the first of them that leads through no link. Hidden files
     are found only if they are named themselves, and results of `stavis predict` only if nothing else is named.
 
-    Raises:
-        StavisError: An input does not exist, a pattern matches nothing, or a folder has neither videos nor images.
+    Raises StavisError if an input does not exist, a pattern matches nothing, or a folder has neither videos nor images.
     """
     found: dict[tuple[int, int] | Path, Path] = {}
     for text in inputs:

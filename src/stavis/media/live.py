@@ -97,8 +97,7 @@ def read_microphone(name: str, sample_rate: int = SAMPLE_RATE) -> Iterator[LiveS
 
     `name` is ALSA's name on Linux ("default"), the number of the device on macOS.
 
-    Raises:
-        StavisError: There is no such microphone.
+    Raises StavisError if there is no such microphone.
     """
     chosen_format, device = ("avfoundation", f":{name}") if sys.platform == "darwin" else ("alsa", name)
     with _open(f"microphone {name}", device, chosen_format, {}) as container:

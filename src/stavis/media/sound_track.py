@@ -53,8 +53,7 @@ def open_sound(
 ) -> "SoundTrack | None":
     """Opens the audio of a file or image folder. Returns None if there is none or (with a warning) none can be decoded.
 
-    Raises:
-        StavisError: The file cannot be read or has no audio stream `index`.
+    Raises StavisError if the file cannot be read or has no audio stream `index`.
     """
     if path.is_dir():
         wave_path = image_folder.find_wave(path)

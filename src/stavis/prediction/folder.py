@@ -365,11 +365,7 @@ def _size(video: Path) -> int | None:
 
 
 def find_finished(folder: Path, video: Path, settings: FolderSettings) -> FolderResult | None:
-    """The result that a folder holds, if it is complete.
-
-    Raises:
-        StavisError: It is a result of other settings.
-    """
+    """The result that a folder holds, if it is complete. Raises StavisError if it is a result of other settings."""
     summary = _finished_summary(folder, video, settings)
     if summary is None or _missing_kinds(summary, folder, settings.kinds):
         return None

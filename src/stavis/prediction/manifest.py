@@ -58,8 +58,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     `frame_rate`, `audio_stream`, `audio_channel`, `size` (bytes) and `duration` (seconds); other columns are
     ignored.
 
-    Raises:
-        StavisError: The file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
+    Raises StavisError if the file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
     """
     rows = []
     first_row: dict[str, int] = {}
@@ -137,8 +136,7 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
 def parse_shard(text: str) -> tuple[int, int]:
     """Reads a shard such as "2/8": (2, 8).
 
-    Raises:
-        ValueError: It is not of this form, or its number is not from 1 to the number of shards.
+    Raises ValueError if it is not of this form, or its number is not from 1 to the number of shards.
     """
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):

@@ -84,11 +84,7 @@ def read_maps(archive: Path) -> Iterator[npt.NDArray[np.float32]]:
 
 
 def load_maps(path: Path) -> npt.NDArray[np.floating]:
-    """The (N, h, w) array `saliency` of an .npz file.
-
-    Raises:
-        StavisError: It is not such a file.
-    """
+    """The (N, h, w) array `saliency` of an .npz file. Raises StavisError if it is not such a file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             values = archive["saliency"]
@@ -110,8 +106,7 @@ def load_source(
 ) -> tuple[STAViS | None, str]:
     """The network that `weights` names, and its name with its checksum; no network if there are `maps`.
 
-    Raises:
-        StavisError: The weights cannot be loaded, or `maps` is for one video and there are several.
+    Raises StavisError if the weights cannot be loaded, or `maps` is for one video and there are several.
     """
     if maps is None:
         network = load_network(weights, modality=None, device=device)

@@ -170,8 +170,7 @@ def _to_gray(values: npt.NDArray[np.float32], bits: Literal[8, 16]) -> npt.NDArr
 def choose_outputs(outputs: str | Sequence[str]) -> tuple[OutputKind, ...]:
     """Reads output kinds: a sequence, a string such as "maps,overlay", or "all".
 
-    Raises:
-        ValueError: A name is not one of the kinds.
+    Raises ValueError if a name is not one of the kinds.
     """
     names = [name.strip() for name in outputs.split(",")] if isinstance(outputs, str) else list(outputs)
     if names == ["all"]:

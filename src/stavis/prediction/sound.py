@@ -82,11 +82,7 @@ def needs_sound(model: STAViS) -> bool:
 
 
 def open_sound(model: STAViS, info: media.VideoInfo, options: PredictOptions) -> Sound:
-    """Opens the audio that a prediction of a video uses.
-
-    Raises:
-        StavisError: The audio file cannot be read.
-    """
+    """Opens the audio that a prediction of a video uses. Raises StavisError if the audio file cannot be read."""
     begin = options.start_seconds or 0.0
     source = find_sound(info, options) if needs_sound(model) else None
     reader = None

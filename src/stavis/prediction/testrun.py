@@ -53,11 +53,7 @@ class RunVideo:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How test videos are predicted.
-
-    Raises:
-        ValueError: An attribute is out of range.
-    """
+    """How test videos are predicted. Raises ValueError if an attribute is out of range."""
 
     # Audio that the network hears. "normal": the video's. The others show how much the network listens: "silent": none.
     # "shuffled": another video's of the same list, repeated as needed. "time-shifted": the video's own, starting in the
@@ -229,11 +225,8 @@ def run_test(
     Each frame is decoded once. A video's folder appears when it is complete, and later runs keep it. The network of
     each split is loaded once; `rank` says which share of `num_ranks` this process takes.
 
-    Returns:
-        The number of videos that this process predicted.
-
-    Raises:
-        StavisError: Data are missing or unreadable, or `output` holds the maps of another run.
+    Returns the number of videos that this process predicted. Raises StavisError if data are missing or unreadable, or
+    `output` holds the maps of another run.
     """
     layout = Layout(data)
     _check_data(layout, videos, sound=settings.sound != "silent")

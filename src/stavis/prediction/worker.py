@@ -83,8 +83,7 @@ class Worker:
     def run(self, task: Task, quiet: bool) -> FolderResult:
         """Predicts a video, or a segment of it, and joins the segments after the last one.
 
-        Returns:
-            The result, its `folder` that of the task; that of the segment while others are missing.
+        Returns the result, its `folder` that of the task; that of the segment while others are missing.
         """
         try:
             settings = replace(self.settings, options=replace(self.settings.options, **task.options))

@@ -43,8 +43,7 @@ def _fold(names: Sequence[str], test: Iterable[str]) -> Fold:
 def read_fold_numbers(path: Path) -> dict[str, int]:
     """Reads a file of lines `video fold`, where fold (from 1) is the one in which the video tests.
 
-    Raises:
-        StavisError: A line has another form, or a video is named twice.
+    Raises StavisError if a line has another form, or a video is named twice.
     """
     numbers: dict[str, int] = {}
     for number, line in enumerate(_read_lines(path), 1):
@@ -105,11 +104,8 @@ class FoldChoice:
 def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold], set[str]]:
     """Divides `videos` into folds.
 
-    Returns:
-        The folds; and the videos that given lists do not name, which are in no fold.
-
-    Raises:
-        StavisError: There are fewer videos than folds, or a given list is missing, malformed or contradicts another.
+    Returns the folds; and the videos that given lists do not name, which are in no fold. Raises StavisError if there
+    are fewer videos than folds, or a given list is missing, malformed or contradicts another.
     """
     names = sorted(set(videos))
     ours = {unicode_form(name): name for name in names}

@@ -164,8 +164,7 @@ def match_gaze(
 ) -> dict[str, tuple[Path, ...]]:
     """Assigns gaze files and folders to videos by name: video name -> its gaze.
 
-    Raises:
-        StavisError: A path belongs to no video, or a video has no gaze.
+    Raises StavisError if a path belongs to no video, or a video has no gaze.
     """
     if len(videos) == 1:
         return {videos[0]: tuple(paths)}

@@ -39,8 +39,7 @@ def check_sigma(options: PrepareOptions) -> None:
 def find_sigma(options: PrepareOptions, display: ScreenMapping | None) -> float:
     """The Gaussian's sigma in pixels of the video; degrees need to know how the video was shown on the screen.
 
-    Raises:
-        StavisError: As `check_sigma`, or the screen's resolution is not known.
+    Raises StavisError as `check_sigma`, or the screen's resolution is not known.
     """
     check_sigma(options)
     if options.sigma_pixels is not None:

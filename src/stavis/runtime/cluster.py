@@ -129,8 +129,7 @@ def run_shares(
 ) -> list[Result]:
     """Calls `function(i)` for the shares 1 to `num_shares` of some work, each in a process of a Ray cluster.
 
-    Raises:
-        StavisError: A share failed.
+    Raises StavisError if a share failed.
     """
     ray = connect(address)
     remote = ray.remote(num_gpus=num_gpus, max_retries=MAX_RETRIES)(function)

@@ -58,8 +58,7 @@ def find_entry(folder: Path, name: str) -> Path:
 
     macOS and some archives store accents as characters of their own (NFD), most other systems do not (NFC).
 
-    Returns:
-        Its path; `folder / name` where there is none.
+    Returns its path; `folder / name` where there is none.
     """
     path = folder / name
     if name.isascii() or path.exists():

@@ -75,8 +75,7 @@ def _merge(new: Path, folder: Path, last: str) -> None:
 def read_record(path: Path, what: str) -> dict[str, Any] | None:
     """Reads the JSON object that records what a folder was made with; None if there is none.
 
-    Raises:
-        StavisError: The file is not a JSON object; `what` says what it should be.
+    Raises StavisError if the file is not a JSON object; `what` says what it should be.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -94,8 +93,7 @@ def read_record(path: Path, what: str) -> dict[str, Any] | None:
 def check_record(folder: Path, before: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
     """Compares the record of a folder with the entries `wanted` now; `what` is what the folder holds, in the plural.
 
-    Raises:
-        StavisError: An entry differs; the message names it with both values.
+    Raises StavisError if an entry differs; the message names it with both values.
     """
     for name, value in json.loads(json.dumps(wanted)).items():  # through JSON, which turns tuples into lists
         if before.get(name) != value:

@@ -16,8 +16,7 @@ def is_finished(
 
     Its entry `settings`, what decides the outputs, is compared.
 
-    Raises:
-        StavisError: `record` belongs to other settings.
+    Raises StavisError if `record` belongs to other settings.
     """
     earlier = None if overwrite else read_record(record, "a record of finished work")
     if earlier is None:

@@ -176,8 +176,7 @@ def resolve(base: Path, uri: str) -> Path:
 def expand(url: str) -> list[RemotePath] | None:
     """The files that a URL with wildcards, or one ending in "/", stands for, sorted; None if it is neither.
 
-    Raises:
-        StavisError: They cannot be listed.
+    Raises StavisError if they cannot be listed.
     """
     path = RemotePath.of(url)
     is_web = url.startswith(("http://", "https://"))

@@ -83,8 +83,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint onto the CPU. Nothing in the file is executed.
 
-    Raises:
-        StavisError: The file is missing, damaged, or not a checkpoint of a training run.
+    Raises StavisError if the file is missing, damaged, or not a checkpoint of a training run.
     """
     try:
         with warnings.catch_warnings():

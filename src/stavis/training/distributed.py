@@ -97,8 +97,7 @@ def handle_stop_signals() -> Iterator[StopRequest]:
 def join_processes(device: str) -> Iterator[Processes]:
     """Joins the other processes of the run if torchrun started several. `device` is as for `choose_device`.
 
-    Raises:
-        StavisError: The device does not exist.
+    Raises StavisError if the device does not exist.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))

@@ -213,8 +213,7 @@ def train(
 def finished_weights(run: Path, recipe: Recipe) -> Path | None:
     """Returns the weights folder if this folder holds a finished run, otherwise None.
 
-    Raises:
-        StavisError: The folder holds a run with another recipe, or is not empty and not a run.
+    Raises StavisError if the folder holds a run with another recipe, or is not empty and not a run.
     """
     path = run / RECIPE_FILE
     if not path.exists():
@@ -274,8 +273,7 @@ def open_log(
 def train_epoch(session: Session, state: State, network: nn.Module, loader: BatchLoader) -> dict[str, float]:
     """Takes the remaining steps of the epoch, up to a request to stop.
 
-    Returns:
-        "clips_per_second", and "waiting_share": the share of time spent waiting for clips.
+    Returns "clips_per_second", and "waiting_share": the share of time spent waiting for clips.
     """
     recipe, plan, position = session.recipe, session.plan, state.position
     order = epoch_order(len(session.training), recipe.seed, position.epoch)
@@ -464,8 +462,7 @@ def validate(session: Session, model: STAViS, loader: BatchLoader) -> Means | No
 
     Each process measures its share, without padding, and sums and counts are added up.
 
-    Returns:
-        The means; None after a request to stop.
+    Returns the means; None after a request to stop.
     """
     processes = session.processes
     processes.spread_buffers(model)

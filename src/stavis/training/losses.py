@@ -89,8 +89,7 @@ def nss_loss(logits: Tensor, fixation_maps: Tensor) -> Tensor:
 def kl_loss(logits: Tensor, density_maps: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the saliency (the logits' sigmoid) from the density map, as distributions.
 
-    Returns:
-        (B,) in nats, at least 0; 0 for a density map of zeros.
+    Returns (B,) in nats, at least 0; 0 for a density map of zeros.
     """
     log_saliency = F.logsigmoid(logits).flatten(1)
     log_saliency = log_saliency - torch.logsumexp(log_saliency, 1, keepdim=True)

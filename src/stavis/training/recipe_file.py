@@ -19,8 +19,7 @@ from stavis.training.recipe import CHANGEABLE, Recipe
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe from a TOML file; `a.b=value` settings override it.
 
-    Raises:
-        StavisError: The file is missing or not TOML, a key is unknown, or a value is not allowed.
+    Raises StavisError if the file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -39,8 +38,7 @@ def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
 def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
     """Parses a recipe from a table as read from TOML; `a.b=value` settings override it, `source` names it in errors.
 
-    Raises:
-        StavisError: A key is unknown, or a value is not allowed.
+    Raises StavisError if a key is unknown, or a value is not allowed.
     """
     merged = copy.deepcopy(dict(table))
     overrides = list(overrides)

@@ -126,8 +126,7 @@ class RunLog:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Reads all records of a run, in order. A truncated last line is ignored.
 
-    Raises:
-        StavisError: The folder is not a training run, or another line is damaged.
+    Raises StavisError if the folder is not a training run, or another line is damaged.
     """
     path = run / METRICS_FILE
     try:

@@ -109,8 +109,7 @@ class Clips:
 def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Clips, Clips | None]:
     """Opens what a recipe trains on, and what it validates on, if it does. Missing parts of the cache are built.
 
-    Raises:
-        StavisError: Data are missing, or too few to hold videos out.
+    Raises StavisError if data are missing, or too few to hold videos out.
     """
     validates_on = recipe.validation.on
     training: list[tuple[Source, Indices]] = []
@@ -164,8 +163,7 @@ def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
 def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
     """Draws held-out videos, (database, video): this share of each database, rounded, but at least one.
 
-    Raises:
-        StavisError: A database has only one video, or all would be held out.
+    Raises StavisError if a database has only one video, or all would be held out.
     """
     held_out: set[tuple[str, str]] = set()
     for database in sorted({database for database, _ in videos}):
@@ -207,8 +205,7 @@ class BatchLoader:
     def load(self, epoch: int, batches: list[list[int]]) -> Iterator[Sample]:
         """Yields batches of the clips at these positions, augmented for this epoch, on the device.
 
-        Raises:
-            StavisError: A file of a clip is missing or unreadable.
+        Raises StavisError if a file of a clip is missing or unreadable.
         """
         self.clips.samples.set_epoch(epoch)
         self._batches.batches = batches

@@ -52,8 +52,7 @@ def build_state(
 ) -> State:
     """Builds the initial state, or restores it from a checkpoint.
 
-    Raises:
-        StavisError: Initial weights are missing or do not fit, or this device does not support a setting.
+    Raises StavisError if initial weights are missing or do not fit, or this device does not support a setting.
     """
     _check_device(recipe, processes)
     torch.manual_seed(recipe.seed)

@@ -241,9 +241,8 @@ def _match_soundnet(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], s
 
     Kernels may be stored as (1, k), (k, 1) or (k): one-dimensional all of them.
 
-    Returns:
-        The entries under the published names and the names of those left over (the eighth layer, say); None if a
-        layer is missing.
+    Returns the entries under the published names and the names of those left over (the eighth layer, say); None if a
+    layer is missing.
     """
     modules: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():

@@ -56,8 +56,7 @@ def push(folder: Path, target: str, *, private: bool = False) -> str:
     The folder's README.md or MODEL_CARD.md becomes the model card; without one, a short card is generated. The target,
     "hf://owner/name" or "hf://owner/name@branch", is created if necessary.
 
-    Raises:
-        StavisError: The folder holds no valid weights, or the upload fails.
+    Raises StavisError if the folder holds no valid weights, or the upload fails.
     """
     repo, branch = _parse(target)
     stored = read(folder)

@@ -66,8 +66,7 @@ def load_network(
 
     `data` is the data folder of the published weights; None for `data_folder()`.
 
-    Raises:
-        StavisError: The file or device does not exist, or the file does not fit.
+    Raises StavisError if the file or device does not exist, or the file does not fit.
     """
     if weights == UNTRAINED:
         model = untrained_model(modality or "audiovisual", device=device)

@@ -109,8 +109,7 @@ def read_state_dict(path: Path) -> StateDict:
 def describe_other_content(path: Path) -> str | None:
     """Tells from its first bytes what a file holds that can be no weights, and what to do; None if it may hold some.
 
-    Raises:
-        OSError: The file cannot be opened.
+    Raises OSError if the file cannot be opened.
     """
     with path.open("rb") as file:
         head = file.read(1024)

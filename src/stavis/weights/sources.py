@@ -37,8 +37,7 @@ def locate(
     Published weights are those of the given modality, "audiovisual" by default, in the data folder, by default
     `data_folder()`.
 
-    Raises:
-        StavisError: There are no default weights, published weights were not fetched, or the Hub fails.
+    Raises StavisError if there are no default weights, published weights were not fetched, or the Hub fails.
     """
     name = os.fspath(source)
     if name == DEFAULT:
@@ -71,8 +70,7 @@ def data_folder() -> Path:
 def find_published(weights: str, modality: Modality | None, data: Path) -> Path | None:
     """Finds the file that a name such as "published-1" stands for; None for other names.
 
-    Raises:
-        StavisError: There is no such split, or the file was not fetched.
+    Raises StavisError if there is no such split, or the file was not fetched.
     """
     path = published_path(weights, modality, data)
     if path is not None and not path.is_file():

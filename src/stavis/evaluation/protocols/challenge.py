@@ -174,8 +174,7 @@ class ChallengeData(FieldData):
 def read_subsets(root: Path) -> dict[str, list[str]]:
     """Subset -> its videos, from `TrainTestSplit.json`.
 
-    Raises:
-        StavisError: The file is missing or of another form.
+    Raises StavisError if the file is missing or of another form.
     """
     path = root / SPLIT_FILE
     try:
