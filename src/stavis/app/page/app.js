@@ -431,8 +431,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw
 const wanted = location.hash;
 Object.assign(limits, await (await fetch("v1/limits")).json());
 $("limits").textContent = `up to ${limits.max_upload_megabytes} MB and ${duration(limits.max_seconds)}`;
-$("about").textContent = `stavis ${limits.version} · weights: ${limits.weights}`;
 setUpLive();
-await refresh();
 if (wanted === "#live") showTab($("tab-live"));
-else if (wanted.startsWith("#job=")) { awaited = wanted.slice(5); open(awaited); }
+$("about").textContent = `stavis ${limits.version} · weights: ${limits.weights}`;
+await refresh();
+if (wanted.startsWith("#job=")) { awaited = wanted.slice(5); open(awaited); }

@@ -33,7 +33,8 @@ async function start() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video, audio });
   } catch (error) {
-    showProblem("live-problem", error.name === "NotAllowedError" ? "Camera or microphone were not permitted." : `Camera or microphone cannot be used: ${error.message}`);
+    figures.error = error.name === "NotAllowedError" ? "Camera or microphone were not permitted." : `Camera or microphone cannot be used: ${error.message}`;
+    showProblem("live-problem", figures.error);
     return;
   }
   listDevices();
@@ -136,6 +137,7 @@ function stop(problem = "") {
   draw();
   $("live-start").hidden = false;
   for (const id of ["live-controls", "meters", "live-plot"]) $(id).hidden = true;
+  figures.error = problem;
   showProblem("live-problem", problem);
 }
 
