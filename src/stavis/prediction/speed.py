@@ -17,6 +17,8 @@ LEAST_CC: dict[Speed, float] = {"balanced": 0.99, "fast": 0.98}
 """Correlation with the exact map that every frame of the measured videos must have reached."""
 
 STRIDES = (1, 2, 4, 8, 16)
+NUM_FRAMES = 1000  # of a video over which the setup of an engine counts
+WORTH = 1.1  # how many times as fast a mode must be to be preferred to one that is closer to the exact maps
 MEASURED_FILE = Path(__file__).with_name("speed.json")  # written by benchmarks/speed.py
 
 
@@ -57,8 +59,9 @@ def choose_mode(
 ) -> Mode | None:
     """Chooses the fastest mode of this machine whose maps are close enough to the exact ones; None for "exact".
 
-    Without measurements of this machine (`stavis bench`) only strides of exact maps are considered, which are faster on
-    any machine.
+    Of modes that are about equally fast, including decoding, writing and the engine's setup, the one closest to the
+    exact maps is taken. Without measurements of this machine (`stavis bench`) only strides of exact maps are
+    considered, which are faster on any machine.
 
     Args:
         speed: "exact", "balanced" (CC with the exact map at least 0.99 on every measured frame) or "fast" (0.98).
@@ -83,12 +86,13 @@ def choose_mode(
             continue
         if seconds is None and precision != "float32":
             continue
-        decoding, network = (0.0, 1.0) if seconds is None else (seconds["decoding"], seconds.get(precision))
+        fixed, network = (0.0, 1.0) if seconds is None else seconds.get(precision, (0.0, None))
         if network is not None:
-            modes.append(
-                (decoding + network / int(stride), -deviation["cc"], precision, int(stride), deviation)
-            )
-    _, _, precision, stride, deviation = min(modes, key=lambda one: one[:2])
+            modes.append((fixed + network / int(stride), deviation["cc"], precision, int(stride), deviation))
+    fastest = min(one[0] for one in modes)
+    _, _, precision, stride, deviation = max(
+        (one for one in modes if one[0] <= fastest * WORTH), key=lambda one: (one[1], -one[0])
+    )
     return Mode(
         speed,
         precision,
@@ -137,14 +141,16 @@ def _read_measurements() -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
-def _seconds_per_frame(device: str) -> dict[str, float] | None:
-    """Seconds of decoding, and of the network by precision, per frame; None without measurements."""
+def _seconds_per_frame(device: str) -> dict[str, tuple[float, float]] | None:
+    """Seconds per frame by precision: of all but the network, and of the network; None without measurements."""
     try:
         report = _read_measurements()[device]
-        seconds: dict[str, float] = {"decoding": 1 / float(report["media"]["decode_fps"])}
+        around = 1 / float(report["media"]["decode_fps"]) + 1 / float(report["media"]["write_fps"])
+        seconds: dict[str, tuple[float, float]] = {}
         for engine in report["engines"]:
-            one = float(engine["network_seconds"])
-            seconds[engine["precision"]] = min(one, seconds.get(engine["precision"], one))
+            fixed = around + float(engine["setup_seconds"]) / NUM_FRAMES
+            one = (fixed, float(engine["network_seconds"]))
+            seconds[engine["precision"]] = min(one, seconds.get(engine["precision"], one), key=sum)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return seconds
