@@ -29,8 +29,7 @@ def read_bids(path: Path, *, eye: Eye, origin: int, video: str) -> Recording:
     The first sample is `StartTime` seconds after the start of the task. The video starts at the onset of the event that
     names it in `stim_file` (`*_events.tsv`), or else with the task. Samples are classified by the fixations, saccades
     and blinks of `*_physioevents.tsv.gz`, where there are such. Metadata are inherited from the folders above. "left"
-    or
-    "right" reads no sample of a file of the other eye; "both" reads every file.
+    or "right" reads no sample of a file of the other eye; "both" reads every file.
 
     Raises:
         StavisError: Metadata are missing, it is not gaze in pixels or fractions, or a cell is not a number.

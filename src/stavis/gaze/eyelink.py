@@ -56,11 +56,9 @@ def read_eyelink(
 
     Samples are classified by the file's fixations, saccades and blinks. A file without samples gives its fixations. Of
     several recordings, those are read that name the video in a message (`TRIALID`, `!V TRIAL_VAR`, `!V VFRAME`), or
-    else
-    number `clip`, from 1. The video starts at the message that contains `start_message`; or else at its first `!V
-    VFRAME`,
-    at a message `SYNCTIME` or `DISPLAY ON`, or at the start of the recording. "both" is the mean of the eyes that
-    fixate.
+    else number `clip`, from 1. The video starts at the message that contains `start_message`; or else at its first `!V
+    VFRAME`, at a message `SYNCTIME` or `DISPLAY ON`, or at the start of the recording. "both" is the mean of the eyes
+    that fixate.
 
     Raises StavisError if there is no such recording or message, or the file has no gaze in pixels.
     """

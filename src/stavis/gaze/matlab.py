@@ -92,8 +92,7 @@ def read_coutrot(path: Path, *, clip: int | None, sound: Sound, origin: int) -> 
     """Reads one clip of a Coutrot struct: `x_pos` and `y_pos` of (observers, clips, frames), nan where gaze was lost.
 
     The struct is a variable of any name, or one of its fields `with_os` and `without_os`, the recordings with and
-    without
-    the clip's own sound.
+    without the clip's own sound.
 
     Raises StavisError if there is no such struct or clip, or the arrays have other shapes.
     """

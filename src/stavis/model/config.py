@@ -17,8 +17,7 @@ class ModelConfig:
 
     Attributes:
         modality: "audiovisual" takes clips with audio, "visual" clips only.
-        depth: Layers of the complete 3D ResNet, which is cut after its third stage: 10, 18, 34, 50, 101, 152 or
-            200.
+        depth: Layers of the complete 3D ResNet, which is cut after its third stage: 10, 18, 34, 50, 101, 152 or 200.
         shortcut: How the residual path changes shape: "A" subsamples and appends channels of zeros, "B" is a
             convolution. Published Kinetics weights have A at depths 18 and 34, B at 50.
         preprocessing: Preprocessing of frames and audio with which the weights were trained.

@@ -55,8 +55,7 @@ class ManifestRow:
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Reads a CSV, JSON Lines or Parquet table with the column `uri` and optionally `name`, `start`, `end` (seconds),
-    `frame_rate`, `audio_stream`, `audio_channel`, `size` (bytes) and `duration` (seconds); other columns are
-    ignored.
+    `frame_rate`, `audio_stream`, `audio_channel`, `size` (bytes) and `duration` (seconds); other columns are ignored.
 
     Raises StavisError if the file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
     """

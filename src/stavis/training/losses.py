@@ -31,8 +31,7 @@ class LossWeights:
             times the mean square of what the fusion adds to their logits, and nothing else, so that it learns when not
             to listen.
         side_outputs: Of the visual network's side outputs against the final one, before annealing.
-        anneal_side_outputs: Weight the visual network's side outputs by 1 - epoch/epochs, as published,
-            instead of 1.
+        anneal_side_outputs: Weight the visual network's side outputs by 1 - epoch/epochs, as published, instead of 1.
     """
 
     bce: Annotated[float, Ge(0)] = 0.1

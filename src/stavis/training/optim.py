@@ -30,8 +30,7 @@ class OptimizerSettings:
             tenth of it for the rest; "new-heads": the base rate for DSAMs, fusion and read-out, and a twentieth of
             it for backbone and SoundNet, which come from elsewhere.
         momentum: Share of the last step's direction that is kept.
-        dampening: Share of the gradient that does *not* enter the direction. Published: as much as the
-            momentum.
+        dampening: Share of the gradient that does *not* enter the direction. Published: as much as the momentum.
         weight_decay: On every parameter, biases and normalization included.
         clip_gradient_norm: Beyond the paper: longer gradients are shortened to this norm; 0 leaves them.
         ema_decay: Beyond the paper: keep an exponential moving average of the weights with this decay,

@@ -25,8 +25,7 @@ class DataSettings:
         databases: Folder names; empty for all that have lists.
         quirks: Table of switches for the quirks of the published loader (see docs/reproduction.md), or "reference" or
             "fixed" for all of them.
-        allow_missing: Leave out, with a warning, videos that the lists name but the folder lacks, instead of
-            refusing.
+        allow_missing: Leave out, with a warning, videos that the lists name but the folder lacks, instead of refusing.
         cache: Folder of the frame cache, which is completed first; "" decodes every file again for each clip.
             `{data}` stands for `root`, `{split}` for `split`.
         workers: Loading processes per training process; 0 loads in the training process itself.
@@ -108,10 +107,9 @@ class RuntimeSettings:
         channels_last: Use the channels-last memory format, which is faster on some GPUs.
         batch_norm: "local" takes statistics over the clips of one forward pass, as published; "synchronized" over
             those of all processes; "frozen" keeps those of the initial weights.
-        encoded_epochs: Beyond the paper: where all but the fusion is frozen, what the frozen parts make of the
-            clips is computed once for the crops and flips of so many epochs, stored in the run's folder, and used
-            in turn; the audiovisual read-out's weights of the visual features then stay as they are. 0 computes
-            every clip anew.
+        encoded_epochs: Beyond the paper: where all but the fusion is frozen, what the frozen parts make of the clips is
+            computed once for the crops and flips of so many epochs, stored in the run's folder, and used in turn; the
+            audiovisual read-out's weights of the visual features then stay as they are. 0 computes every clip anew.
         on_nan: "stop", or "skip" the step, if the loss is not finite.
         max_skipped: Number of steps that may be skipped before the run stops anyway.
     """

@@ -53,8 +53,7 @@ def save_model(
 
     Args:
         model: The network itself, not a wrapper around it.
-        folder: Made if need be. One that holds weights is replaced as a whole; one that holds anything else is
-            refused.
+        folder: Made if need be. One that holds weights is replaced as a whole; one that holds anything else is refused.
         metadata: Kept in the config and given back in the load report. Must be expressible in JSON.
         half_precision: Store kernels and matrices as float16, half as large; `load_model` makes them float32 again.
             Biases and BatchNorm's entries, which are few and reach far, stay float32.

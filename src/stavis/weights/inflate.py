@@ -24,13 +24,10 @@ def inflate(tensors: Mapping[str, Tensor], inflation: Inflation) -> dict[str, Te
     """Turns a 2D ResNet's entries into a 3D one's, for pictures as stavis prepares them.
 
     Every kernel gets a temporal length of its spatial size. "center" puts the 2D kernel into the middle temporal slice
-    and
-    zeros around it: on a still clip the 3D network is exactly the 2D one. "mean" spreads it over all slices: on a still
-    clip they agree away from the clip's ends. torchvision's normalization of pictures goes into the stem's kernel and
-    its
-    BatchNorm's mean, which is exact but within three pixels of the border: the stem pads with ActivityNet's mean
-    instead
-    of ImageNet's.
+    and zeros around it: on a still clip the 3D network is exactly the 2D one. "mean" spreads it over all slices: on a
+    still clip they agree away from the clip's ends. torchvision's normalization of pictures goes into the stem's kernel
+    and its BatchNorm's mean, which is exact but within three pixels of the border: the stem pads with ActivityNet's
+    mean instead of ImageNet's.
     """
     inflated = dict(tensors)
     stem = tensors["conv1.weight"].float()
