@@ -74,9 +74,8 @@ class Guard:
             return _refuse(403, "requests from other sites are refused")
         if self.settings.token is None:
             return None
-        cookie = (
-            f"stavis_{scope.get('server', ('', 0))[1]}"  # browsers share cookies between the ports of a host
-        )
+        # Browsers share cookies between the ports of a host.
+        cookie = f"stavis_{scope.get('server', ('', 0))[1]}"
         if is_page and (given := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             if not self._is_token(given[0]):
                 return _refuse(401, "wrong token")

@@ -47,9 +47,8 @@ class StreamingEngine:
         self._mean = mean[:, None, None]
 
     def add_frame(self, index: int, frame: npt.NDArray[np.uint8]) -> None:
-        pixels = (
-            torch.tensor(frame, device=self.device).permute(2, 0, 1).float()
-        )  # a copy: pictures are read-only
+        # A copy: pictures are read-only.
+        pixels = torch.tensor(frame, device=self.device).permute(2, 0, 1).float()
         with torch.inference_mode():
             self._stem.add_frame(index, pixels - self._mean)
 

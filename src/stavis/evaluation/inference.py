@@ -112,9 +112,8 @@ def sign_flip_test(differences: Float64) -> float:
     num = differences.size
     if num == 0:
         return math.nan
-    observed = abs(differences.sum()) * (
-        1 - 1e-12
-    )  # signs that give the same sum count, whatever the rounding
+    # Signs that give the same sum count, whatever the rounding.
+    observed = abs(differences.sum()) * (1 - 1e-12)
     if num <= LARGEST_EXACT:
         bits = np.arange(1 << num)[:, None] >> np.arange(num) & 1
         return float((np.abs((2 * bits - 1) @ differences) >= observed).mean())

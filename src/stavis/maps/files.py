@@ -77,9 +77,8 @@ def _read(path: Path, *, color_allowed: bool, prediction: bool = False) -> Array
         image = image.convert("RGB")
     if image.mode == "L":
         return np.asarray(image)
-    if prediction and image.mode.startswith(
-        "I"
-    ):  # Pillow 10 opens 16-bit PNGs as "I", later versions as "I;16"
+    # Pillow 10 opens 16-bit PNGs as "I", later versions as "I;16".
+    if prediction and image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)
     if image.mode not in ("LA", "RGB", "RGBA"):
         raise StavisError(f"{path}: has Pillow mode {image.mode!r}; expected an 8-bit gray JPEG or PNG")

@@ -124,9 +124,8 @@ class AudioReader:
         tolerance = round(_LARGEST_PADDING_SECONDS * self.sample_rate)
         announced = self.num_samples if self._trusts_header else None
         look = stop if announced is None or stop <= announced else max(stop, announced + tolerance + 1)
-        if (
-            stop - start > _LONGEST_SEARCH_SECONDS * self.sample_rate
-        ):  # a very slow video; too much to hold in memory
+        # A very slow video; too much to hold in memory.
+        if stop - start > _LONGEST_SEARCH_SECONDS * self.sample_rate:
             return stop if announced is None else min(stop, announced)
         self._fill(start + self._shift, look + self._shift)
         if self._is_finished:

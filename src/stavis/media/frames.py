@@ -257,9 +257,8 @@ class _Losses:
         self.num_damaged = 0
         self.num_repaired = 0  # time stamps
         self.reason = ""
-        self._end: Fraction | None = (
-            None  # of the last packet of any stream, in seconds on the clock of the file
-        )
+        # Of the last packet of any stream, in seconds on the clock of the file.
+        self._end: Fraction | None = None
 
     def add(self, error: BaseException) -> None:
         self.num_damaged += 1

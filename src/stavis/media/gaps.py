@@ -39,9 +39,8 @@ class GapCloser:
         self._end: Fraction | None = None  # of the last frame
         self._others_reach: Fraction | None = None  # without a gap of their own
         self._others_resume: Fraction | None = None  # after it
-        self._before_gap: tuple[Fraction, Fraction] | None = (
-            None  # the end and the offset before the last closed gap
-        )
+        # The end and the offset before the last closed gap.
+        self._before_gap: tuple[Fraction, Fraction] | None = None
 
     def restart(self, stream: VideoStream | AudioStream) -> "GapCloser":
         """Returns a new one for reading the same stream, which may have been reopened, from another place."""
@@ -72,9 +71,8 @@ class GapCloser:
             jump = begin - end
             if others_frame and self._others_resume is not None and self._others_reach is not None:
                 others_jump = self._others_resume - self._others_reach - others_frame
-                if (
-                    abs(others_jump - jump) < _LARGEST_LAG_SECONDS
-                ):  # the same jump; so the streams stay synchronous
+                # The same jump; so the streams stay synchronous.
+                if abs(others_jump - jump) < _LARGEST_LAG_SECONDS:
                     jump = others_jump
             self.offset -= jump
             self._others_reach = self._others_resume = None

@@ -30,9 +30,8 @@ from stavis.storage.remote import RemotePath
 
 _EXIF_ORIENTATION = 0x0112  # values from 5 swap width and height
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
-_SECONDS = re.compile(
-    r"(?P<before>.*?)(?P<number>\d{9,}\.\d+)(?P<after>)", re.DOTALL
-)  # since 1970, as in TUM's data sets
+# Since 1970, as in TUM's data sets.
+_SECONDS = re.compile(r"(?P<before>.*?)(?P<number>\d{9,}\.\d+)(?P<after>)", re.DOTALL)
 _MOST_MISSING = 0.75  # of the numbers; where more are missing, evenly spaced numbers are times, not counts
 _LARGEST_JITTER = 0.2  # of such numbers, in intervals
 

@@ -53,9 +53,8 @@ def choose_frames(
         for rate in (announced_rate, *measured):
             if np.abs(times * float(rate) - np.arange(num)).max() < 0.5:
                 return rate, None
-        if (
-            measured and announced_rate > _MOST_COPIES * measured[0]
-        ):  # some headers give the resolution of the clock
+        # Some headers give the resolution of the clock.
+        if measured and announced_rate > _MOST_COPIES * measured[0]:
             announced_rate = measured[0]
     rate = announced_rate if wanted_rate is None else Fraction(wanted_rate).limit_denominator(100_000)
     end_seconds = times[-1] + 1 / float(announced_rate)
