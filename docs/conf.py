@@ -61,7 +61,7 @@ def write_api_reference() -> None:
             lines += ["   :members:"] if directive == "autoclass" and name != "STAViS" else []
             lines += ["```", ""]
     for module in MODULES:
-        public = getattr(getattr(stavis, module), "__all__", [])
+        public = sorted(name for name in vars(getattr(stavis, module)) if not name.startswith("_"))
         lines += [f"## stavis.{module}", "", (getattr(stavis, module).__doc__ or "").strip(), ""]
         for name in public:
             value = getattr(getattr(stavis, module), name)
