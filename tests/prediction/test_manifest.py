@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import stavis
+from stavis.datasets.fold_lists import parse_share
 from stavis.errors import StavisError
-from stavis.prediction.manifest import ManifestRow, choose_shard, parse_shard, read_manifest
+from stavis.prediction.manifest import ManifestRow, choose_shard, read_manifest
 from support.networks import tiny_weights
 
 pytest.importorskip("pyarrow")
@@ -86,7 +87,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/", "a/b", "-1/2", "1/2/3"])
 def test_wrong_shards_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="shard"):
-        parse_shard(text)
+        parse_share(text)
 
 
 @given(num_rows=st.integers(1, 40), count=st.integers(1, 9))

@@ -1,9 +1,9 @@
 """Attention of areas: predicted shares of each area in every frame, and what real gaze says."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,9 @@ class AreaAttention:
         Raises:
             ImportError: pandas is not installed.
         """
-        return _table(self.rows)
+        import pandas
+
+        return pandas.DataFrame(self.rows)
 
     def summary_to_pandas(self) -> "pandas.DataFrame":
         """A table of one row per area.
@@ -117,18 +119,13 @@ class AreaAttention:
         Raises:
             ImportError: pandas is not installed.
         """
-        return _table(self.summary)
+        import pandas
+
+        return pandas.DataFrame(self.summary)
 
     def __repr__(self) -> str:
         num_frames = len(self.rows) // max(1, len(self.areas))
         return f"AreaAttention({len(self.areas)} areas, {num_frames} frames)"
-
-
-def _table(rows: Sequence[Any]) -> "pandas.DataFrame":
-    import pandas
-
-    names = [field.name for field in fields(rows[0])]
-    return pandas.DataFrame([[getattr(row, name) for name in names] for row in rows], columns=names)
 
 
 def measure_areas(

@@ -118,6 +118,7 @@ def evaluate(
     # Videos are distributed to processes; threads of each would only compete. Before numpy is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+    from stavis.datasets.fold_lists import parse_share
     from stavis.evaluation.evaluate import Options, evaluate_share
     from stavis.evaluation.evaluate import evaluate as score
 
@@ -134,7 +135,8 @@ def evaluate(
         overwrite=overwrite,
     )
     if shard:
-        share = _parse_shard(shard)
+        with shared.checked():
+            share = parse_share(shard)
         num = evaluate_share(share, predictions, data, output, jobs=jobs, quiet=quiet, **options)
         if not quiet:
             typer.echo(
@@ -193,13 +195,6 @@ def _parse_baselines(texts: list[str] | None) -> list["Baseline"]:
         if name not in BASELINES:
             raise StavisError(f"unknown baseline {name!r}; allowed: {', '.join(BASELINES)}")
     return [baseline for baseline in BASELINES if baseline in names]
-
-
-def _parse_shard(text: str) -> tuple[int, int]:
-    number, _, total = text.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise StavisError(f"--shard is {text!r}; i/n is allowed, with i from 1 to n, for example 2/8")
-    return int(number), int(total)
 
 
 def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:

@@ -158,10 +158,10 @@ def predict(
     Each video gets a folder below --output with summary.json, frames.csv, timeline.png and the chosen outputs. When run
     again, the command skips what is finished.
     """
+    from stavis.datasets.fold_lists import parse_share
     from stavis.fetching.fetch import fetch_published
     from stavis.maps.overlay import OverlayStyle
     from stavis.prediction.batch import predict_files
-    from stavis.prediction.manifest import parse_shard
     from stavis.prediction.options import PredictKeywords, PredictOptions
     from stavis.prediction.outputs import MapFormat, choose_outputs
 
@@ -192,7 +192,7 @@ def predict(
         raise StavisError("--segment-seconds and --context need --speed exact")
     with shared.checked():
         PredictOptions(**options)
-        parse_shard(shard)
+        parse_share(shard)
         kinds = choose_outputs(outputs)
         map_format = MapFormat(map_size, map_bits, map_values)  # type: ignore[arg-type]
         style = OverlayStyle(color_bar, contour, peak)

@@ -40,7 +40,7 @@ from stavis.datasets.sources import load_frame, load_maps, load_waveform
 from stavis.errors import StavisError
 from stavis.runtime.files import atomic_path, write_text
 from stavis.runtime.progress import console
-from stavis.runtime.workers import default_jobs, run_parallel
+from stavis.runtime.workers import run_parallel
 
 FORMAT_VERSION = 1  # of the cache's files: a change makes all existing ones unfit
 NPY_HEADER_BYTES = 128
@@ -105,7 +105,7 @@ class FrameCache:
             made = run_parallel(
                 functools.partial(_build_file, self, wait),
                 remaining,
-                jobs=default_jobs() if jobs is None else jobs,
+                jobs=jobs,
                 description="caching",
                 total=sum(file.num_sources for file in remaining),
                 unit="files",

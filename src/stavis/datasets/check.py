@@ -16,7 +16,7 @@ from stavis.datasets.sources import read_picture
 from stavis.errors import StavisError
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
-from stavis.runtime.workers import default_jobs, run_parallel
+from stavis.runtime.workers import run_parallel
 
 LONGEST_WAVE_DIFFERENCE_SECONDS = 1.0
 
@@ -213,7 +213,7 @@ def check_data(
         found_deep = run_parallel(
             _open_files,
             tasks,
-            jobs=default_jobs() if jobs is None else jobs,
+            jobs=jobs,
             description="checking",
             total=sum(_count_files(files) for files in videos.values()),
             unit="files",

@@ -107,3 +107,11 @@ def select_share(items: Sequence[T], rank: int, num_shares: int, cost: Callable[
         if taker == rank:
             share.append(item)
     return share
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """Reads a share such as "2/8": (2, 8). Raises ValueError if its number is not from 1 to the number of shares."""
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise ValueError(f"`shard={text}`: i/n is allowed, with i from 1 to n, for example 2/8")
+    return int(number), int(total)

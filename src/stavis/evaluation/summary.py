@@ -14,7 +14,8 @@ from stavis.evaluation.categories import read_categories
 from stavis.evaluation.inference import Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
 from stavis.evaluation.results import METRICS, PREDICTIONS, VideoScores, none_if_nan
-from stavis.runtime.files import atomic_path, write_csv, write_text
+from stavis.runtime.files import write_csv, write_text
+from stavis.runtime.parquet import write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,16 +284,9 @@ def frame_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
 
 
 def _write_parquet(path: Path, evaluation: Evaluation) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise StavisError("Parquet needs pyarrow: pip install 'stavis[parquet]'") from None
     names = frame_columns(evaluation)
     columns = list(zip(*frame_rows(evaluation), strict=True)) or [()] * len(names)
-    table = pa.table(dict(zip(names, map(list, columns), strict=True)))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+    write_parquet(path, dict(zip(names, map(list, columns), strict=True)))
 
 
 def _videos_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stavis.errors import StavisError, some
 from stavis.gaze.recording import Event, FloatArray, IntArray, Recording
 from stavis.gaze.text import first_lines, names_video, parse_numbers, plain, read_text
+from stavis.runtime.parquet import read_parquet
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 SECONDS_PER_UNIT: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -153,26 +154,14 @@ def read_text_table(path: Path) -> Table:
 
 def read_parquet_table(path: Path) -> Table:
     """Reads a Parquet file. Raises StavisError if pyarrow is not installed, or it cannot read the file."""
-    table = _open_parquet(path).read()
+    table = read_parquet(path)
     return Table(path, tuple(table.column_names), tuple(column.to_pylist() for column in table.columns))
-
-
-def _open_parquet(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise StavisError(f"{path}: reading Parquet needs pyarrow: pip install 'stavis[parquet]'") from None
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
-        raise StavisError(f"{path}: not a Parquet file: {error}") from None
 
 
 def read_column_names(path: Path, *, parquet: bool) -> list[str]:
     """The column names of a table, without reading its rows."""
     if parquet:
-        return list(_open_parquet(path).schema_arrow.names)
+        return list(read_parquet(path, rows=False).column_names)
     return _parse_header(first_lines(path, 2))[1]
 
 

@@ -12,19 +12,13 @@ from typing import Unpack
 
 import torch
 
+from stavis.datasets.fold_lists import parse_share
 from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
 from stavis.prediction.folder import FolderResult, FolderSettings
-from stavis.prediction.manifest import (
-    Index,
-    ManifestRow,
-    choose_shard,
-    parse_shard,
-    read_manifest,
-    split_rows,
-)
+from stavis.prediction.manifest import Index, ManifestRow, choose_shard, read_manifest, split_rows
 from stavis.prediction.options import PredictKeywords, PredictOptions, show_keywords
 from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.speed import Speed
@@ -137,7 +131,7 @@ def predict_files(
     if segment_seconds is not None and segment_seconds <= 0:
         raise ValueError(f"`segment_seconds={segment_seconds}`: must be above 0")
     rows = choose_shard(
-        list(split_rows(read_manifest(as_path(manifest)), segment_seconds)), parse_shard(shard)
+        list(split_rows(read_manifest(as_path(manifest)), segment_seconds)), parse_share(shard)
     )
     for row in rows:
         try:
@@ -145,7 +139,7 @@ def predict_files(
             replace(settings.options, context=settings.options.context or bool(row.segments))
         except ValueError as error:
             raise StavisError(f"{as_path(manifest)}: {row.uri}: {error}") from None
-    index = Index(output, parse_shard(shard))
+    index = Index(output, parse_share(shard))
     by_name = {row.name: row for row in rows}
     failed = {} if retry_failed else index.failed(by_name)
     try:

@@ -17,7 +17,7 @@ from stavis.datasets.fold_lists import select_share
 from stavis.errors import StavisError, some
 from stavis.prediction.folder import FolderResult
 from stavis.prediction.options import PredictKeywords
-from stavis.runtime.files import atomic_path
+from stavis.runtime.parquet import import_pyarrow, read_parquet, write_parquet
 from stavis.storage.remote import RemotePath, download, hide_credentials, list_files, resolve, upload
 
 INDEX_FILE = "index.parquet"
@@ -82,8 +82,7 @@ def _read_table(path: Path) -> Iterator[dict[str, Any]]:
         raise StavisError(f"{path}: not a manifest; allowed suffixes: {', '.join(SUFFIXES)}")
     try:
         if suffix == ".parquet":
-            with path.open("rb") as table:
-                yield from _pyarrow().parquet.read_table(table).to_pylist()
+            yield from read_parquet(path).to_pylist()
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
             if suffix == ".csv":
@@ -100,8 +99,6 @@ def _read_table(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise StavisError(f"{path}: cannot be read: {error}") from None
-    except _pyarrow_errors() as error:
-        raise StavisError(f"{path}: not a Parquet file: {error}") from None
 
 
 def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
@@ -130,17 +127,6 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
     digest = hashlib.blake2b(json.dumps([uri, options]).encode(), digest_size=4).hexdigest()
     name = name or f"{video.stem}-{digest}"
     return ManifestRow(hide_credentials(uri), video, name, options, size, duration)  # type: ignore[arg-type]
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Reads a shard such as "2/8": (2, 8).
-
-    Raises ValueError if it is not of this form, or its number is not from 1 to the number of shards.
-    """
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"`shard={text}`: allowed are 1/N to N/N, for example 2/8")
-    return int(number), int(count)
 
 
 def choose_shard(rows: Sequence[ManifestRow], shard: tuple[int, int]) -> list[ManifestRow]:
@@ -209,7 +195,7 @@ class Index:
     """
 
     def __init__(self, output: Path, shard: tuple[int, int]) -> None:
-        _pyarrow()  # which is needed at the end: better to miss it at once
+        import_pyarrow("the index of results")  # at the end: better to miss it at once
         self.output = output
         self.folder = output / JOURNALS
         self._remote: RemotePath | None = None
@@ -304,8 +290,7 @@ class Index:
         return {name: stamp for name, stamp in list_files(remote).items() if name.endswith(".jsonl")}
 
     def _write_table(self, path: Path) -> None:
-        pyarrow = _pyarrow()
-        rows = self.rows()
+        pyarrow, rows = import_pyarrow(), self.rows()
         columns = {
             one.name: [getattr(rows[name], one.name) for name in sorted(rows)] for one in fields(IndexRow)
         }
@@ -314,22 +299,4 @@ class Index:
             "seconds": pyarrow.float64(),
             "warnings": pyarrow.list_(pyarrow.string()),
         }
-        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in columns])
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary)
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise StavisError("manifests need pyarrow: pip install 'stavis[parquet]'") from None
-    return pyarrow
-
-
-def _pyarrow_errors() -> tuple[type[Exception], ...]:
-    try:
-        import pyarrow
-    except ImportError:
-        return ()
-    return (pyarrow.ArrowInvalid,)
+        write_parquet(path, columns, {name: kinds.get(name, pyarrow.string()) for name in columns})

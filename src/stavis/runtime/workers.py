@@ -39,7 +39,7 @@ def run_parallel(
     function: Callable[[Task, Advance], Result],
     tasks: Sequence[Task],
     *,
-    jobs: int,
+    jobs: int | None,
     description: str,
     total: float,
     unit: str,
@@ -50,7 +50,7 @@ def run_parallel(
     Args:
         function: A function of a module (it is sent to other processes by its name). It calls `advance(num)` every
             fraction of a second with the number of units just done, and is stopped there when work ends early.
-        jobs: Processes; with 1 the work is done in this one.
+        jobs: Processes; with 1 the work is done in this one, with None they are one per processor.
         unit: What is counted, in the plural.
 
     Returns:
@@ -60,6 +60,7 @@ def run_parallel(
         StavisError: A process was killed from outside.
         Exception: The first that `function` raised; the other tasks are stopped.
     """
+    jobs = default_jobs() if jobs is None else jobs
     if jobs <= 1 or len(tasks) <= 1:
         with track(description, total, unit=unit, quiet=quiet) as show:
             return [function(task, show) for task in tasks]
