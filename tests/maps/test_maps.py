@@ -85,6 +85,28 @@ def test_resize_is_the_product_with_both_weight_matrices(h: int, w: int, height:
     np.testing.assert_allclose(maps.resize(values, (height, width)), expected, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_bounds_mean_and_variation_are_those_of_the_result(seed: int) -> None:
+    """Of noise, whose extremes resizing exceeds most, of plateaus, and of faint maps on a high level."""
+    rng = np.random.default_rng(seed)
+    values = rng.random(rng.integers(1, 40, 2)) ** rng.choice([0, 1, 20])
+    values = np.round(values * rng.choice([1.0, 1e-3])) if seed % 3 else values * 1e-4 + 0.5
+    if seed % 4 == 1:
+        values = np.indices(values.shape).sum(axis=0) % 2.0  # a checkerboard
+    height, width = np.array(values.shape) * rng.integers(2, 9, 2) + rng.integers(0, 5, 2)
+    resized = maps.TiledResize(values, (height, width))
+    result = maps.resize(values, (height, width))
+    lows, highs = resized.bounds()
+    assert len(lows) == len(highs) == resized.num_tiles
+    for index, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        _, tile = resized.tile(index)
+        span = np.ptp(values)
+        assert low <= tile.min() <= low + 0.6 * span + 2e-6
+        assert high >= tile.max() >= high - 0.6 * span - 2e-6
+    assert resized.mean() == pytest.approx(result.mean(), rel=1e-13)
+    assert resized.variation() == pytest.approx(((result - result.mean()) ** 2).sum(), rel=1e-11, abs=1e-25)
+
+
 def test_resize_agrees_with_pillow_away_from_the_border() -> None:
     values = noise(40, 50)
     for size in ((111, 170), (40, 170), (20, 31)):

@@ -31,12 +31,22 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
 
 def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
     """Returns the (n,) ascending row-major indices of the pixels above 0, which is all that scoring needs."""
-    fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
+    fixated = fixation_map if fixation_map.dtype in (np.bool_, np.uint8) else fixation_map > 0
     if fixated.flags.c_contiguous or not fixated.flags.f_contiguous:
-        return np.flatnonzero(fixated)
+        return _flatnonzero(fixated)
     # Arrays from MATLAB files are column-major.
-    columns, rows = np.divmod(np.flatnonzero(fixated.T), fixated.shape[0])
+    columns, rows = np.divmod(_flatnonzero(fixated.T), fixated.shape[0])
     return np.sort(rows * fixated.shape[1] + columns)
+
+
+def _flatnonzero(values: Array) -> npt.NDArray[np.intp]:
+    """`numpy.flatnonzero` of 8-bit values, several times faster where few are not 0: it tests eight at once."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    num_words = flat.size // 8
+    words = np.flatnonzero(flat[: 8 * num_words].view(np.uint64) != 0)
+    candidates = (8 * words[:, None] + np.arange(8)).reshape(-1)
+    candidates = np.concatenate([candidates, np.arange(8 * num_words, flat.size)])
+    return np.asarray(candidates[flat[candidates] != 0])
 
 
 def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.NDArray[np.bool_]:

@@ -141,12 +141,13 @@ def score_pixels(
     height, width = density.shape
     resized = maps.TiledResize(maps.postprocess(prediction), (height, width))
 
-    at_fixated, at_negative = (_Gather(p.positions, (height, width)) for p in (fixated, negative))
-    summary = _first_pass(resized, density, at_fixated, at_negative)
-    if not math.isfinite(summary.mean):
+    mean = resized.mean()
+    if not math.isfinite(mean):
         return NO_SCORES
-    cc, sim, nss, auc_judd = _second_pass(resized, density, summary, at_fixated.values)
-    positives, negatives = at_fixated.values, at_negative.values
+    at_fixated, at_negative = (_Gather(p.positions, (height, width)) for p in (fixated, negative))
+    summary = _summarize(resized, mean, at_fixated)
+    cc, sim, nss, auc_judd = _compare(resized, density, summary, at_fixated.values(), at_negative)
+    positives, negatives = at_fixated.values(), at_negative.values()
     if protocol == "tuebingen":
         auc_shuffled = metrics.exact_auc(positives, negatives, fixated.counts, negative.counts)
     else:
@@ -172,131 +173,175 @@ class _Gather:
 
     def __init__(self, positions: Indices, size: tuple[int, int]) -> None:
         """Sorts the positions by tile of `maps.TILE_SIZE`."""
-        self.values = np.empty(positions.size)
+        num_down, num_across = (-(-n // tile) for n, tile in zip(size, maps.TILE_SIZE, strict=True))
         rows, columns = np.divmod(positions, size[1])
-        num_across = -(-size[1] // maps.TILE_SIZE[1])
-        tile_of = rows // maps.TILE_SIZE[0] * num_across + columns // maps.TILE_SIZE[1]
+        tile_rows, rows = np.divmod(rows, maps.TILE_SIZE[0])
+        tile_columns, columns = np.divmod(columns, maps.TILE_SIZE[1])
+        tile_of = tile_rows * num_across + tile_columns
         self._order = np.argsort(tile_of, kind="stable")
         self._rows, self._columns = rows[self._order], columns[self._order]
-        self._ends = iter(np.cumsum(np.bincount(tile_of)).tolist())
-        self._num_done = 0
+        self._sorted = np.empty(positions.size)
+        counts = np.bincount(tile_of, minlength=num_down * num_across)
+        self._ends = counts.cumsum().tolist()
+        self.has_any = counts > 0  # (tiles,)
 
-    def add(self, place: tuple[slice, slice], tile: Float64) -> None:
-        """Adds the next tile."""
-        here = slice(self._num_done, next(self._ends, self._num_done))
-        if here.start == here.stop:
-            return
-        rows, columns = place
-        values = tile[self._rows[here] - rows.start, self._columns[here] - columns.start]
-        self.values[self._order[here]] = values
-        self._num_done = here.stop
+    def add(self, index: int, tile: Float64) -> None:
+        """Adds a tile by its number."""
+        here = slice(self._ends[index - 1] if index else 0, self._ends[index])
+        if here.start < here.stop:
+            self._sorted[here] = tile[self._rows[here], self._columns[here]]
+
+    def values(self) -> Float64:
+        """(n,) once all tiles with positions have been added."""
+        values = np.empty(self._sorted.size)
+        values[self._order] = self._sorted
+        return values
 
 
 class _Summary(NamedTuple):
-    """What the second pass must know of the saliency map S and the density map D.
+    """What the comparison must know of the saliency map beforehand.
 
     Attributes:
-        mean: Mean of S.
-        lowest: Smallest value of S.
-        squares: Sum of the squares of S.
-        tile_maxima: Largest value of S in each tile.
-        density_lowest: Smallest value of D.
-        density_maxima: Largest value of D in each tile.
-        density_sum: Sum of D - `density_lowest`.
+        mean: Mean.
+        offset: The mean if the map varies little around it, else 0. Sums of what exceeds it do not lose digits.
+        variation: Sum of the squared differences from the mean.
+        lowest: Smallest value.
+        highest: Largest value.
+        highs: (tiles,) largest value of each tile, or an upper bound.
     """
 
     mean: float
+    offset: float
+    variation: float
     lowest: float
-    squares: float
-    tile_maxima: list[float]
-    density_lowest: float
-    density_maxima: list[float]
-    density_sum: float
-
-    @property
-    def highest(self) -> float:
-        return max(self.tile_maxima)
+    highest: float
+    highs: Float64
 
 
-def _first_pass(
-    resized: maps.TiledResize, density_map: Array, at_fixated: _Gather, at_negative: _Gather
-) -> _Summary:
-    """Summarizes both maps and fills both gathers."""
-    lowest, squares, density_sum = math.inf, 0.0, 0.0
-    tile_maxima, density_maxima = [], []
-    density_lowest = float(density_map.min())
-    exact = np.uint32 if density_map.dtype == np.uint8 else np.float64
-    for place, tile in resized.tiles():
-        lowest = min(lowest, float(tile.min()))
-        squares += float(np.vdot(tile, tile))
-        tile_maxima.append(float(tile.max()))
-        density = density_map[place]
-        density_maxima.append(float(density.max()))
-        if density_maxima[-1] > density_lowest:
-            density_sum += float(density.sum(dtype=exact)) - density_lowest * tile.size
-        at_fixated.add(place, tile)
-        at_negative.add(place, tile)
-    return _Summary(resized.mean(), lowest, squares, tile_maxima, density_lowest, density_maxima, density_sum)
+def _summarize(resized: maps.TiledResize, mean: float, at_fixated: _Gather) -> _Summary:
+    """Summarizes the saliency map and gathers its values at fixated pixels.
+
+    Of a map that is much enlarged, only tiles with fixated pixels, and those that may have an extreme, are computed.
+    """
+    by_tile = not resized.enlarges_much
+    lows, highs = np.full((2, resized.num_tiles), [[-math.inf], [math.inf]]) if by_tile else resized.bounds()
+    is_done = np.zeros(resized.num_tiles, dtype=np.bool_)
+    offset = mean if resized.source_range() < abs(mean) else 0.0
+    squares = 0.0
+
+    def visit(index: int) -> None:
+        nonlocal squares
+        _, tile = resized.tile(index)
+        lows[index], highs[index], is_done[index] = tile.min(), tile.max(), True
+        if by_tile:
+            above = tile - offset if offset else tile
+            squares += float(np.vdot(above, above))
+        at_fixated.add(index, tile)
+
+    for index in at_fixated.has_any.nonzero()[0].tolist():
+        visit(index)
+    # The tile with the best bound is next, until this is a value.
+    for argbest in (lows.argmin, highs.argmax):
+        while not is_done[index := int(argbest())]:
+            visit(index)
+    lowest, highest = float(lows.min()), float(highs.max())
+    variation = (
+        squares - resized.height * resized.width * (mean - offset) ** 2 if by_tile else resized.variation()
+    )
+    return _Summary(mean, offset, variation, lowest, highest, highs)
 
 
-def _second_pass(
-    resized: maps.TiledResize, density_map: Array, summary: _Summary, fixated_values: Float64
+def _compare(
+    resized: maps.TiledResize,
+    density_map: Array,
+    summary: _Summary,
+    fixated_values: Float64,
+    at_negative: _Gather,
 ) -> tuple[float, float, float, float]:
-    """CC, SIM, NSS and AUC-Judd.
+    """CC, SIM, NSS and AUC-Judd; fills the gather.
 
     Tiles without density add nothing to the sums, and tiles below all fixated values are only counted: a tile that is
-    both is not resized again.
+    both, and without negatives, is not computed.
 
     Args:
         resized: The saliency map (H, W).
         density_map: (H, W).
-        summary: Of both; the saliency map's is finite.
+        summary: Of the saliency map; finite.
         fixated_values: (n,) the saliency map at the fixated pixels.
+        at_negative: Gathers the saliency map at the negatives.
     """
-    num_pixels, lowest, mean = density_map.size, summary.lowest, summary.mean
+    num_pixels, lowest, mean, offset = density_map.size, summary.lowest, summary.mean, summary.offset
     varies = metrics.is_varied(lowest, summary.highest)
-    density_highest = max(summary.density_maxima)
-    density_varies = metrics.is_varied(summary.density_lowest, density_highest)
+    density_lowest, density_maxima = float(density_map.min()), _tile_maxima(density_map)
+    density_highest = float(density_maxima.max())
+    density_varies = metrics.is_varied(density_lowest, density_highest)
+    has_density = density_maxima > density_lowest if density_varies else np.zeros_like(at_negative.has_any)
     near = metrics.NearPixels(fixated_values, lowest, summary.highest) if fixated_values.size else None
-    has_density = [density_varies and value > summary.density_lowest for value in summary.density_maxima]
-    has_near = [near is not None and value >= near.surely_below for value in summary.tile_maxima]
+    has_near = summary.highs >= near.surely_below if near else np.zeros_like(has_density)
 
+    density_sum = _sum_of_density(density_map, has_density, density_lowest)
     # SIM compares (s - lowest) / sum with d / density_sum, where d has lost its lowest value: here both times sum.
     saliency_sum = (mean - lowest) * num_pixels
-    ratio = saliency_sum / summary.density_sum if density_varies else 0.0
+    ratio = saliency_sum / density_sum if density_varies else 0.0
     density_squares = products = shared = 0.0
     num_done = 0
     buffer = np.empty(math.prod(maps.TILE_SIZE))
-    wanted = [either or other for either, other in zip(has_density, has_near, strict=True)]
-    flags = [(d, n) for d, n in zip(has_density, has_near, strict=True) if d or n]
-    for (place, tile), (of_density, of_near) in zip(resized.tiles(wanted), flags, strict=True):
-        if near is not None and of_near:
-            near.add(tile)
-            num_done += tile.size
-        if not of_density:
+    wanted = has_density | has_near | at_negative.has_any
+    for index in wanted.nonzero()[0].tolist():
+        place, tile = resized.tile(index)
+        at_negative.add(index, tile)
+        if near is not None and has_near[index]:
+            rows = (tile.max(axis=1) >= near.surely_below).nonzero()[0]
+            reaching = tile[rows[0] : rows[-1] + 1] if rows.size else tile[:0]
+            near.add(reaching)
+            num_done += reaching.size
+        if not has_density[index]:
             continue
         d = buffer[: tile.size].reshape(tile.shape)
         np.copyto(d, density_map[place])  # numpy is faster at converting first and computing then
-        if summary.density_lowest:
-            d -= summary.density_lowest
+        if density_lowest:
+            d -= density_lowest
         density_squares += float(np.vdot(d, d))
-        products += float(np.vdot(tile, d))
+        products += float(np.vdot(tile - offset if offset else tile, d))
         d *= ratio
         d += lowest
         np.minimum(tile, d, out=d)
         shared += float(d.sum()) - lowest * tile.size
 
     cc = sim = nss = math.nan
-    variation = summary.squares - num_pixels * mean**2
     if varies and density_varies:
-        density_variation = density_squares - summary.density_sum**2 / num_pixels
-        cc = (products - mean * summary.density_sum) / math.sqrt(variation * density_variation)
+        density_variation = density_squares - density_sum**2 / num_pixels
+        cc = (products - (mean - offset) * density_sum) / math.sqrt(summary.variation * density_variation)
         sim = shared / saliency_sum
-    elif varies and summary.density_lowest == density_highest == 0:
+    elif varies and density_lowest == density_highest == 0:
         sim = 0.0
     if varies and fixated_values.size:
-        nss = (float(fixated_values.mean()) - mean) / math.sqrt(variation / (num_pixels - 1))
+        nss = (float(fixated_values.mean()) - mean) / math.sqrt(summary.variation / (num_pixels - 1))
     if near is None:
         return cc, sim, nss, math.nan
     near.add_low(num_pixels - num_done)
     return cc, sim, nss, near.expected_auc_judd()
+
+
+def _tile_maxima(density_map: Array) -> Float64:
+    """(tiles,) the largest value of each tile."""
+    height, width = density_map.shape
+    columns = np.arange(0, width, maps.TILE_SIZE[1])
+    return np.concatenate(
+        [
+            np.maximum.reduceat(density_map[begin : begin + maps.TILE_SIZE[0]].max(axis=0), columns)
+            for begin in range(0, height, maps.TILE_SIZE[0])
+        ]
+    ).astype(np.float64)
+
+
+def _sum_of_density(density_map: Array, has_density: Array, lowest: float) -> float:
+    """Sum of the (H, W) map less its lowest value."""
+    exact = np.uint32 if density_map.dtype == np.uint8 else np.float64
+    across = -(-density_map.shape[1] // maps.TILE_SIZE[1])
+    total = 0.0
+    for index in has_density.nonzero()[0].tolist():
+        row, column = (n * tile for n, tile in zip(divmod(index, across), maps.TILE_SIZE, strict=True))
+        density = density_map[row : row + maps.TILE_SIZE[0], column : column + maps.TILE_SIZE[1]]
+        total += float(density.sum(dtype=exact)) - lowest * density.size
+    return total

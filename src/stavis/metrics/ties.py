@@ -31,13 +31,16 @@ class NearPixels:
         self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
         self._scaled = np.empty(0)
         self._narrow, self._bin_of = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.intp)
-        self._num_in_bin = np.zeros(_NUM_BINS, dtype=np.intp)
         self._parts: list[Float64] = []
-        self._first_bins = self._bins(np.maximum(self.thresholds - JITTER, lowest))
+        first_bins = self._bins(np.maximum(self.thresholds - JITTER, lowest))
         last_bins = self._bins(np.minimum(self.thresholds + JITTER, highest))
-        self._is_near = np.zeros(_NUM_BINS, dtype=np.bool_)
-        for first, last in zip(self._first_bins, last_bins, strict=True):
-            self._is_near[first : last + 1] = True
+        # Number of thresholds that a bin's values are far below; n + 1 where they are near to one. In few bits.
+        num_above = self.thresholds.size - np.bincount(first_bins, minlength=_NUM_BINS).cumsum()
+        self._is_near = self.thresholds.size + 1
+        for first, last in zip(first_bins, last_bins, strict=True):
+            num_above[first : last + 1] = self._is_near
+        self._num_above = num_above.astype(np.min_scalar_type(self._is_near))
+        self._far_wins = 0.0  # number of pairs (threshold, pixel far below it)
 
     def _bins(self, values: Float64) -> Indices:
         return ((values - self._lowest) * self._scale).astype(np.intp)
@@ -59,13 +62,17 @@ class NearPixels:
         scaled *= self._scale
         np.copyto(narrow, scaled, casting="unsafe")
         np.copyto(bins, narrow)
-        self._num_in_bin += np.bincount(bins, minlength=_NUM_BINS)
-        self._parts.append(values[self._is_near[bins].nonzero()[0]])
+        num_above = self._num_above.take(bins, mode="clip")  # faster than indexing; no bin is outside
+        near = (num_above == self._is_near).nonzero()[0]
+        self._parts.append(values[near])
+        self._far_wins += float(num_above.sum(dtype=np.uint64)) - near.size * self._is_near
+        self._num_below += int(np.count_nonzero(num_above == self.thresholds.size))
 
     def add_low(self, num_pixels: int) -> None:
         """Adds pixels that are all below `surely_below`: their number suffices."""
         self.num_pixels += num_pixels
         self._num_below += num_pixels
+        self._far_wins += num_pixels * self.thresholds.size
 
     def expected_auc_judd(self) -> float:
         """The expectation, once every pixel has been added.
@@ -77,8 +84,6 @@ class NearPixels:
         num_others = self.num_pixels - num_fixated
         if num_others == 0:
             return math.nan
-        num_far = np.where(self._is_near, 0, self._num_in_bin)
-        num_far_below = self._num_below + np.cumsum(num_far)[self._first_bins]
         near, counts = _distinct(np.concatenate(self._parts))
         num_near_below = np.concatenate([[0], np.cumsum(counts)])
         # For values so large that the noise is lost in rounding, only ties are undecided.
@@ -88,7 +93,7 @@ class NearPixels:
         last = np.searchsorted(near, upper, side="left")
 
         # Pairs (fixated, any pixel), minus those of two fixated ones: every other one is won, by symmetry.
-        pairs_won = float((num_far_below + num_near_below[first]).sum()) - num_fixated**2 / 2
+        pairs_won = self._far_wins + float(num_near_below[first].sum()) - num_fixated**2 / 2
         if (num_near_below[last] - num_near_below[first]).sum() == num_fixated:
             pairs_won += num_fixated / 2  # each is near to itself alone
         else:
@@ -97,7 +102,7 @@ class NearPixels:
 
         undecided = slice(first[0], last[0])
         undecided_fixated = thresholds[thresholds < upper[0]]
-        expected_reaching = float(self.num_pixels - num_far_below[0] - num_near_below[last[0]])
+        expected_reaching = float(self.num_pixels - self._num_below - num_near_below[last[0]])
         expected_reaching -= num_fixated - undecided_fixated.size
         if counts[undecided].sum() > undecided_fixated.size:
             probability = _probability_to_reach_lowest(thresholds)
