@@ -138,3 +138,81 @@ def test_reports_of_other_data_show_best_and_worst_frames(dhf1k: Path) -> None:
     assert "<h3>validation, best</h3>" in text
     assert text.count('<img alt="ground truth"') == text.count('<img alt="prediction"') == 4
     assert '<img alt="frame"' not in text
+
+
+# --- What is fitted to the data ---------------------------------------------------------------------------------------
+
+
+def test_overwrite_fits_again(dhf1k: Path) -> None:
+    """The center prior and the negatives of the shuffled AUC are of the data as they are now."""
+
+    def scores(**options: bool) -> np.ndarray:
+        run = stavis.evaluate(dhf1k / "maps", dhf1k, dhf1k / "out", protocol="dhf1k", jobs=1, **options)
+        return np.array(
+            [run.means(m)["validation"][k] for m, k in (("center", "cc"), ("predictions", "auc_shuffled"))]
+        )
+
+    before = scores(report=False)
+    folder = dhf1k / "annotation"
+    for frame in range(1, 13):
+        density = maps.read_map(folder / "0001" / "maps" / f"{frame:04d}.png")
+        write_image(folder / "0001" / "maps" / f"{frame:04d}.png", density[:, ::-1])
+        for video in ("0601", "0602"):
+            fixated = maps.read_map(folder / video / "fixation" / f"{frame:04d}.png")
+            write_image(folder / video / "fixation" / f"{frame:04d}.png", np.roll(fixated, 5, axis=1))
+    after = scores(report=False, overwrite=True)
+    assert (np.abs(after - before) > 1e-6).all()
+    shutil.rmtree(dhf1k / "out")
+    np.testing.assert_allclose(scores(report=False), after)
+
+
+def test_shuffled_frames_have_the_same_number(dhf1k: Path) -> None:
+    """Also of a longer video, whose first frames follow its last, and where not all frames are scored."""
+    for frame in range(9, 13):
+        for kind in ("maps", "fixation"):
+            (dhf1k / "annotation" / "0602" / kind / f"{frame:04d}.png").unlink()
+    run = stavis.evaluate(
+        None, dhf1k, protocol="dhf1k", databases=["validation"], baselines=["shuffled"], stride=3, jobs=1
+    )
+    (scores,) = (x.scores for x in run.listed["shuffled"] if x.scores.video == "0601")
+    assert scores.frames.tolist() == [0, 3, 6, 9]
+    folder = dhf1k / "annotation"
+    for score, frame, other in zip(scores.scores["cc"], (1, 4, 7, 10), (1, 4, 7, 2), strict=True):
+        density = maps.read_map(folder / "0601" / "maps" / f"{frame:04d}.png")
+        expected = metrics.cc(maps.read_map(folder / "0602" / "maps" / f"{other:04d}.png"), density)
+        assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_frames_without_ground_truth_shift_no_others(dhf1k: Path) -> None:
+    for kind in ("maps", "fixation"):
+        (dhf1k / "annotation" / "0601" / kind / "0003.png").unlink()
+    run = stavis.evaluate(dhf1k / "maps", dhf1k, dhf1k / "out", protocol="dhf1k", references=False, jobs=1)
+    (scores,) = (x.scores for x in run.listed["predictions"] if x.scores.video == "0601")
+    assert scores.frames.tolist() == [0, 1, *range(3, 12)]
+    density = maps.read_map(dhf1k / "annotation" / "0601" / "maps" / "0012.png")
+    saliency = maps.resize(maps.read_map(dhf1k / "maps" / "0601" / "0012.png"), density.shape)
+    assert scores.scores["cc"][-1] == pytest.approx(metrics.cc(saliency, density), abs=1e-12)
+
+
+def test_msu_center_is_the_benchmarks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for video in ("a", "b"):
+        for kind in ("gaussians", "fixations"):
+            values = (
+                rng.integers(0, 255, (36, 64)) if kind == "gaussians" else (rng.random((36, 64)) < 0.1) * 255
+            )
+            write_image(tmp_path / "GT" / video / kind / "0001.png", values)
+        write_image(tmp_path / "maps" / video / "0001.png", rng.integers(0, 255, (36, 64)))
+    write_image(tmp_path / "gt_cp.png", gaussian((36, 64), 0.4, 0.2, (0.2, 0.3)) * 255)
+
+    def center() -> float:
+        run = stavis.evaluate(tmp_path / "maps", tmp_path, protocol="msu", jobs=1)
+        return run.listed["center"][0].scores.scores["cc"][0]
+
+    own = center()
+    prior, density = (
+        maps.read_map(p) for p in (tmp_path / "gt_cp.png", tmp_path / "GT/a/gaussians/0001.png")
+    )
+    assert own == pytest.approx(metrics.cc(prior, density), abs=0.01)
+    (tmp_path / "gt_cp.png").unlink()
+    assert abs(center() - own) > 0.01

@@ -34,6 +34,7 @@ REFERENCES: tuple[Baseline, ...] = ("center", "shuffled", "inter-observer")
 REFERENCE_FRAMES = 100  # of a video, at most
 REFERENCE_OBSERVERS = 400  # leave-one-out scores of a video, at most: one takes as long as several frames
 FITTED, FIXED = "Gaussian fitted to the training videos", "fixed Gaussian, there are no training videos"
+OWN = "center prior of the data"
 
 MAP_SIDE = 112  # pixels: baselines are maps as large as the published predictions
 LONGEST_OBSERVER_SIDE = 320  # pixels, of the maps of other observers' fixations

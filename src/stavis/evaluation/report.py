@@ -2,7 +2,6 @@
 
 import base64
 import io
-import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -297,7 +296,8 @@ def _read_truth(
     if isinstance(data, Layout):
         density = maps.read_density_map(data.density_map(scores.database, scores.video, frame))
         return density, maps.read_fixation_map(data.fixation_map(scores.database, scores.video, frame)) > 0
-    truth = next(itertools.islice(data.truths(scores.database, scores.video, []), frame, None))
+    truths = data.truths(scores.database, scores.video, [], lambda number: number == frame)
+    truth = next(truth for number, truth in truths if number == frame)
     assert truth is not None  # it was scored
     fixations = np.zeros(truth.density.shape, dtype=np.bool_)
     fixations.reshape(-1)[truth.fixated] = True

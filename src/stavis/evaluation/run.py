@@ -30,7 +30,7 @@ def run(
     Returns the number of videos scored now. Raises StavisError if a map, density map or fixation map is unreadable.
     """
     number, num_shares = shard
-    tasks = _prepared(plan.tasks, jobs, quiet)
+    tasks = _prepared(plan.tasks, jobs, overwrite, quiet)
     mine = select_share(tasks, number - 1, num_shares, lambda task: task.entry.num_frames * len(task.scored))
     todo = []
     for task in mine:
@@ -59,12 +59,12 @@ def _score(task: VideoTask, advance: Callable[[int], None]) -> None:
         score_video(task, advance)
 
 
-def _prepared(tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+def _prepared(tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
     """The tasks after the work that needs all videos of a protocol."""
     if not tasks or tasks[0].settings.protocol not in FIELD_PROTOCOLS:
         return list(tasks)
     data = open_field_data(tasks[0].data, tasks[0].settings)
-    return with_center(data, data.prepare(tasks, jobs, quiet))
+    return with_center(data, data.prepare(tasks, jobs, overwrite, quiet), overwrite)
 
 
 def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
@@ -72,7 +72,7 @@ def collect(plan: Plan) -> dict[tuple[ListedVideo, str], VideoScores]:
 
     Raises StavisError if some have not been computed, or their maps have changed since.
     """
-    tasks = {(task.database, task.entry): task for task in _prepared(plan.tasks, 1, True)}
+    tasks = {(task.database, task.entry): task for task in _prepared(plan.tasks, 1, False, True)}
     results = {}
     read: dict[Path, VideoScores | None] = {}
     lacking = []

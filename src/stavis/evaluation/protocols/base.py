@@ -12,7 +12,15 @@ import numpy as np
 
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
-from stavis.evaluation.baselines import REFERENCES, NoiseMaps, gaussian_map, read_center, reference_stride
+from stavis.evaluation.baselines import (
+    OWN,
+    REFERENCES,
+    FixedMap,
+    NoiseMaps,
+    gaussian_map,
+    read_center,
+    reference_stride,
+)
 from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, make_tasks
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
 from stavis.evaluation.results import PREDICTIONS
@@ -70,8 +78,13 @@ class FieldData(ABC):
         """Name, number of frames and frame rate of a video."""
 
     @abstractmethod
-    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
-        """The ground truth of every frame in order, None for frames that are not scored. Adds remarks to `notes`."""
+    def truths(
+        self, subset: str, video: str, notes: list[str], takes: Callable[[int], bool] = lambda frame: True
+    ) -> Iterator[tuple[int, Truth | None]]:
+        """The frames in order, from 0, with their ground truth; None if it is not taken or has no scores.
+
+        Frames without ground truth can be left out. Adds remarks to `notes`.
+        """
 
     @abstractmethod
     def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
@@ -96,7 +109,11 @@ class FieldData(ABC):
         """The (4,) `gaussian_map` moments of a training video's gaze; nan if it has none."""
         raise NotImplementedError
 
-    def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+    def center(self) -> Float64 | None:
+        """The data's own center prior (h, w); None if it has none."""
+        return None
+
+    def prepare(self, tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
         """Work that needs all videos, before they are scored one by one."""
         return list(tasks)
 
@@ -166,12 +183,12 @@ def make_field_plan(
     return Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
 
 
-def with_center(data: FieldData, tasks: list[VideoTask]) -> list[VideoTask]:
+def with_center(data: FieldData, tasks: list[VideoTask], overwrite: bool) -> list[VideoTask]:
     """The tasks with a center prior that is fitted to the training videos, if there are any."""
     if not any(scored.method == "center" for task in tasks for scored in task.scored):
         return tasks
     path = tasks[0].output / "train-mean" / "center.npy"
-    if not path.exists():
+    if overwrite or not path.exists():
         moments = [data.training_moments(name) for name in data.training_videos()]
         known = [one for one in moments if not np.isnan(one).any()]
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -186,19 +203,30 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
     notes: list[str] = []
     readers: list[MapReader] = []
     num_frames = 0
-    for frame, truth in enumerate(data.truths(task.database, task.entry.video, notes)):
+
+    def open_readers(size: tuple[int, int]) -> list[MapReader]:
+        return [
+            _open_reader(data, task, scored, size, tally.takes)
+            for scored, tally in zip(task.scored, tallies, strict=True)
+        ]
+
+    def takes(frame: int) -> bool:
+        return any(tally.takes(frame) for tally in tallies)
+
+    for frame, truth in data.truths(task.database, task.entry.video, notes, takes):
         num_frames = frame + 1
         if truth is None:
+            advance(len(task.scored))
             continue
         if not readers:
-            size = (truth.density.shape[0], truth.density.shape[1])
-            readers = [_open_reader(data, task, scored, size) for scored in task.scored]
+            readers = open_readers((truth.density.shape[0], truth.density.shape[1]))
         for tally, reader, scored in zip(tallies, readers, task.scored, strict=True):
             if tally.takes(frame):
                 saliency = reader.read(frame)
                 row = None if saliency is None else data.score(saliency, truth, task, scored.method)
                 tally.add(frame, row)
         advance(len(task.scored))
+    readers = readers or open_readers((1, 1))  # no frame is scored
     for tally, reader, scored in zip(tallies, readers, task.scored, strict=True):
         num_beyond = reader.count_beyond(num_frames)
         if data.is_strict and scored.source is not None and (tally.missing or num_beyond):
@@ -209,29 +237,39 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
         tally.write(data.metrics, num_frames, num_beyond, (*notes, *reader.notes))
 
 
-def _open_reader(data: FieldData, task: VideoTask, scored: ScoredMaps, size: tuple[int, int]) -> MapReader:
+def _open_reader(
+    data: FieldData,
+    task: VideoTask,
+    scored: ScoredMaps,
+    size: tuple[int, int],
+    takes: Callable[[int], bool],
+) -> MapReader:
     video = task.entry.video
     if scored.source is not None:
         return scored.source.open(own_depth=True)
     if scored.method == "center":
-        return read_center(task, None, size)
+        center = data.center()
+        return read_center(task, None, size) if center is None else FixedMap(center, OWN)
     if scored.method == "uniform":
         return NoiseMaps(task.database, video)
-    return _OtherTruth(data, task)
+    return _OtherTruth(data, task, takes)
 
 
 class _OtherTruth(MapReader):
     """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
 
-    def __init__(self, data: FieldData, task: VideoTask) -> None:
+    def __init__(self, data: FieldData, task: VideoTask, takes: Callable[[int], bool]) -> None:
         assert task.partner is not None
         self._open = partial(data.truths, task.database, task.partner.video, [])
-        self._truths = self._open()
+        self._num_frames, self._takes = max(1, task.partner.num_frames), takes
+        self._begin = -1  # frame of the scored video with which the other one starts
+        self._truths: Iterator[tuple[int, Truth | None]] = iter(())
 
     def read(self, frame: int) -> Array | None:
-        for _ in range(2):
-            for truth in self._truths:
-                if truth is not None:
-                    return truth.density
-            self._truths = self._open()
+        begin = frame - frame % self._num_frames
+        if begin != self._begin:
+            self._begin, self._truths = begin, self._open(lambda number: self._takes(begin + number))
+        for number, truth in self._truths:
+            if begin + number >= frame and truth is not None:
+                return truth.density
         return None

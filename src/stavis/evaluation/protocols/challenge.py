@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ class ChallengeData(FieldData):
         rate = float(media.probe(self._videos[video]).frame_rate)
         return FoldEntry(video, len(self._read_lists(video)), rate)
 
-    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+    def truths(
+        self, subset: str, video: str, notes: list[str], takes: Callable[[int], bool] = lambda frame: True
+    ) -> Iterator[tuple[int, Truth | None]]:
         lists = self._read_lists(video)
         order: Sequence[int] = range(len(lists))
         if self.settings.quirks == "reference" and len(lists) > _LAST_NUMBER:
@@ -101,18 +103,21 @@ class ChallengeData(FieldData):
             position = order[frame] if frame < len(order) else len(lists)
             if position >= len(lists):
                 if self.settings.quirks == "reference":
-                    yield None  # the script ends with the shorter of both
+                    yield frame, None  # the script ends with the shorter of both
                     continue
                 points: list[Any] = []
             else:
                 points = lists[position]
+            if not takes(frame):
+                yield frame, None
+                continue
             density = min_max(samples)
             size = (density.shape[0], density.shape[1])
             fixated, num_positives, lost = self._locate(
                 points, size, f"{self._fixations[video]}, frame {frame + 1}"
             )
             num_lost += lost
-            yield Truth(density, fixated, num_positives)
+            yield frame, Truth(density, fixated, num_positives)
         if len(lists) != num_frames:
             notes.append(f"{len(lists)} lists of fixations for {num_frames} frames")
         if num_lost:

@@ -71,9 +71,14 @@ class Dhf1kData(FieldData):
                 return numbered_maps(self._folders[video] / name)
         raise StavisError(f"{self._folders[video]}: no folder 'fixation' of fixation maps in it")
 
-    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+    def truths(
+        self, subset: str, video: str, notes: list[str], takes: Callable[[int], bool] = lambda frame: True
+    ) -> Iterator[tuple[int, Truth | None]]:
         fixations = self._fixation_maps(video)
         for frame, path in numbered_maps(self._folders[video] / "maps").items():
+            if not takes(frame):
+                yield frame, None
+                continue
             if frame not in fixations:
                 raise StavisError(f"{path}: there is no fixation map of that frame")
             density, fixated = maps.read_map(path), maps.read_map(fixations[frame])
@@ -83,12 +88,12 @@ class Dhf1kData(FieldData):
                     f"{fixated.shape[1]}x{fixated.shape[0]}"
                 )
             flat = np.flatnonzero(fixated)
-            yield Truth(density.astype(np.float64), flat, flat.size)
+            yield frame, Truth(density.astype(np.float64), flat, flat.size)
 
-    def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+    def prepare(self, tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
         """Stores the fixations of some frames of every video, which are the negatives of the others."""
         path = _samples_path(tasks[0])
-        if not path.exists():
+        if overwrite or not path.exists():
             name, total = "fixations of other videos", NUM_SAMPLES * len(tasks)
             parts = run_parallel(
                 self._sample, tasks, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet
@@ -102,6 +107,8 @@ class Dhf1kData(FieldData):
                 )
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
+            _read_samples.cache_clear()
+            _all_negatives.cache_clear()
         return list(tasks)
 
     def _sample(

@@ -55,27 +55,38 @@ class MsuData(FieldData):
     def entry(self, subset: str, video: str) -> FoldEntry:
         return FoldEntry(video, len(numbered_maps(self._truth_folder / video / "gaussians")), FRAME_RATE)
 
-    def truths(self, subset: str, video: str, notes: list[str]) -> Iterator[Truth | None]:
+    def truths(
+        self, subset: str, video: str, notes: list[str], takes: Callable[[int], bool] = lambda frame: True
+    ) -> Iterator[tuple[int, Truth | None]]:
         folder = self._truth_folder / video
         fixation_paths = numbered_maps(folder / "fixations")
         for frame, path in numbered_maps(folder / "gaussians").items():
+            if not takes(frame):
+                yield frame, None
+                continue
             if frame not in fixation_paths:
                 raise StavisError(f"{folder / 'fixations'}: no fixation map of frame {frame + 1}")
             fixated = _letterbox_fixations(maps.read_map(fixation_paths[frame]))
             if not fixated.size and self.settings.quirks == "reference":
                 raise StavisError(f"{fixation_paths[frame]}: no fixation; the published script stops there")
-            yield Truth(letterbox(to_gray(maps.read_prediction(path))), fixated, fixated.size)
+            yield frame, Truth(letterbox(to_gray(maps.read_prediction(path))), fixated, fixated.size)
 
-    @cached_property
-    def _prior(self) -> Float64:
+    def center(self) -> Float64 | None:
         for folder in (self.root, self.root.parent):
             if (folder / PRIOR_FILE).is_file():
                 return letterbox(to_gray(maps.read_prediction(folder / PRIOR_FILE)))
+        return None
+
+    @cached_property
+    def _prior(self) -> Float64:
+        center = self.center()
+        if center is not None:
+            return center
         if self.settings.quirks == "reference":
             raise StavisError(f"{self.root / PRIOR_FILE}: not found; it is the benchmark's center prior")
         return resize_bilinear(center_map(SIZE), SIZE)
 
-    def prepare(self, tasks: Sequence[VideoTask], jobs: int, quiet: bool) -> list[VideoTask]:
+    def prepare(self, tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
         """Fits the adaptation to all frames of all predicted videos."""
         sources = [
             (scored.source, task) for task in tasks for scored in task.scored if scored.method == PREDICTIONS
@@ -87,7 +98,7 @@ class MsuData(FieldData):
             assert source is not None
             digest.update(source.fingerprint().encode())
         path = tasks[0].output / "adaptation" / f"{digest.hexdigest()[:16]}.npz"
-        if not path.exists():
+        if overwrite or not path.exists():
             total = sum(task.entry.num_frames for _, task in sources)
             todo = [task for _, task in sources]
             parts = run_parallel(
@@ -102,6 +113,7 @@ class MsuData(FieldData):
             adaptation = sum(parts[1:], parts[0]).solve()
             with atomic_path(path) as temporary:
                 np.savez(temporary, beta=adaptation.beta, curve=adaptation.curve, counts=adaptation.counts)
+            read_adaptation.cache_clear()
         return [replace(task, adaptation=path) for task in tasks]
 
     def _fit_video(self, task: VideoTask, advance: Callable[[int], None]) -> Fit:
@@ -109,7 +121,7 @@ class MsuData(FieldData):
         source = next(s.source for s in task.scored if s.method == PREDICTIONS)
         assert source is not None
         reader = source.open(own_depth=True)
-        for frame, truth in enumerate(self.truths(task.database, task.entry.video, [])):
+        for frame, truth in self.truths(task.database, task.entry.video, []):
             saliency = reader.read(frame)
             if saliency is not None and truth is not None:
                 fit.add(letterbox(to_gray(saliency)), self._prior, truth.density)
