@@ -162,6 +162,48 @@ def test_challenge_predictions_of_other_lengths_are_refused(private: Path, chall
         stavis.evaluate(private / "Submission", private / "Submission", protocol="challenge")
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("split", '{"test": "pub_priv"}', "not of the form"),
+        ("split", '["pub_priv"]', "not of the form"),
+        ("split", '{"test": ["../pub_priv"]}', "'../pub_priv' is not a name"),
+        ("split", '{"a/../../b": ["pub_priv"]}', "'a/../../b' is not a name"),
+        ("fixations", "[[[1" + 400 * "0" + ", 1]]]", r"frame 1: not a list of \[row, column\]"),
+        ("fixations", "[[[]]]", r"frame 1: not a list of \[row, column\]"),
+        ("fixations", "[[[[1, 2], [3, 4]]]]", r"frame 1: not a list of \[row, column\]"),
+        ("fixations", 100_000 * "[", "not JSON"),
+    ],
+    ids=["string", "list", "parent", "folders", "huge", "empty", "nested", "deep"],
+)
+def test_wrong_challenge_files_are_named(private: Path, file: str, text: str, message: str) -> None:
+    path = {"split": "TrainTestSplit.json", "fixations": "FixationsTest/Test/pub_priv/fixations.json"}[file]
+    (private / path).write_text(text)
+    with pytest.raises(StavisError, match=message) as refused:
+        evaluate_private(private, "fixed")
+    assert path in str(refused.value)
+
+
+def test_challenge_folders_as_they_come(private: Path, tmp_path: Path) -> None:
+    """Behind links, with a byte order mark, a name twice, a position far outside, and hidden files."""
+    path = private / "FixationsTest/Test/pub_priv/fixations.json"
+    expected = evaluate_private(private, "fixed")
+    lists = json.loads(path.read_text())
+    lists[0] = [*lists[0], [1e300, -1e300]]
+    path.write_text(json.dumps(lists), encoding="utf-8-sig")
+    (private / "TrainTestSplit.json").write_text('{"test": ["pub_priv", "pub_priv"]}', encoding="utf-8-sig")
+    (private / "SaliencyTest/Test/._pub_priv.mp4").write_bytes(b"of macOS")
+    (tmp_path / "linked").mkdir()
+    for entry in private.iterdir():
+        (tmp_path / "linked" / entry.name).symlink_to(entry)
+    (private / "SaliencyTest/again").symlink_to(private / "SaliencyTest")
+    for metric, scores in evaluate_private(tmp_path / "linked", "fixed").items():
+        np.testing.assert_array_equal(scores, expected[metric])
+    shutil.copytree(private / "SaliencyTest/Test", private / "SaliencyOld")
+    with pytest.raises(StavisError, match=r"SaliencyTest/Test/pub_priv.mp4: both are of pub_priv"):
+        evaluate_private(private, "fixed")
+
+
 def test_frame_1000_is_paired_in_order_of_text() -> None:
     from stavis.evaluation.protocols.challenge import _text_order
 

@@ -1,6 +1,7 @@
 """Reference rows beside predictions, categories of videos, and frames in the reports of other data."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -194,7 +195,9 @@ def test_frames_without_ground_truth_shift_no_others(dhf1k: Path) -> None:
     assert scores.scores["cc"][-1] == pytest.approx(metrics.cc(saliency, density), abs=1e-12)
 
 
-def test_msu_center_is_the_benchmarks(tmp_path: Path) -> None:
+@pytest.fixture
+def msu(tmp_path: Path) -> Path:
+    """One frame each of two videos."""
     rng = np.random.default_rng(0)
     for video in ("a", "b"):
         for kind in ("gaussians", "fixations"):
@@ -203,16 +206,63 @@ def test_msu_center_is_the_benchmarks(tmp_path: Path) -> None:
             )
             write_image(tmp_path / "GT" / video / kind / "0001.png", values)
         write_image(tmp_path / "maps" / video / "0001.png", rng.integers(0, 255, (36, 64)))
-    write_image(tmp_path / "gt_cp.png", gaussian((36, 64), 0.4, 0.2, (0.2, 0.3)) * 255)
+    return tmp_path
+
+
+def test_msu_center_is_the_benchmarks(msu: Path) -> None:
+    write_image(msu / "gt_cp.png", gaussian((36, 64), 0.4, 0.2, (0.2, 0.3)) * 255)
 
     def center() -> float:
-        run = stavis.evaluate(tmp_path / "maps", tmp_path, protocol="msu", jobs=1)
+        run = stavis.evaluate(msu / "maps", msu, protocol="msu", jobs=1)
         return run.listed["center"][0].scores.scores["cc"][0]
 
     own = center()
-    prior, density = (
-        maps.read_map(p) for p in (tmp_path / "gt_cp.png", tmp_path / "GT/a/gaussians/0001.png")
-    )
+    prior, density = (maps.read_map(p) for p in (msu / "gt_cp.png", msu / "GT/a/gaussians/0001.png"))
     assert own == pytest.approx(metrics.cc(prior, density), abs=0.01)
-    (tmp_path / "gt_cp.png").unlink()
+    (msu / "gt_cp.png").unlink()
     assert abs(center() - own) > 0.01
+
+
+def test_msu_takes_archives_as_images(msu: Path) -> None:
+    """Their fit and their scores have the same values, whatever the type."""
+
+    def scores() -> np.ndarray:
+        run = stavis.evaluate(msu / "maps", msu, protocol="msu", jobs=1, references=False)
+        return np.array([run.means(method)["MSU"]["cc"] for method in ("predictions", "unadapted")])
+
+    expected = scores()
+    saliency = maps.read_map(msu / "maps" / "a" / "0001.png")[None]
+    shutil.rmtree(msu / "maps" / "a")
+    for values in (saliency, saliency.astype(np.uint16) * 257, saliency / 255):
+        np.savez(msu / "maps" / "a.npz", saliency=values, index=[0])
+        np.testing.assert_allclose(scores(), expected, atol=1e-12)
+    np.savez(msu / "maps" / "a.npz", saliency=saliency * 1.0, index=[0])
+    with pytest.raises(StavisError, match=r"a\.npz: values of frame 1 are .* in 0..1, are allowed"):
+        scores()
+
+
+# --- Names and numbers ------------------------------------------------------------------------------------------------
+
+
+def test_videos_of_any_name(dhf1k: Path) -> None:
+    """Hidden folders are passed over; a name in another encoding, or that numpy uses itself, is like any other."""
+    expected = stavis.evaluate(dhf1k / "maps", dhf1k, protocol="dhf1k", jobs=1).means("predictions")
+    names = {"0601": os.fsdecode(b"v\xff"), "0602": "file"}
+    for folder in (dhf1k / "annotation", dhf1k / "maps"):
+        for name, other in names.items():
+            (folder / name).rename(folder / other)
+    shutil.rmtree(dhf1k / "annotation" / "0001")
+    (dhf1k / "annotation" / ".thumbnails" / "maps").mkdir(parents=True)
+    run = stavis.evaluate(dhf1k / "maps", dhf1k, dhf1k / "out", protocol="dhf1k", jobs=1)
+    assert run.means("predictions")["DHF1K"] == pytest.approx(expected["validation"])
+    assert {x.scores.video for x in run.listed["predictions"]} == set(names.values())
+    assert "v?" in (dhf1k / "out" / "frames.csv").read_text()
+
+
+def test_numbers_beyond_dhf1k_are_one_set(dhf1k: Path) -> None:
+    for folder in (dhf1k / "annotation", dhf1k / "maps"):
+        (folder / "0602").rename(folder / "1001")
+    shutil.rmtree(dhf1k / "annotation" / "0001")
+    assert list(stavis.evaluate(dhf1k / "maps", dhf1k, protocol="dhf1k", jobs=1).scores) == ["DHF1K"]
+    with pytest.raises(StavisError, match="0601 has 12 frames, and scoring starts at frame 14"):
+        stavis.evaluate(dhf1k / "maps", dhf1k, protocol="dhf1k", jobs=1, first_frame=13)

@@ -97,3 +97,34 @@ def test_dhf1k_submission(tmp_path: Path) -> None:
         make_submission("dhf1k", tmp_path / "maps", tmp_path / "maps", tmp_path / "out.zip")
     with pytest.raises(ValueError, match="kind is 'mit'"):
         make_submission("mit", tmp_path / "maps", tmp_path / "video", tmp_path / "out.zip")
+
+
+def test_folders_as_they_come(challenge: Path) -> None:
+    """A ZIP file among the predictions, hidden files, dots in names and links."""
+    (challenge / "data" / "TrainTestSplit.json").write_text('{"test": ["a", "b.v2"]}')
+    (challenge / "data" / "VideosTest" / "b.mp4").rename(challenge / "b.v2.mp4")
+    (challenge / "data" / "more").symlink_to(challenge / "elsewhere")
+    (challenge / "elsewhere").mkdir()
+    (challenge / "b.v2.mp4").rename(challenge / "elsewhere" / "b.v2.mp4")
+    (challenge / "maps" / "b.v2").mkdir()
+    (challenge / "maps" / "b.mp4").rename(challenge / "maps" / "b.v2" / "saliency.mp4")
+    (challenge / "maps" / "._a.mp4").write_bytes(b"of macOS")
+    output = challenge / "maps" / "submission.zip"
+    for _ in range(2):
+        submission = make_submission("challenge", challenge / "maps", challenge / "data", output)
+        assert submission.problems == ()
+        assert submission.num_frames == 12
+    write_video(challenge / "elsewhere" / "b.v2.mp4", 6, size=(128, 96))
+    (problem,) = make_submission("challenge", challenge / "maps", challenge / "data", output).problems
+    assert problem == "b.v2: 7 maps, the video has 6 frames"
+    (challenge / "data" / "TrainTestSplit.json").write_text('{"train": ["a"]}')
+    with pytest.raises(StavisError, match="names no test videos"):
+        make_submission("challenge", challenge / "maps", challenge / "data", output)
+
+
+def test_two_videos_of_one_number_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for name in ("701.mp4", "0701.mp4"):
+        write_video(tmp_path / "video" / name, 2)
+    with pytest.raises(StavisError, match=r"0701\.mp4 and .*701\.mp4: both are of 0701"):
+        make_submission("dhf1k", tmp_path / "maps", tmp_path / "video", tmp_path / "out.zip")

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +218,12 @@ def _ranked(rows: dict[str, Means], shared: Sequence[tuple[str, str]], metrics: 
             if p < 0.05:
                 ranks[b if mean_of_defined(difference) > 0 else a][metric] += 1
     entries = [_entry(name, "model", columns[name]) for name in rows]
-    entries = [Entry(e.name, e.kind, e.means, e.intervals, ranks[e.name]) for e in entries]
-    return sorted(entries, key=lambda e: (sum(e.ranks.values()), -_first(e, metrics)))
+    defined = [{m: r for m, r in ranks[e.name].items() if not math.isnan(e.means[m])} for e in entries]
+    entries = [replace(e, ranks=of_defined) for e, of_defined in zip(entries, defined, strict=True)]
+    # An undefined score is last.
+    return sorted(
+        entries, key=lambda e: (sum(e.ranks.get(m, len(rows)) for m in metrics), -_first(e, metrics))
+    )
 
 
 def _first(entry: Entry, metrics: Sequence[str]) -> float:
@@ -241,7 +245,7 @@ def _with_sound(
             keys = [key for key in shared if key in other]
             changes = {m: np.array([other[key][m] - own[key][m] for key in keys]) for m in metrics}
             sound[column] = {m: (mean_of_defined(d), interval_of_mean(d)) for m, d in changes.items()}
-    return Entry(entry.name, entry.kind, entry.means, entry.intervals, entry.ranks, sound)
+    return replace(entry, sound=sound)
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:

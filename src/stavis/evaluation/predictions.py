@@ -66,7 +66,7 @@ class MapSource:
         if self.kind == "images":
             return _ImageReader(self.path, own_depth)
         if self.kind == "archive":
-            return _ArchiveReader(self.path)
+            return _ArchiveReader(self.path, own_depth)
         return _VideoReader(self.path, own_depth)
 
 
@@ -234,7 +234,8 @@ class _ImageReader(MapReader):
 
 
 class _ArchiveReader(MapReader):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, own_depth: bool) -> None:
+        self._own_depth = own_depth
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 saliency, index = (arrays[key] for key in ARCHIVE_KEYS)
@@ -262,6 +263,8 @@ class _ArchiveReader(MapReader):
         row = self._rows.get(frame)
         if row is None:
             return None
+        if self._own_depth and self._saliency.dtype in (np.uint8, np.uint16):
+            return np.asarray(self._saliency[row])
         saliency: npt.NDArray[np.float64] = self._saliency[row].astype(np.float64)
         if not np.isfinite(saliency).all():
             raise StavisError(f"{self._path}: the map of frame {frame} (from 0) is not finite")

@@ -12,9 +12,10 @@ from PIL import Image
 
 from stavis.errors import StavisError, some
 from stavis.evaluation.predictions import ColorCheck, MapSource, numbered_maps, source_in
-from stavis.evaluation.protocols.challenge import read_subsets
+from stavis.evaluation.protocols.challenge import files_below, one_per_name, read_subsets
 from stavis.maps import Array, read_prediction
 from stavis.media import probe, read_samples
+from stavis.media.inputs import walk_folders
 from stavis.media.samples import count_pictures
 from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.runtime.files import atomic_path
@@ -72,8 +73,12 @@ def make_submission(
     )
     problems: list[str] = []
     sources = {name: _find(kind, predictions, name, problems) for name in expected}
-    extra = {path.stem for path in predictions.iterdir() if not path.name.startswith(".")} - expected.keys()
-    extra -= {"report", "summary", "testrun"}
+    extra = {
+        path.name if path.is_dir() else path.stem
+        for path in predictions.iterdir()
+        if not path.name.startswith(".") and path.resolve() != output.resolve()
+    }
+    extra -= expected.keys() | {"report", "summary", "testrun"}
     if extra:
         problems.append(f"not in the test set: {some(extra)}")
     num_frames = 0
@@ -92,31 +97,34 @@ def make_submission(
     return Submission(output, (), len(expected), num_frames)
 
 
-def _videos_below(folder: Path, without: Path) -> dict[str, Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return {path.stem: path for path in found if without.resolve() not in path.resolve().parents}
+def _videos_below(folder: Path, without: Path) -> list[Path]:
+    found = [path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES]
+    return [path for path in found if without.resolve() not in path.resolve().parents]
 
 
 def _challenge_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
     """Test videos of a challenge and their input files, None where there is none."""
     subsets = read_subsets(data)
     names = sorted(name for subset, names in subsets.items() if subset != "train" for name in names)
-    videos = _videos_below(data, predictions)
+    if not names:
+        raise StavisError(f"{data}: names no test videos")
+    videos: dict[str, Path] = {}
+    for path in _videos_below(data, predictions):  # the ground truth of a video has its name and frames, too
+        videos.setdefault(path.stem, path)
     return {name: videos.get(name) for name in names}
 
 
 def _dhf1k_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
     """The videos of a folder by DHF1K's four-digit names: its files, or folders with `maps` or `images`."""
-    found: dict[str, Path | None] = dict(_videos_below(data, predictions))
-    if not found:
-        found = {
-            path.parent.name: path for kind in ("images", "maps") for path in sorted(data.rglob(f"*/{kind}"))
-        }
-    if not found:
+    named = [(path.stem, path) for path in _videos_below(data, predictions)]
+    for kind in ("maps", "images"):
+        found = [folder / kind for folder in walk_folders(data) if (folder / kind).is_dir()]
+        named = named or [(path.parent.name, path) for path in sorted(found)]
+    if not named:
         raise StavisError(
             f"{data}: no test videos in it: video files, or folders <video>/images or <video>/maps"
         )
-    return {name.zfill(4) if name.isdecimal() else name: path for name, path in found.items()}
+    return dict(one_per_name((name.zfill(4) if name.isdecimal() else name, path) for name, path in named))
 
 
 def _find(kind: Kind, predictions: Path, name: str, problems: list[str]) -> MapSource | None:

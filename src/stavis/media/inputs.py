@@ -136,7 +136,7 @@ def _expand(pattern: str) -> list[Path]:
     rest = after.lstrip(os.sep)
     matches: dict[Path, None] = {}
     for base in bases:
-        for folder in _walk(Path(base)):
+        for folder in walk_folders(Path(base)):
             if rest:
                 matches.update(dict.fromkeys(_expand(os.path.join(glob.escape(str(folder)), rest))))
             else:
@@ -145,7 +145,7 @@ def _expand(pattern: str) -> list[Path]:
     return sorted(matches)
 
 
-def _walk(base: Path) -> Iterator[Path]:
+def walk_folders(base: Path) -> Iterator[Path]:
     """`base` and the folders below it that are not hidden, each once."""
     seen = set()
     for name, folders, _ in os.walk(base, followlinks=True):

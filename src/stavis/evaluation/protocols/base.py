@@ -167,6 +167,11 @@ def make_field_plan(
         if (subset, name) in lacking:
             continue
         entry = data.entry(subset, name)
+        if 0 < entry.num_frames <= data.settings.first_frame:
+            raise StavisError(
+                f"{subset}: {name} has {entry.num_frames} frames, and scoring starts at frame "
+                f"{data.settings.first_frame + 1} (from 1)"
+            )
         video = ListedVideo(subset, None, entry)
         videos.append(video)
         if predictions is not None:

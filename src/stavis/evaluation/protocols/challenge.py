@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from stavis.evaluation.plan import VideoTask
 from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
 from stavis.maps.bilinear import resize_bilinear
+from stavis.media.inputs import walk_folders
 from stavis.media.samples import count_pictures, read_samples
 from stavis.media.suffixes import VIDEO_SUFFIXES
 from stavis.metrics import Float64, Indices
@@ -57,7 +58,7 @@ class ChallengeData(FieldData):
         info = media.probe(self._videos[video])
         try:
             points = np.array([p[:2] for frame in self._read_lists(video) for p in frame], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise StavisError(f"{self._fixations[video]}: not lists of [row, column]") from None
         if not points.size:
             return np.full(4, np.nan)
@@ -65,18 +66,25 @@ class ChallengeData(FieldData):
         return np.array([x.mean(), y.mean(), (x * x).mean(), (y * y).mean()])
 
     @cached_property
+    def _files(self) -> list[Path]:
+        return files_below(self.root)
+
+    def _one_each(self, named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+        needed = {name for names in self._subsets.values() for name in names}
+        return one_per_name((name, path) for name, path in named if name in needed)
+
+    @cached_property
     def _videos(self) -> dict[str, Path]:
-        paths = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-        inside = [
-            p
-            for p in paths
-            if any("saliency" in part.lower() for part in p.relative_to(self.root).parts[:-1])
-        ]
-        return {p.stem: p for p in inside}
+        return self._one_each(
+            (path.stem, path)
+            for path in self._files
+            if path.suffix.lower() in VIDEO_SUFFIXES
+            and any("saliency" in part.lower() for part in path.relative_to(self.root).parts[:-1])
+        )
 
     @cached_property
     def _fixations(self) -> dict[str, Path]:
-        return {path.parent.name: path for path in sorted(self.root.rglob(FIXATIONS_FILE))}
+        return self._one_each((path.parent.name, path) for path in self._files if path.name == FIXATIONS_FILE)
 
     def entry(self, subset: str, video: str) -> FoldEntry:
         for what, found in (("ground-truth video", self._videos), (FIXATIONS_FILE, self._fixations)):
@@ -126,8 +134,8 @@ class ChallengeData(FieldData):
     def _read_lists(self, video: str) -> list[list[Any]]:
         path = self._fixations[video]
         try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            lists = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError) as error:
             raise StavisError(f"{path}: not JSON ({error})") from None
         if not isinstance(lists, list) or not all(isinstance(points, list) for points in lists):
             raise StavisError(f"{path}: not a list with a list of [row, column] per frame")
@@ -144,12 +152,13 @@ class ChallengeData(FieldData):
                 )
             return np.empty(0, dtype=np.intp), 0, 0
         try:
-            array = np.array(points, dtype=np.float64).reshape(len(points), -1)
-            if array.size and (array.shape[1] < 2 or not np.isfinite(array).all()):
+            array = np.array(points, dtype=np.float64)
+            if array.ndim != 2 or array.shape[1] < 2 or not np.isfinite(array).all():
                 raise ValueError
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise StavisError(f"{where}: not a list of [row, column]") from None
-        rows, columns = np.floor(array[:, 0]).astype(np.intp), np.floor(array[:, 1]).astype(np.intp)
+        # Positions far outside stay outside.
+        rows, columns = np.floor(array[:, :2]).clip(-(2**40), 2**40).astype(np.intp).T
         if reference:
             if not all(isinstance(value, int) for point in points for value in point):
                 raise StavisError(f"{where}: a position is not an integer; the published script stops there")
@@ -183,12 +192,33 @@ def read_subsets(root: Path) -> dict[str, list[str]]:
     """
     path = root / SPLIT_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {str(subset): sorted(map(str, names)) for subset, names in record.items()}
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise StavisError(f"{root}: no {SPLIT_FILE} in it; choose the folder that contains it") from None
-    except (ValueError, AttributeError, TypeError):
-        raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}") from None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not all(isinstance(names, list) for names in record.values()):
+        raise StavisError(f"{path}: not of the form {{subset: [video, ...], ...}}")
+    subsets = {subset: sorted({str(name) for name in names}) for subset, names in record.items()}
+    for name in (*subsets, *(name for names in subsets.values() for name in names)):
+        if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+            raise StavisError(f"{path}: {name!r} is not a name; names without a folder are allowed")
+    return subsets
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its subfolders, sorted, but for hidden ones. Follows links to folders."""
+    return sorted(p for inside in walk_folders(folder) for p in inside.glob("[!.]*") if p.is_file())
+
+
+def one_per_name(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Name -> path. Raises StavisError if two have the same name."""
+    found: dict[str, Path] = {}
+    for name, path in named:
+        if name in found:
+            raise StavisError(f"{found[name]} and {path}: both are of {name}; one is needed")
+        found[name] = path
+    return found
 
 
 def _of_constant_maps(

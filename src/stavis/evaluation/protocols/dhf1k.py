@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,14 +28,15 @@ from stavis.runtime.workers import run_parallel
 FRAME_RATE = 30.0  # frames per second of DHF1K
 NUM_SAMPLES = 10  # frames per video whose fixations are negatives of other videos
 SUBSETS = {"train": range(1, 601), "validation": range(601, 701), "test": range(701, 1001)}
+NUM_VIDEOS = 1000
 _FIXATION_FOLDERS = ("fixation", "fixations")
 
 
 class Dhf1kData(FieldData):
     """A folder with `annotation/<video>/maps/0001.png` and `annotation/<video>/fixation/0001.png`.
 
-    `annotation/` may be left out. Videos that are all named by numbers are divided as in DHF1K: 1 to 600 training, to
-    700 validation, to 1000 test.
+    `annotation/` may be left out. Videos that are all named by numbers up to 1000 are divided as in DHF1K: 1 to 600
+    training, to 700 validation, to 1000 test.
     """
 
     metrics = ("cc", "nss", "auc_judd", "auc_shuffled", "sim")
@@ -42,14 +44,16 @@ class Dhf1kData(FieldData):
     @cached_property
     def _folders(self) -> dict[str, Path]:
         for root in (self.root / "annotation", self.root):
-            found = {path.parent.name: path.parent for path in sorted(root.glob("*/maps")) if path.is_dir()}
+            found = {
+                path.parent.name: path.parent for path in sorted(root.glob("[!.]*/maps")) if path.is_dir()
+            }
             if found:
                 return found
         raise StavisError(f"{self.root}: no <video>/maps in it; protocol 'dhf1k' needs such folders")
 
     def subsets(self) -> dict[str, list[str]]:
         names = list(self._folders)
-        if not all(name.isdecimal() for name in names):
+        if not all(name.isdecimal() and 1 <= int(name) <= NUM_VIDEOS for name in names):
             return {"DHF1K": names}
         divided = {s: [name for name in names if int(name) in numbers] for s, numbers in SUBSETS.items()}
         return {subset: names for subset, names in divided.items() if names}
@@ -98,15 +102,14 @@ class Dhf1kData(FieldData):
             parts = run_parallel(
                 self._sample, tasks, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet
             )
-            arrays = {}
-            for task, (size, samples) in zip(tasks, parts, strict=True):
+            arrays = []
+            for size, samples in parts:
                 ends = np.cumsum([len(sample) for sample in samples])
                 flat = np.concatenate(samples) if samples else np.empty(0, np.intp)
-                arrays[task.entry.video] = np.concatenate([[*size, len(samples)], ends, flat]).astype(
-                    np.int64
-                )
+                arrays.append(np.concatenate([[*size, len(samples)], ends, flat]).astype(np.int64))
+            names = np.array([os.fsencode(task.entry.video) for task in tasks])  # in any encoding
             with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+                np.savez(file, *arrays, names=names)
             _read_samples.cache_clear()
             _all_negatives.cache_clear()
         return list(tasks)
@@ -162,8 +165,8 @@ class Dhf1kData(FieldData):
 
 def _samples_path(task: VideoTask) -> Path:
     videos = sorted([task.entry.video, *(entry.video for entry in task.others)])
-    digest = hashlib.sha256("\n".join([str(task.data), *videos]).encode()).hexdigest()
-    return task.output / "fixations" / f"dhf1k_{digest[:16]}.npz"
+    digest = hashlib.sha256(os.fsencode("\n".join([str(task.data), *videos]))).hexdigest()
+    return task.output / "fixations" / f"negatives_{digest[:16]}.npz"
 
 
 @functools.lru_cache(maxsize=2)
@@ -171,10 +174,11 @@ def _read_samples(path: Path) -> dict[str, tuple[tuple[int, int], list[Indices]]
     """Video -> size and the fixated positions of its sampled frames."""
     found = {}
     with np.load(path, allow_pickle=False) as arrays:
-        for video in arrays.files:
-            height, width, num, *_ = arrays[video].tolist()
-            ends, flat = arrays[video][3 : 3 + num], arrays[video][3 + num :]
-            found[video] = ((height, width), np.split(flat, ends[:-1]) if num else [])
+        for i, name in enumerate(arrays["names"].tolist()):
+            stored = arrays[f"arr_{i}"]
+            height, width, num = stored[:3].tolist()
+            ends, flat = stored[3 : 3 + num], stored[3 + num :]
+            found[os.fsdecode(name)] = ((height, width), np.split(flat, ends[:-1]) if num else [])
     return found
 
 

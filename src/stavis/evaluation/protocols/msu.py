@@ -47,7 +47,7 @@ class MsuData(FieldData):
         return self.root / "GT" if (self.root / "GT").is_dir() else self.root
 
     def subsets(self) -> dict[str, list[str]]:
-        names = sorted(path.parent.name for path in self._truth_folder.glob("*/gaussians"))
+        names = sorted(path.parent.name for path in self._truth_folder.glob("[!.]*/gaussians"))
         if not names:
             raise StavisError(f"{self.root}: no <video>/gaussians in it; protocol 'msu' needs such folders")
         return {"MSU": names}
@@ -124,13 +124,17 @@ class MsuData(FieldData):
         for frame, truth in self.truths(task.database, task.entry.video, []):
             saliency = reader.read(frame)
             if saliency is not None and truth is not None:
+                if saliency.dtype.kind == "f" and not 0 <= saliency.min() <= saliency.max() <= 1:
+                    raise StavisError(
+                        f"{source.path}: values of frame {frame + 1} are {saliency.min():g} to {saliency.max():g}; "
+                        "samples of 8 or 16 bits, or numbers in 0..1, are allowed"
+                    )
                 fit.add(letterbox(to_gray(saliency)), self._prior, truth.density)
             advance(1)
         return fit
 
     def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
-        is_map_of_ours = saliency.dtype.kind == "f"
-        prediction = letterbox(saliency if is_map_of_ours else to_gray(saliency))
+        prediction = letterbox(to_gray(saliency))
         if method == PREDICTIONS:
             assert task.adaptation is not None
             prediction = read_adaptation(task.adaptation).apply(prediction, self._prior)
@@ -146,7 +150,9 @@ def read_adaptation(path: Path) -> Adaptation:
 
 
 def to_gray(samples: Array) -> Float64:
-    """8- or 16-bit samples as gray in 0..1; color with the integer luma of OpenCV's PNG reader."""
+    """8- or 16-bit samples as gray in 0..1; color with the integer luma of OpenCV's PNG reader. Floats are in 0..1."""
+    if samples.dtype.kind == "f":
+        return samples
     if samples.dtype == np.uint16:
         samples = (samples >> 8).astype(np.uint8)
     if samples.ndim == 3 and samples.shape[2] >= 3:
@@ -160,8 +166,8 @@ def to_gray(samples: Array) -> Float64:
 def _letterbox_size(size: tuple[int, int]) -> tuple[int, int]:
     height, width = size
     if height / SIZE[0] > width / SIZE[1]:
-        return SIZE[0], SIZE[0] * width // height
-    return SIZE[1] * height // width, SIZE[1]
+        return SIZE[0], max(1, SIZE[0] * width // height)
+    return max(1, SIZE[1] * height // width), SIZE[1]
 
 
 def letterbox(values: Float64) -> Float64:
