@@ -102,8 +102,7 @@ class Jobs:
     async def arriving(self) -> AsyncIterator[Path]:
         """Reserves a place in the queue and gives a folder for an upload, removed if the block fails.
 
-        Raises:
-            HTTPException: 429, too many jobs wait; 507, the disk is full.
+        Raises HTTPException with 429 if too many jobs wait, and with 507 if the disk is full.
         """
         num_waiting = sum(job.status == "queued" for job in self._jobs.values()) + self._num_arriving
         if num_waiting >= self.settings.max_waiting:
@@ -124,11 +123,7 @@ class Jobs:
             self._num_arriving -= 1
 
     async def add(self, folder: Path, upload: Upload, form: PredictForm) -> Job:
-        """Looks at an upload and queues it.
-
-        Raises:
-            HTTPException: 415 if it is not a video, 422 if it exceeds a limit.
-        """
+        """Looks at an upload and queues it; HTTPException 415 if it is not a video, 422 if it exceeds a limit."""
         options = form.model_dump() | {"kinds": choose_outputs(form.outputs)}
         job = Job(folder.name, upload.file_name or VIDEO, options=options)
         self._write_request(job, None)
@@ -171,10 +166,9 @@ class Jobs:
             kill(process)
 
     def result(self, job: Job, name: str) -> Path:
-        """The file or folder of a result. Only listed names are found, so that none from outside becomes a path.
+        """The file or folder of a result; HTTPException 404 if there is none.
 
-        Raises:
-            HTTPException: 404, there is no such result.
+        Only listed names are found, so that none from outside becomes a path.
         """
         if name in job.results or (job.has_page and name in PAGE_FILES and job.status == "finished"):
             path = self.folder / job.id / RESULTS / ("" if name == EVERYTHING else name.removesuffix(".zip"))
@@ -228,13 +222,7 @@ class Jobs:
         """Runs a worker process; returns its last message."""
         folder = self.folder / job.id
         with (folder / LOG).open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "stavis.app.worker", mode, str(folder)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+            process = await start("stavis.app.worker", mode, str(folder), stderr=log)
         self._processes[job.id] = process
         answer: dict[str, Any] = {}
         try:
@@ -308,12 +296,11 @@ class Jobs:
         write_text(self.folder / job.id / RECORD, json.dumps(asdict(job)))
 
     def _write_request(self, job: Job, end: float | None) -> None:
-        names = ("weights", "modality", "device", "memory_megabytes")
         request = {
             "name": job.name,
             "options": job.options,
             "end": job.options["end"] if end is None else end,
-            "settings": {name: getattr(self.settings, name) for name in names},
+            "settings": self.settings.of_worker,
         }
         write_text(self.folder / job.id / REQUEST, json.dumps(request))
 
@@ -330,6 +317,17 @@ def _result_names(results: Path) -> Iterator[str]:
             yield name
         elif path.is_dir() and name in ("maps", "pred_sal"):
             yield f"{name}.zip"
+
+
+async def start(module: str, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
+    """Starts a worker process, a module of this package, between two pipes."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", module, *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        **options,
+    )
 
 
 def kill(process: asyncio.subprocess.Process) -> None:

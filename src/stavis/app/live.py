@@ -5,13 +5,12 @@ import contextlib
 import json
 import os
 import struct
-import sys
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stavis.app.jobs import kill
+from stavis.app.jobs import kill, start
 from stavis.app.predictor import DEFAULT_LOOK_AHEAD, MAX_LOOK_AHEAD
 from stavis.app.settings import AppSettings
 
@@ -67,18 +66,10 @@ class LiveSessions:
             return await _end(socket, "the first message is not a valid request")
         except (TimeoutError, WebSocketDisconnect):
             return await _end(socket, "no request came")
-        names = ("weights", "modality", "device", "memory_megabytes")
-        start = request.model_dump() | {name: getattr(self.settings, name) for name in names}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "stavis.app.live_worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            env=os.environ | {"OMP_WAIT_POLICY": "passive"},  # cores are shared with the browser
-        )
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive"}  # cores are shared with the browser
+        process = await start("stavis.app.live_worker", stderr=asyncio.subprocess.DEVNULL, env=environment)
         try:
-            _write(process, b"S", json.dumps(start).encode())
+            _write(process, b"S", json.dumps(request.model_dump() | self.settings.of_worker).encode())
             both = [
                 asyncio.create_task(_from_client(socket, process)),
                 asyncio.create_task(_from_worker(socket, process)),

@@ -37,11 +37,7 @@ class PredictForm(BaseModel):
 
 
 def parse_form(fields: dict[str, str]) -> PredictForm:
-    """Checks the fields of a request.
-
-    Raises:
-        ValueError: One line that names the field, what was found and what is allowed.
-    """
+    """Checks the fields of a request. The ValueError for a wrong one names it, what was found and what is allowed."""
     try:
         form = PredictForm.model_validate({name: value for name, value in fields.items() if value != ""})
     except ValidationError as error:

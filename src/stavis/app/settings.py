@@ -5,7 +5,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stavis.errors import StavisError
 
@@ -49,6 +49,12 @@ class AppSettings:
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+    @property
+    def of_worker(self) -> dict[str, Any]:
+        """What worker processes need to know."""
+        names = ("weights", "modality", "device", "memory_megabytes")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def job_folder(self) -> Path:

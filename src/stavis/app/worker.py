@@ -73,11 +73,7 @@ def end_with_parent() -> None:
 
 
 def probe(folder: Path) -> dict[str, Any]:
-    """What the upload is.
-
-    Raises:
-        StavisError: It is not a video.
-    """
+    """What the upload is. Raises StavisError if it is not a video."""
     from stavis import media
 
     info = media.probe(folder / VIDEO)

@@ -150,15 +150,13 @@ def draw_roofline(report: BenchReport, path: Path) -> None:
             label=label,
             color=f"C{number}",
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    top = max(machine.matrix_gflops, *(e.gflops for e in report.engines))
+    bottom = min(roof[0], *(e.gflops for e in report.engines))
+    axes.set(xscale="log", yscale="log", ylabel="GFLOP/s", ylim=(bottom / 1.5, top * 1.8))
+    axes.set_xlabel("FLOP per byte, if every layer reads its input and weights and writes its output once")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("FLOP per byte, if every layer reads its input and weights and writes its output once")
-    axes.set_ylabel("GFLOP/s")
-    top = max(machine.matrix_gflops, *(e.gflops for e in report.engines))
-    axes.set_ylim(min(roof[0], *(e.gflops for e in report.engines)) / 1.5, top * 1.8)
     axes.grid(which="both", alpha=0.2)
     axes.legend(loc="lower right", fontsize=8)
     axes.set_title(
