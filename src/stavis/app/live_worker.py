@@ -49,7 +49,8 @@ def main() -> None:
         events = read_live(pipe, container_format=_CONTAINERS[settings["container"]], max_side=PICTURE_SIDE)
         rate = _Rate()
         for result in predict_live(events, predictor):
-            _send(out, _describe(result, rate.add(time.monotonic())), _to_bytes(result))
+            levels = np.rint(normalize(result.saliency) * 255).astype(np.uint8)
+            _send(out, _describe(result, rate.add(time.monotonic())), levels.tobytes())
     except StavisError as error:
         _send(out, {"type": "error", "error": str(error)})
     except BrokenPipeError:
@@ -102,10 +103,6 @@ def _describe(result: LiveMap, maps_per_second: float) -> dict[str, Any]:
         "maps_per_second": maps_per_second,
         "skipped": result.num_skipped,
     }
-
-
-def _to_bytes(result: LiveMap) -> bytes:
-    return np.rint(normalize(result.saliency) * 255).astype(np.uint8).tobytes()
 
 
 class _Rate:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from matplotlib import colormaps
@@ -89,7 +90,7 @@ def make_app(settings: AppSettings) -> Starlette:
             return StreamingResponse(
                 stream_zip(files),
                 media_type="application/zip",
-                headers={"content-disposition": _attachment(f"{stem}.zip")},
+                headers={"content-disposition": f"attachment; filename*=utf-8''{quote(stem, safe='')}.zip"},
             )
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         inline = "download" not in request.query_params
@@ -150,12 +151,6 @@ def _serve(source: Any) -> Callable[[Request], Response]:
         return Response(content, media_type=kind)
 
     return answer
-
-
-def _attachment(name: str) -> str:
-    from urllib.parse import quote
-
-    return f"attachment; filename*=utf-8''{quote(name, safe='')}"
 
 
 def _show_error(_: Request, error: Exception) -> Response:

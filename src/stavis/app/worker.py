@@ -139,7 +139,10 @@ class _Prediction:
             if self.has_page:
                 self.begin(2)
                 write_page_data(self.video, self.results, folder_settings.options, self.report)
-        self._name_input()
+        # The upload's own name stands in the summaries, not its place on the server.
+        for path in self.results.rglob("summary.json"):
+            summary = json.loads(path.read_text(encoding="utf-8")) | {"input": self.request["name"]}
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         failed = [f"{kind}: {reason}" for kind, reason in done.failed_outputs.items()]
         return {"num_frames": done.num_frames, "warnings": [*done.warnings, *failed], "weights": network.name}
 
@@ -158,13 +161,6 @@ class _Prediction:
             frames_per_second=round(num_done / max(now - self.phase_began, 1e-6), 2),
             seconds_left=round((now - self.began) * (1 / progress - 1), 1) if progress > 0 else None,
         )
-
-    def _name_input(self) -> None:
-        """Puts the upload's own name into the summaries, where its place on the server would stand."""
-        for path in self.results.rglob("summary.json"):
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            summary["input"] = self.request["name"]
-            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def make_settings(options: dict[str, Any], end: float | None) -> "FolderSettings":

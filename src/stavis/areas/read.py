@@ -232,18 +232,12 @@ def _read_via2(entries: list[dict[str, Any]]) -> _Shapes:
         regions = entry["regions"]
         regions = list(regions.values()) if isinstance(regions, dict) else regions
         for number, region in enumerate(regions, start=1):
-            shapes.add(
-                _via_name(region.get("region_attributes") or {}, number),
-                position,
-                _via2_shape(region["shape_attributes"]),
-            )
+            attributes = region.get("region_attributes") or {}
+            values = [attributes.get(key) for key in _NAME_KEYS] + list(attributes.values())
+            name = next((str(value) for value in values if value), f"area {number}")
+            shapes.add(name, position, _via2_shape(region["shape_attributes"]))
     shapes.hide_elsewhere(positions)
     return shapes
-
-
-def _via_name(attributes: dict[str, Any], number: int) -> str:
-    values = [attributes.get(key) for key in _NAME_KEYS] + list(attributes.values())
-    return next((str(value) for value in values if value), f"area {number}")
 
 
 def _via2_shape(shape: dict[str, Any]) -> FloatArray:

@@ -170,6 +170,7 @@ def measure_media(task: Task) -> MediaSpeed:
 
 def measure_engine(task: Task, engine: EngineName, precision: Precision) -> EngineSpeed | None:
     """Measures one engine; None if this machine or installation does not have it."""
+    from stavis import media
     from stavis.prediction.folder import FolderSettings, predict_to_folder
     from stavis.prediction.options import PredictOptions
     from stavis.prediction.outputs import OUTPUT_KINDS
@@ -183,7 +184,8 @@ def measure_engine(task: Task, engine: EngineName, precision: Precision) -> Engi
     network_seconds = time_network(factory)
     in_all = time.perf_counter() - began
     setup = max(0.0, in_all - network_seconds * (NUM_TIMED_WINDOWS + WARM_UP_WINDOWS + 1))
-    options = PredictOptions(end_seconds=_end_seconds(task), engine=engine, precision=precision)
+    end_seconds = (task.num_frames - 0.5) / float(media.probe(task.video).frame_rate)
+    options = PredictOptions(end_seconds=end_seconds, engine=engine, precision=precision)
     kinds = tuple(kind for kind in OUTPUT_KINDS if kind in ("maps", "overlay"))
     made_after = []
 
@@ -222,9 +224,3 @@ def measure_engine(task: Task, engine: EngineName, precision: Precision) -> Engi
         end_to_end_fps=result.num_frames / seconds,
         peak_megabytes=peak,
     )
-
-
-def _end_seconds(task: Task) -> float | None:
-    from stavis import media
-
-    return (task.num_frames - 0.5) / float(media.probe(task.video).frame_rate)

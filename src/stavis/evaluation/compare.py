@@ -331,9 +331,6 @@ def _test_results(d: Difference) -> dict[str, Any]:
 def _video_rows(comparisons: Sequence[Comparison]) -> Iterator[list[Any]]:
     for comparison in comparisons:
         for (database, video), differences in comparison.videos.items():
-            values = [v for m in _metrics(comparisons) for v in _values(differences[m])]
+            found = [differences[m] for m in _metrics(comparisons)]
+            values = [v for d in found for v in (d.before, d.after, d.mean, *d.interval)]
             yield [comparison.before.folder, comparison.after.folder, database, video, *values]
-
-
-def _values(d: Difference) -> tuple[float, ...]:
-    return d.before, d.after, d.mean, *d.interval

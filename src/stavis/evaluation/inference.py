@@ -44,7 +44,10 @@ def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     block_means = (around[length:] - around[:-length]) / length
     num_blocks = math.ceil(values.size / length)
     drawn = np.random.default_rng(0).integers(block_means.size, size=(NUM_RESAMPLES, num_blocks))
-    return _ends(block_means[drawn].mean(axis=1), _outside(num_blocks))
+    # The share of resampled means to leave out at each end: fewer if there are few blocks.
+    outside = ndtr(math.sqrt(num_blocks / (num_blocks - 1)) * stdtrit(num_blocks - 1, (1 - CONFIDENCE) / 2))
+    low, high = np.quantile(block_means[drawn].mean(axis=1), [outside, 1 - outside])
+    return Interval(float(low), float(high))
 
 
 def interval_of_mean(values: Float64) -> Interval:
@@ -83,11 +86,6 @@ def _without_skewness(error: float, skewness: float, num: int) -> float:
     return (float(np.cbrt(1 + skewness * (error - skewness / (6 * num)))) - 1) * 3 / skewness
 
 
-def _outside(num: int) -> float:
-    """The share of resampled means of `num` independent values to leave out at each end."""
-    return float(ndtr(math.sqrt(num / (num - 1)) * stdtrit(num - 1, (1 - CONFIDENCE) / 2)))
-
-
 @functools.lru_cache(maxsize=4)
 def _resampling_weights(num: int) -> Float64:
     """(NUM_RESAMPLES_OF_VIDEOS, num): the share of each of `num` values in each resample."""
@@ -95,11 +93,6 @@ def _resampling_weights(num: int) -> Float64:
     flat = (drawn + np.arange(NUM_RESAMPLES_OF_VIDEOS)[:, None] * num).ravel()
     counts = np.bincount(flat, minlength=NUM_RESAMPLES_OF_VIDEOS * num)
     return np.asarray(counts.reshape(-1, num) / num, dtype=np.float64)
-
-
-def _ends(means: Float64, outside: float) -> Interval:
-    low, high = np.quantile(means, [outside, 1 - outside])
-    return Interval(float(low), float(high))
 
 
 def sign_flip_test(differences: Float64) -> float:

@@ -139,14 +139,9 @@ class Evaluation:
         write_report(Path(path), self)
 
     def __repr__(self) -> str:
-        num = sum(group.num_frames for group in next(iter(self.databases.values()), {}).values())
-        return (
-            f"Evaluation({', '.join(self.methods)} on {', '.join(self.scores or self._names)}, {num} frames)"
-        )
-
-    @property
-    def _names(self) -> list[str]:
-        return list(next(iter(self.databases.values()), {}))
+        groups = next(iter(self.databases.values()), {})
+        num = sum(group.num_frames for group in groups.values())
+        return f"Evaluation({', '.join(self.methods)} on {', '.join(self.scores or groups)}, {num} frames)"
 
     def _repr_html_(self) -> str:
         from stavis.evaluation.report import score_table
@@ -262,7 +257,9 @@ def write_summary(output: Path, evaluation: Evaluation, *, parquet: bool = False
     Raises StavisError if `parquet` is set and pyarrow is not installed.
     """
     if parquet:
-        _write_parquet(output / "frames.parquet", evaluation)
+        names = frame_columns(evaluation)
+        columns = list(zip(*frame_rows(evaluation), strict=True)) or [()] * len(names)
+        write_parquet(output / "frames.parquet", dict(zip(names, map(list, columns), strict=True)))
     write_text(output / SCORES_FILE, json.dumps(to_json(evaluation), indent=2, allow_nan=False) + "\n")
     write_csv(output / "videos.csv", *_videos_table(evaluation))
     write_csv(output / "frames.csv", frame_columns(evaluation), frame_rows(evaluation))
@@ -281,12 +278,6 @@ def frame_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
             columns = [scores.scores[metric].tolist() for metric in evaluation.metrics]
             for frame, *values in zip(scores.frames.tolist(), *columns, strict=True):
                 yield (method, listed.database, listed.split, listed.entry.video, frame + 1, *values)
-
-
-def _write_parquet(path: Path, evaluation: Evaluation) -> None:
-    names = frame_columns(evaluation)
-    columns = list(zip(*frame_rows(evaluation), strict=True)) or [()] * len(names)
-    write_parquet(path, dict(zip(names, map(list, columns), strict=True)))
 
 
 def _videos_table(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:

@@ -91,7 +91,10 @@ def fetch(
     fetched = []
     failures = []
     with _lock(work):
-        _remove_leftovers(work)
+        # Temporary files of a process that was killed while it wrote a small file.
+        for path in [*work.glob(".*"), *work.glob("archives/.*"), *work.glob("archives/*/.*")]:
+            if path.is_file():
+                path.unlink()
         state = State(work / "state.json")
         run = _Run(state, keep_archives, accept_changed, retries, timeout_seconds, quiet)
         run.say(f"looking for {len(places)} parts")
@@ -322,13 +325,6 @@ def _lock(work: Path) -> Iterator[None]:
         raise StavisError(
             f"{work.parent}: another stavis fetch is working there; wait for it to end"
         ) from None
-
-
-def _remove_leftovers(work: Path) -> None:
-    """Removes temporary files of a process that was killed while it wrote a small file."""
-    for path in [*work.glob(".*"), *work.glob("archives/.*"), *work.glob("archives/*/.*")]:
-        if path.is_file():
-            path.unlink()
 
 
 def _check_space(needs: dict[Path, float], purpose: str) -> None:

@@ -66,7 +66,8 @@ class GapCloser:
         end, self._end = self._end, begin + duration
         if end is None or self._keep_gaps:
             return begin
-        if begin - end > self._longest and not self._is_filled(begin):
+        is_filled = self._others_reach is not None and self._others_reach >= begin - self._longest
+        if begin - end > self._longest and not is_filled:
             self._before_gap = end, self.offset
             jump = begin - end
             if others_frame and self._others_resume is not None and self._others_reach is not None:
@@ -88,9 +89,6 @@ class GapCloser:
             if before <= begin <= before + self._longest:  # the gap was a single wrong time stamp
                 self.offset, self._before_gap = offset, None
         return begin + self.offset
-
-    def _is_filled(self, begin: Fraction) -> bool:
-        return self._others_reach is not None and self._others_reach >= begin - self._longest
 
 
 def longest_gap(stream: VideoStream | AudioStream) -> Fraction:

@@ -168,7 +168,9 @@ class _Encoding:
         # 4:2:0 needs even sizes; the last column or row is repeated.
         self._size = display.coded_width, display.coded_height
         stream.width, stream.height = (-(-length // 2) * 2 for length in self._size)
-        self._format = _pixel_format(codec, source.codec_context.pix_fmt)
+        # The source's pixel format where the encoder takes it, else 4:2:0 of 8 bits.
+        known, own = Codec(codec, "w").video_formats or (), source.codec_context.pix_fmt
+        self._format = own if own is not None and own in {one.name for one in known} else "yuv420p"
         stream.pix_fmt = self._format
         self._time_base = Fraction(1, max(90_000 // rate.numerator, 1) * rate.numerator)
         if self._time_base < Fraction(1, 10_000_000):
@@ -284,9 +286,3 @@ def _options(settings: EncoderSettings, pass_options: dict[str, str]) -> dict[st
     parts = [f"{name}={value}".replace(":", r"\:") for name, value in parameters.items()]  # colons separate
     text = ":".join(parts)
     return options | ({f"{settings.codec}-params": text} if text else {})
-
-
-def _pixel_format(codec: str, source: str | None) -> str:
-    """The source's pixel format where the encoder takes it, else 4:2:0 of 8 bits."""
-    known = {format.name for format in Codec(codec, "w").video_formats or ()}
-    return source if source in known else "yuv420p"

@@ -123,7 +123,8 @@ def predict_files(
     if manifest is None:
         if shard != "1/1" or retry_failed or segment_seconds is not None:
             raise ValueError("`shard`, `retry_failed` and `segment_seconds` need a `manifest`")
-        names = name_folders(find_videos([_text(one) for one in inputs]), output)
+        texts = [one.url if isinstance(one, RemotePath) else str(one) for one in inputs]
+        names = name_folders(find_videos(texts), output)
         tasks = [Task(as_path(video, cache_dir=cache_dir), output / name) for video, name in names.items()]
         return _run(plan, tasks, running)
     if inputs:
@@ -157,10 +158,6 @@ def predict_files(
         running.say(f"{path}: {len(index.rows())} videos")
     earlier = [FolderResult(output / n, video=by_name[n].path, error=one.error) for n, one in failed.items()]
     return [*results, *earlier]
-
-
-def _text(path: str | Path) -> str:
-    return path.url if isinstance(path, RemotePath) else str(path)
 
 
 @dataclass(frozen=True)

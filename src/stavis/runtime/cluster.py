@@ -90,7 +90,8 @@ def run_on_ray(
             compute=ray.data.ActorPoolStrategy(size=num_workers),
             num_cpus=num_cpus,
             num_gpus=num_gpus or None,
-            ray_remote_args_fn=_limit_retries,
+            # By default, a video that crashes a decoder would be tried forever.
+            ray_remote_args_fn=lambda: {"max_task_retries": MAX_RETRIES},
         )
     try:
         for row in results.iter_rows():
@@ -101,11 +102,6 @@ def run_on_ray(
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise StavisError(f"Ray: {reason}; finished work is kept") from error
-
-
-def _limit_retries() -> dict[str, int]:
-    # By default, a video that crashes a decoder would be tried forever.
-    return {"max_task_retries": MAX_RETRIES}
 
 
 class _Actor:

@@ -309,8 +309,5 @@ def misfit(path: Path, what: str, *, missing: Iterable[str] = (), unknown: Itera
         for label, names in (("missing", missing), ("unknown", unknown))
         if list(names)
     ]
-    return StavisError(f"{path}: does not fit {_article(what)}: {'; '.join(parts)}")
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    article = "an" if what[:1].lower() in "aeiou" else "a"
+    return StavisError(f"{path}: does not fit {article} {what}: {'; '.join(parts)}")
