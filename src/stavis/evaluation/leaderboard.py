@@ -212,9 +212,8 @@ def _ranked(rows: dict[str, Means], shared: Sequence[tuple[str, str]], metrics: 
     for metric in metrics:
         sign = -1 if metric in LOWER_IS_BETTER else 1
         differences = [sign * (columns[a][metric] - columns[b][metric]) for a, b in pairs]
-        for (a, b), difference, p in zip(
-            pairs, differences, holm([sign_flip_test(d) for d in differences]), strict=True
-        ):
+        p_values = holm([sign_flip_test(d) for d in differences])
+        for (a, b), difference, p in zip(pairs, differences, p_values, strict=True):
             if p < 0.05:
                 ranks[b if mean_of_defined(difference) > 0 else a][metric] += 1
     entries = [_entry(name, "model", columns[name]) for name in rows]

@@ -84,7 +84,11 @@ def fetch(
     if retries < 0 or not timeout_seconds > 0:
         raise ValueError(f"retries={retries}, timeout_seconds={timeout_seconds}; allowed: >= 0, > 0")
     data = Path(data)
-    places = _find_places(parts, databases, data, base_url, archives)
+    folder = None if archives is None else Path(archives)
+    if folder is not None and not folder.is_dir():
+        raise StavisError(f"{archives}: no such folder of archives")
+    site = None if base_url is None else _checked_site(base_url)
+    places = [Place(part, data, site, folder) for part in select_parts(parts, databases)]
     work = data / WORK_FOLDER
     if dry_run:
         return _plan(places, State(work / "state.json"), timeout_seconds)
@@ -133,20 +137,6 @@ def _plan(places: Sequence[Place], state: State, timeout_seconds: float) -> list
         else:
             planned.append(place.describe(status, record))
     return planned
-
-
-def _find_places(
-    parts: Sequence[str],
-    databases: Sequence[str],
-    data: Path,
-    base_url: str | None,
-    archives: Path | str | None,
-) -> list[Place]:
-    if archives is not None and not Path(archives).is_dir():
-        raise StavisError(f"{archives}: no such folder of archives")
-    site = _checked_site(base_url) if base_url is not None else None
-    folder = Path(archives) if archives is not None else None
-    return [Place(part, data, site, folder) for part in select_parts(parts, databases)]
 
 
 @dataclass

@@ -254,35 +254,23 @@ class _ChangedSamples(Dataset[Sample | StavisError]):
             sample = samples[index]
         except (StavisError, OSError) as error:
             return StavisError(f"{error} (a clip of {samples.describe(index)})")
-        if self._augmentation == Augmentation():
+        augmentation, mean = self._augmentation, samples.preprocessing.mean
+        if augmentation == Augmentation():
             return sample
         rng = random_state(self._seed, samples.epoch, index)
-        is_cropped = samples.is_picture(index)  # with exact fixations, before its maps were drawn
-        return _augment(sample, self._augmentation, samples.preprocessing.mean, rng, is_cropped=is_cropped)
-
-
-def _augment(
-    sample: Sample,
-    augmentation: Augmentation,
-    mean: tuple[float, float, float],
-    rng: np.random.RandomState,
-    *,
-    is_cropped: bool,
-) -> Sample:
-    clip = change_color(sample.clip.numpy(), mean, augmentation.color, rng)
-    clip = degrade(clip, mean, augmentation, rng)
-    maps = torch.cat([sample.density_map, sample.fixation_map]).numpy()
-    if not is_cropped:
-        clip, maps = enlarge(clip, maps, augmentation.scale, rng)
-    audio = sample.audio
-    if audio.numel():
-        audio = torch.from_numpy(change_sound(audio.flatten().numpy(), augmentation, rng)).view_as(audio)
-    return sample._replace(
-        clip=torch.from_numpy(clip),
-        audio=audio,
-        density_map=torch.from_numpy(maps[:1]),
-        fixation_map=torch.from_numpy(maps[1:]),
-    )
+        clip = change_color(sample.clip.numpy(), mean, augmentation.color, rng)
+        clip = degrade(clip, mean, augmentation, rng)
+        maps = torch.cat([sample.density_map, sample.fixation_map]).numpy()
+        if not samples.is_picture(
+            index
+        ):  # those were cropped with exact fixations, before their maps were drawn
+            clip, maps = enlarge(clip, maps, augmentation.scale, rng)
+        audio = sample.audio
+        if audio.numel():
+            audio = torch.from_numpy(change_sound(audio.flatten().numpy(), augmentation, rng)).view_as(audio)
+        density, fixations = (torch.from_numpy(part) for part in (maps[:1], maps[1:]))
+        changed = sample._replace(clip=torch.from_numpy(clip), audio=audio)
+        return changed._replace(density_map=density, fixation_map=fixations)
 
 
 def _collate(samples: list[Sample | StavisError]) -> Sample | StavisError:
