@@ -8,7 +8,7 @@ import typer
 from stavis.cli import options as shared
 
 if TYPE_CHECKING:
-    from stavis.datasets.check import DataReport, ListSummary
+    from stavis.datasets.check import DataReport
 
 SHOWN_PROBLEMS = 20  # of a kind
 
@@ -123,8 +123,13 @@ def _print_report(report: "DataReport", *, deep: bool) -> None:
     right = ("videos", "waves", "frames", "density maps", "fixation maps")
     table = text_table("database", "split", "list", right=right, pad_edge=True)
     table.columns[1].justify = "right"
-    for summary in report.lists:
-        table.add_row(*_row(summary))
+    for one in report.lists:
+        of_frames = (one.num_frames, one.num_density_maps, one.num_fixation_maps)
+        table.add_row(
+            *(one.database, "all" if one.split is None else str(one.split), one.subset, f"{one.num_videos}"),
+            _share(one.num_waves, one.num_videos),
+            *(_share(num, one.num_listed_frames) for num in of_frames),
+        )
     shared.table_console(120).print(table)
 
     shown: dict[str, int] = {}
@@ -138,18 +143,6 @@ def _print_report(report: "DataReport", *, deep: bool) -> None:
     opened = "every file was opened" if deep else "no file was opened; --deep does that"
     verdict = "nothing is missing" if report.complete else "not complete"
     typer.echo(f"{report.data_folder}: {verdict} ({opened})")
-
-
-def _row(summary: "ListSummary") -> list[str]:
-    frames = summary.num_listed_frames
-    cells = [summary.database, "all" if summary.split is None else str(summary.split), summary.subset]
-    cells.append(f"{summary.num_videos}")
-    cells.append(_share(summary.num_waves, summary.num_videos))
-    cells += [
-        _share(num, frames)
-        for num in (summary.num_frames, summary.num_density_maps, summary.num_fixation_maps)
-    ]
-    return cells
 
 
 def _share(num: int, total: int) -> str:

@@ -187,10 +187,5 @@ class _Traceable(nn.Module):
 
 def _example_inputs(config: ModelConfig) -> tuple[Tensor, ...]:
     height, width = (side // 2 for side in config.preprocessing.input_size)
-    inputs = [
-        torch.zeros(1, 64, config.preprocessing.clip_length // 2, height, width),
-        torch.zeros(1, 64, height, width),
-    ]
-    if config.modality == "audiovisual":
-        inputs.append(torch.zeros(1, 1024))
-    return tuple(inputs)
+    sizes = [(1, 64, config.preprocessing.clip_length // 2, height, width), (1, 64, height, width), (1, 1024)]
+    return tuple(torch.zeros(size) for size in sizes[: 3 if config.modality == "audiovisual" else 2])

@@ -8,6 +8,7 @@ maximum over time: the max-pooling's temporal half is shared, too. Behind that n
 within a bound is in `stavis.engine.stage`.
 """
 
+import functools
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
@@ -116,9 +117,7 @@ class StemCache:
     def _maximum(self, step: Step, outputs: list[Tensor]) -> Tensor:
         maximum = self._maxima.get(step)
         if maximum is None:
-            maximum = outputs[0]
-            for output in outputs[1:]:
-                maximum = torch.maximum(maximum, output)
+            maximum = functools.reduce(torch.maximum, outputs)
             if is_whole(step):
                 self._maxima[step] = maximum
         return maximum

@@ -289,6 +289,11 @@ def write_comparison(output: Path, comparisons: Sequence[Comparison]) -> None:
 def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The content of `comparison.json`."""
 
+    def tested(d: Difference) -> dict[str, Any]:
+        effect = d.effect_size if math.isfinite(d.effect_size) else None
+        numbers = {"p_value": d.p_value, "adjusted_p": none_if_nan(d.adjusted_p), "effect_size": effect}
+        return numbers | {"num_higher": d.num_higher}
+
     def of_metrics(differences: dict[str, Difference]) -> dict[str, Any]:
         return {
             metric: {
@@ -296,7 +301,7 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                 "after": none_if_nan(d.after),
                 "difference": none_if_nan(d.mean),
                 "interval": [none_if_nan(end) for end in d.interval],
-                **(_test_results(d) if not math.isnan(d.p_value) else {}),
+                **(tested(d) if not math.isnan(d.p_value) else {}),
             }
             for metric, d in differences.items()
         }
@@ -315,16 +320,6 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
             }
             for comparison in comparisons
         ],
-    }
-
-
-def _test_results(d: Difference) -> dict[str, Any]:
-    effect = d.effect_size if math.isfinite(d.effect_size) else None
-    return {
-        "p_value": d.p_value,
-        "adjusted_p": none_if_nan(d.adjusted_p),
-        "effect_size": effect,
-        "num_higher": d.num_higher,
     }
 
 

@@ -139,8 +139,11 @@ def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
         if not shared:
             continue
         entries = _ranked(rows, shared, metrics)
-        for i, entry in enumerate(entries):
-            entries[i] = _with_sound(entry, rows[entry.name], of_tests, shared, metrics)
+        for entry in entries:
+            for column in SOUND_TESTS.values():
+                if (entry.name, column) in of_tests:
+                    changed = _means_of_videos(of_tests[entry.name, column])
+                    entry.sound[column] = _changes(rows[entry.name], changed, shared, metrics)
         for name, scores in baselines.items():
             if all(key in scores for key in shared):
                 entries.append(_entry(name, "baseline", _columns(scores, shared, metrics)))
@@ -216,35 +219,27 @@ def _ranked(rows: dict[str, Means], shared: Sequence[tuple[str, str]], metrics: 
         for (a, b), difference, p in zip(pairs, differences, p_values, strict=True):
             if p < 0.05:
                 ranks[b if mean_of_defined(difference) > 0 else a][metric] += 1
-    entries = [_entry(name, "model", columns[name]) for name in rows]
-    defined = [{m: r for m, r in ranks[e.name].items() if not math.isnan(e.means[m])} for e in entries]
-    entries = [replace(e, ranks=of_defined) for e, of_defined in zip(entries, defined, strict=True)]
-    # An undefined score is last.
-    return sorted(
-        entries, key=lambda e: (sum(e.ranks.get(m, len(rows)) for m in metrics), -_first(e, metrics))
-    )
+    entries = []
+    for name in rows:
+        entry = _entry(name, "model", columns[name])
+        entries.append(
+            replace(entry, ranks={m: r for m, r in ranks[name].items() if not math.isnan(entry.means[m])})
+        )
+
+    def place(entry: Entry) -> tuple[int, float]:
+        """An undefined score is last."""
+        score = entry.means[metrics[0]]
+        return sum(entry.ranks.get(m, len(rows)) for m in metrics), math.inf if math.isnan(score) else -score
+
+    return sorted(entries, key=place)
 
 
-def _first(entry: Entry, metrics: Sequence[str]) -> float:
-    value = entry.means[metrics[0]]
-    return -math.inf if math.isnan(value) else value
-
-
-def _with_sound(
-    entry: Entry,
-    own: Means,
-    of_tests: dict[tuple[str, str], MethodScores],
-    shared: Sequence[tuple[str, str]],
-    metrics: Sequence[str],
-) -> Entry:
-    sound = {}
-    for column in SOUND_TESTS.values():
-        if (entry.name, column) in of_tests:
-            other = _means_of_videos(of_tests[entry.name, column])
-            keys = [key for key in shared if key in other]
-            changes = {m: np.array([other[key][m] - own[key][m] for key in keys]) for m in metrics}
-            sound[column] = {m: (mean_of_defined(d), interval_of_mean(d)) for m, d in changes.items()}
-    return replace(entry, sound=sound)
+def _changes(
+    own: Means, other: Means, shared: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> dict[str, tuple[float, Interval]]:
+    keys = [key for key in shared if key in other]
+    changes = {m: np.array([other[key][m] - own[key][m] for key in keys]) for m in metrics}
+    return {m: (mean_of_defined(d), interval_of_mean(d)) for m, d in changes.items()}
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from PIL import Image
 from stavis.errors import StavisError, some
 from stavis.evaluation.predictions import ColorCheck, MapSource, numbered_maps, source_in
 from stavis.evaluation.protocols.challenge import files_below, one_per_name, read_subsets
-from stavis.maps import Array, read_prediction
+from stavis.maps import Array, read_prediction, to_8bit
 from stavis.media import probe, read_samples
 from stavis.media.inputs import walk_folders
 from stavis.media.samples import count_pictures
@@ -206,14 +206,6 @@ def _members(kind: Kind, name: str, source: MapSource) -> Iterator[tuple[str, by
         return
     for frame, samples in _samples(source):
         buffer = io.BytesIO()
-        Image.fromarray(_scaled_to_8bit(samples)).save(buffer, "PNG")
+        gray = samples if samples.ndim == 2 else samples[..., 0]
+        Image.fromarray(gray if gray.dtype == np.uint8 else to_8bit(gray)).save(buffer, "PNG")
         yield f"{name}/{frame + 1:04d}.png", buffer.getvalue()
-
-
-def _scaled_to_8bit(samples: Array) -> Array:
-    """An 8-bit gray map; 8-bit samples stay as they are, others are scaled so that the maximum is 255."""
-    gray = samples if samples.ndim == 2 else samples[..., 0]
-    if gray.dtype == np.uint8:
-        return gray
-    values = np.maximum(gray.astype(np.float64), 0)
-    return np.rint(values * (255.0 / max(float(values.max()), 1e-12))).astype(np.uint8)

@@ -55,7 +55,8 @@ def run_published(
     processes.wait()
     if processes.is_first:
         for name, recipe in recipes.items():
-            _evaluate(name, recipe, output, quiet)
+            databases, folder = recipe.data.databases or None, output / f"{name}_evaluation"
+            evaluate(output / f"{name}_test", recipe.data.root, folder, databases=databases, quiet=quiet)
     return None
 
 
@@ -69,15 +70,5 @@ def _predict(name: str, recipe: Recipe, output: Path, processes: Processes, quie
         settings=RunSettings(
             quirks="reference" if recipe.data.quirks == LoaderQuirks.reference() else "fixed"
         ),
-        quiet=quiet,
-    )
-
-
-def _evaluate(name: str, recipe: Recipe, output: Path, quiet: bool) -> None:
-    evaluate(
-        output / f"{name}_test",
-        recipe.data.root,
-        output / f"{name}_evaluation",
-        databases=recipe.data.databases or None,
         quiet=quiet,
     )
