@@ -2,7 +2,7 @@
 
 import dataclasses
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,29 +304,29 @@ def _open_files(
     def report(kind: str, message: str) -> None:
         problems.append(Problem(kind, database, video, message))
 
-    for frame in np.flatnonzero(files.frames):
-        path = layout.frame(database, video, int(frame))
-        try:
-            read_picture(path)
-        except StavisError as error:
-            report("unreadable", str(error))
-        advance(1)
-
-    sizes: dict[tuple[int, ...], Path] = {}
-    without_fixation: list[int] = []
-    readers = ((layout.density_map, files.density_maps, read_map),)
-    for path_of, present, read in (*readers, (layout.fixation_map, files.fixation_maps, read_fixation_map)):
-        for frame in np.flatnonzero(present):
-            path = path_of(database, video, int(frame))
+    def opened(
+        path_of: Callable[[str, str, int], Path], present: npt.NDArray[np.bool_], read: Callable[[Path], Any]
+    ) -> Iterator[tuple[int, Path, Any]]:
+        for frame in np.flatnonzero(present).tolist():
+            path = path_of(database, video, frame)
             try:
-                values = read(path)
+                content = read(path)
             except (StavisError, OSError) as error:
                 report("unreadable", str(error))
             else:
-                sizes.setdefault(values.shape, path)
-                if read is read_fixation_map and not (values > 0).any():
-                    without_fixation.append(int(frame))
+                yield frame, path, content
             advance(1)
+
+    for _ in opened(layout.frame, files.frames, read_picture):
+        pass
+    sizes: dict[tuple[int, ...], Path] = {}
+    for _, path, density_map in opened(layout.density_map, files.density_maps, read_map):
+        sizes.setdefault(density_map.shape, path)
+    without_fixation: list[int] = []
+    for frame, path, fixation_map in opened(layout.fixation_map, files.fixation_maps, read_fixation_map):
+        sizes.setdefault(fixation_map.shape, path)
+        if not (fixation_map > 0).any():
+            without_fixation.append(frame)
     if len(sizes) > 1:
         examples = ", ".join(f"{path.name} {shape[1]}x{shape[0]}" for shape, path in sizes.items())
         report("sizes", f"{layout.annotations_folder(database, video)}: maps differ in size ({examples})")

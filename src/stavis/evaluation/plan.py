@@ -1,6 +1,7 @@
 """Plan of an evaluation: which videos are scored, with which maps."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -199,27 +200,34 @@ def make_plan(
     _check_entries(videos, settings)
     with_references = references and predictions is not None
     extra, unavailable = _references(layout, videos, baselines) if with_references else ({}, {})
-    fitted = {
-        (name, split): any(b == "center" for b in (*baselines, *extra.get(name, ())))
-        and has_training_maps(layout, name, split)
-        for name, split in {(v.database, v.split) for v in videos}
-        if split is not None
-    }
+    scored = _scored_maps(layout, videos, found, baselines, extra, settings)
+    tasks = make_tasks(data, output, videos, scored, settings)
+    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list, unavailable)
+
+
+def _scored_maps(
+    layout: Layout,
+    videos: Sequence[ListedVideo],
+    found: Mapping[ListedVideo, tuple[MapSource, bool]],
+    baselines: Sequence[Baseline],
+    references: Mapping[str, Mapping[Baseline, Mapping[str, int]]],
+    settings: EvaluationSettings,
+) -> dict[tuple[ListedVideo, str], ScoredMaps]:
     scored = {}
+    has_fit = functools.cache(functools.partial(has_training_maps, layout))
     for video in videos:
-        if predictions is not None:
+        if video in found:
             source, of_split = found[video]
             scored[video, PREDICTIONS] = ScoredMaps(PREDICTIONS, video.split if of_split else None, source)
-        for baseline in (*baselines, *extra.get(video.database, ())):
-            is_fitted = baseline == "center" and fitted.get((video.database, video.split or 0))
+        for baseline in (*baselines, *references.get(video.database, ())):
+            is_fitted = baseline == "center" and video.split and has_fit(video.database, video.split)
             own_split = video.split if baseline == "train-mean" or is_fitted else None
             stride = 1
             if baseline not in baselines:
-                observers = extra[video.database][baseline].get(video.entry.video, 1)
+                observers = references[video.database][baseline].get(video.entry.video, 1)
                 stride = reference_stride(baseline, settings.num_scored(video.entry), observers)
             scored[video, baseline] = ScoredMaps(baseline, own_split, None, stride)
-    tasks = make_tasks(data, output, videos, scored, settings)
-    return Plan(videos, scored, tasks, missing, skipped, absent_splits, one_list, unavailable)
+    return scored
 
 
 def _references(

@@ -112,19 +112,8 @@ def _parse(path: Path) -> tuple[tuple[int, int] | None, list[_Block]]:
             if head[0].isdigit():
                 block.samples.append(words)
             elif head == "MSG":
-                time, text = float(words[1]), " ".join(words[2:])
-                # An integer before the text is how much earlier than the message its event was.
-                offset = re.match(r"(-?\d+)\s+(?=\S)", text)
-                if offset:
-                    time, text = time - int(offset[1]), text[offset.end() :]
-                block.messages.append((time, text))
-                area = re.search(
-                    r"(?:DISPLAY_COORDS|GAZE_COORDS)\s*=?\s*([\d.]+)[\s,]+([\d.]+)[\s,]+([\d.]+)[\s,]+([\d.]+)",
-                    text,
-                )
-                if area:
-                    left, top, right, bottom = (float(value) for value in area.groups())
-                    screen = (round(right - left) + 1, round(bottom - top) + 1)
+                block.messages.append(_read_message(words))
+                screen = _screen_in(block.messages[-1][1]) or screen
             elif head == "START":
                 if block.samples or block.events:  # the last one was cut off
                     finish()
@@ -151,6 +140,25 @@ def _parse(path: Path) -> tuple[tuple[int, int] | None, list[_Block]]:
     if not blocks:
         raise StavisError(f"{path}: EyeLink ASC without samples or events; convert it with edf2asc")
     return screen, blocks
+
+
+def _read_message(words: list[str]) -> tuple[float, str]:
+    """The time of a message's event, and its text."""
+    time, text = float(words[1]), " ".join(words[2:])
+    # An integer before the text is how much earlier than the message its event was.
+    if offset := re.match(r"(-?\d+)\s+(?=\S)", text):
+        return time - int(offset[1]), text[offset.end() :]
+    return time, text
+
+
+def _screen_in(message: str) -> tuple[int, int] | None:
+    """The width and height of the screen, if a message gives its corners."""
+    corners = r"\s*=?\s*([\d.]+)[\s,]+([\d.]+)[\s,]+([\d.]+)[\s,]+([\d.]+)"
+    area = re.search(f"(?:DISPLAY_COORDS|GAZE_COORDS){corners}", message)
+    if area is None:
+        return None
+    left, top, right, bottom = (float(value) for value in area.groups())
+    return round(right - left) + 1, round(bottom - top) + 1
 
 
 def _coordinate(word: str) -> float:
