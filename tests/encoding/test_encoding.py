@@ -212,6 +212,24 @@ def test_rotation_odd_sizes_and_variable_rates_are_kept(
     assert np.abs(frames[0].image[: first.shape[0], : first.shape[1]].astype(float) - first).mean() < 12
 
 
+@pytest.mark.parametrize("codec", ["x264", "x265"])
+@pytest.mark.parametrize("rate", [{"crf": 30}, {"bit_rate": 1_000_000}])
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_very_short_videos(tmp_path: Path, codec: str, rate: dict[str, int], num_frames: int) -> None:
+    source = tmp_path / "in.mp4"
+    with media.VideoWriter(source, width=64, height=48, frame_rate=25) as writer:
+        for level in range(num_frames):
+            writer.write(np.full((48, 64, 3), 99 * level, np.uint8))
+    maps = np.repeat(LEFT[None], num_frames, axis=0)
+    result = encode(source, tmp_path / "out.mp4", maps=maps, encoder=EncoderSettings(codec, **rate))
+    times = [frame.time_seconds for frame in media.read_frames(result.file)]
+    assert times == pytest.approx([0, 0.04][:num_frames], abs=1e-3)
+    if codec == "x264" and "bit_rate" in rate:
+        with pytest.raises(StavisError, match="1000 bits per second may be too few"):
+            few = EncoderSettings(codec, bit_rate=1000)
+            encode(source, tmp_path / "few" / "out.mp4", maps=maps, encoder=few)
+
+
 def test_encoding_errors_name_what_is_wrong(video: Path, tmp_path: Path) -> None:
     maps = np.repeat(LEFT[None], 12, axis=0)
     with pytest.raises(StavisError, match=r"encoded.avi: cannot be written; allowed suffixes"):

@@ -1,6 +1,7 @@
 """Encoding a video anew, with regions of its pictures quantized more finely or more coarsely."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,10 @@ def transcode(
                 for leftover in temporary.parent.glob(f"{stats.name}*"):
                     leftover.unlink()
         except (av.error.FFmpegError, OSError) as error:
-            raise StavisError(f"{output} cannot be written: {reason(error)}") from error
+            hint = ""
+            if settings.bit_rate is not None and isinstance(error, av.error.ExternalError):
+                hint = f"; {settings.bit_rate} bits per second may be too few for this video"
+            raise StavisError(f"{output} cannot be written: {reason(error)}{hint}") from error
 
 
 def _encode(
@@ -138,8 +142,12 @@ def _encode(
         track = open_sound(source, None, warn=False) if target is not None else None
         if track is not None:
             stack.callback(track.close)
+        first = list(itertools.islice(pictures, 3))
+        if len(first) < 3:
+            # x265 gives arbitrary decoding times to videos that are shorter than its reordering delay.
+            pass_options = pass_options | {"bframes": "0"}
         encoding = _Encoding(decoder, container, settings, suffix, pass_options, track)
-        for index, (time_seconds, picture) in enumerate(pictures):
+        for index, (time_seconds, picture) in enumerate(itertools.chain(first, pictures)):
             encoding.write(picture, time_seconds, regions(index) if regions is not None else ())
             advance()
         return encoding.finish()
