@@ -328,6 +328,14 @@ def test_written_results_read_back(video: Path, tmp_path: Path) -> None:
     assert frames[0].image.shape == (80, 160, 3)
 
 
+def test_one_frame(tmp_path: Path) -> None:
+    with media.VideoWriter(tmp_path / "one.mp4", width=160, height=80, frame_rate=RATE) as writer:
+        writer.write(np.zeros((80, 160, 3), np.uint8))
+    attention = write_areas(tmp_path / "one.mp4", HALVES, tmp_path / "out", maps=left_then_right()[:1])
+    assert [row.share for row in attention.summary] == pytest.approx([0.9, 0.1])
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
 def test_tables_as_pandas(video: Path) -> None:
     pytest.importorskip("pandas")
     attention = measure_areas(video, HALVES, maps=left_then_right())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stavis import media
 from stavis.encoding.encode import encode, plan_offsets
 from stavis.encoding.offsets import OffsetPlanner, OffsetSettings, balance, block_size, merge_blocks
-from stavis.encoding.roi import reduce_values, write_roi
+from stavis.encoding.roi import ROI_NAMES, reduce_values, write_roi
 from stavis.errors import StavisError
 from stavis.media.display import Display
 from stavis.media.transcode import EncoderSettings, Region, stored_box, transcode
@@ -222,11 +222,13 @@ def test_very_short_videos(tmp_path: Path, codec: str, rate: dict[str, int], num
             writer.write(np.full((48, 64, 3), 99 * level, np.uint8))
     maps = np.repeat(LEFT[None], num_frames, axis=0)
     result = encode(source, tmp_path / "out.mp4", maps=maps, encoder=EncoderSettings(codec, **rate))
+    for target in ROI_NAMES:
+        assert write_roi(source, tmp_path / ROI_NAMES[target], target, maps=maps) == num_frames
     times = [frame.time_seconds for frame in media.read_frames(result.file)]
     assert times == pytest.approx([0, 0.04][:num_frames], abs=1e-3)
     if codec == "x264" and "bit_rate" in rate:
+        few = EncoderSettings(codec, bit_rate=1000)
         with pytest.raises(StavisError, match="1000 bits per second may be too few"):
-            few = EncoderSettings(codec, bit_rate=1000)
             encode(source, tmp_path / "few" / "out.mp4", maps=maps, encoder=few)
 
 
@@ -238,6 +240,8 @@ def test_encoding_errors_name_what_is_wrong(video: Path, tmp_path: Path) -> None
         encode(tmp_path, tmp_path / "encoded.mp4", maps=maps)
     with pytest.raises(ValueError, match="`model` or `maps`"):
         encode(video, tmp_path / "encoded.mp4")
+    with pytest.raises(ValueError, match="allowed are kvazaar, svt-av1, x264-saliency"):
+        write_roi(video, tmp_path / "roi.txt", "av1", maps=maps)
 
 
 # --- Other encoders ---------------------------------------------------------------------------------------------------

@@ -333,6 +333,8 @@ def test_one_frame_and_an_aspect_that_it_has(tmp_path: Path, caplog: pytest.LogC
     path = plan_reframing(video, maps=spot(0.9)[None])
     assert len(path.windows) == 1
     assert path.windows[0].x == 160 - 50
+    result = reframe(video, tmp_path / "out", maps=spot(0.9)[None], preview=True)
+    assert [len(list(media.read_frames(file))) for file in result.files[:2]] == [1, 1]
     path = plan_reframing(video, maps=spot(0.9)[None], settings=CameraSettings(aspect=16 / 9))
     assert path.windows[0][2:] == (0, 0, 160, 90)
     assert "nothing is cropped" in caplog.text
@@ -359,10 +361,12 @@ def test_rotation_and_pixel_aspect_are_respected(shared: Path) -> None:
     assert path.size == (1280, 360)
 
 
-def test_maps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_wrong_maps_and_formats_are_refused(tmp_path: Path) -> None:
     video = write_video(tmp_path / "in.mp4", scene(1, 3))
     with pytest.raises(ValueError, match="`model` or `maps`"):
         plan_reframing(video)
+    with pytest.raises(ValueError, match="allowed are json, csv, sendcmd"):
+        reframe(video, tmp_path / "out", path_format="xml")
     with pytest.raises(ValueError, match="floating point"):
         plan_reframing(video, maps=np.ones((8, 8), np.float32))
     with pytest.raises(StavisError, match="holds 2 maps"):

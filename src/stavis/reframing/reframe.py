@@ -136,12 +136,14 @@ def reframe(
         quiet: Show no progress.
 
     Raises:
-        ValueError: Neither `model` nor `maps` is given.
+        ValueError: Neither `model` nor `maps` is given, or the format is unknown.
         StavisError: The video or the maps cannot be read, a file cannot be written, or `output` holds results of other
             settings.
     """
     video, output = as_path(video), Path(output)
     settings, options = settings or CameraSettings(), options or PredictOptions()
+    if path_format not in (None, *PATH_NAMES):
+        raise ValueError(f"`path_format={path_format}`: allowed are {', '.join(PATH_NAMES)}")
     names = [] if path_format else [VIDEO_NAME]
     names += [PREVIEW_NAME] if preview else []
     path_file = output / PATH_NAMES[path_format or "json"]
