@@ -50,18 +50,17 @@ def main() -> None:
     parser.add_argument("--preset", default="medium")
     parser.add_argument("--weights", default=DEFAULT)
     parser.add_argument("--stride", type=int, default=1)
-    parser.add_argument("--strength", type=float, default=OffsetSettings().strength)
+    parser.add_argument("--strength", type=float, nargs="+", default=[OffsetSettings().strength])
     parser.add_argument("--max-offset", type=float, default=OffsetSettings().max_offset)
     parser.add_argument("--floor", type=float, default=OffsetSettings().floor)
     parser.add_argument("--maps", nargs="+", choices=("predicted", "gaze"), default=["predicted", "gaze"])
     parser.add_argument("--clips", nargs="+", choices=tuple(RATES), default=list(RATES))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     arguments = parser.parse_args()
-    settings = OffsetSettings(arguments.strength, arguments.floor, arguments.max_offset)
     lines = [
-        "| clip | maps | BD-rate, gaze-weighted | saliency-weighted | plain | largest difference of rate |"
+        "| clip | maps | strength | BD-rate, gaze-weighted | saliency-weighted | plain | largest difference of rate |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    lines.append("|---|---|---:|---:|---:|---:|")
     details = []
     for name in arguments.clips:
         video = arguments.shared / "media" / name
@@ -82,35 +81,38 @@ def main() -> None:
                 sources["gaze of the other observers"] = density_maps(
                     points.of_observers(even), clip.sigma_share
                 )
-        curves = {}
-        for source, maps in sources.items():
-            plan = plan_offsets(
-                video,
-                maps=np.ones((len(predicted), 8, 8), np.float32) if maps is None else maps,
-                settings=OffsetSettings(strength=0) if maps is None else settings,
-            )
-            curves[source] = []
+        curves: dict[tuple[str, float], list[Quality]] = {}
+        runs = [(source, strength) for source in sources for strength in arguments.strength]
+        for source, strength in [("none", 0.0), *(run for run in runs if run[0] != "none")]:
+            settings = OffsetSettings(strength, arguments.floor, arguments.max_offset)
+            maps = sources[source]
+            if maps is None:
+                maps = np.ones((len(predicted), 8, 8), np.float32)
+            plan = plan_offsets(video, maps=maps, settings=settings)
+            curve = curves[source, strength] = []
             for rate in RATES[name]:
-                path = (
-                    arguments.output / arguments.codec / f"{video.stem}_{source.replace(' ', '-')}_{rate}.mp4"
-                )
+                path = arguments.output / arguments.codec / f"{video.stem}_{rate}.mp4"
                 encoder = EncoderSettings(arguments.codec, None, rate, arguments.preset)
                 result = encode(video, path, encoder=encoder, settings=settings, plan=plan)
                 assert result.transcoded is not None
                 measured = 8 * result.transcoded.video_bytes / result.transcoded.seconds
                 quality = Quality(measured, weighted_psnr(video, path, scoring))
-                curves[source].append(quality)
-                details.append({"clip": name, "maps": source, "rate": measured, **quality.psnr})
+                curve.append(quality)
+                details.append(
+                    {"clip": name, "maps": source, "strength": strength, "rate": measured, **quality.psnr}
+                )
                 print(details[-1], flush=True)
                 path.unlink()
-        for source, curve in curves.items():
-            if source != "none":
-                rates = [abs(a.rate / b.rate - 1) for a, b in zip(curve, curves["none"], strict=True)]
-                cells = [
-                    f"{bd_rate(curves['none'], curve, kind):+.1f} %" if kind in scoring else ""
-                    for kind in ("gaze", "saliency", "plain")
-                ]
-                lines.append(f"| {video.stem} | {source} | {' | '.join(cells)} | {max(rates):.2%} |")
+        plain = curves.pop(("none", 0.0))
+        for (source, strength), curve in curves.items():
+            rates = [abs(a.rate / b.rate - 1) for a, b in zip(curve, plain, strict=True)]
+            cells = [
+                f"{bd_rate(plain, curve, kind):+.1f} %" if kind in scoring else ""
+                for kind in ("gaze", "saliency", "plain")
+            ]
+            lines.append(
+                f"| {video.stem} | {source} | {strength:g} | {' | '.join(cells)} | {max(rates):.2%} |"
+            )
     text = "\n".join(lines) + "\n"
     write_text(arguments.output / f"{arguments.codec}.md", text)
     write_text(arguments.output / f"{arguments.codec}.json", json.dumps(details, indent=1) + "\n")
