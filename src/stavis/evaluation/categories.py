@@ -17,11 +17,8 @@ def read_categories(data: Path) -> dict[str, list[tuple[str | None, str]]]:
     The file is a table with the columns `video` and `category`, and `database` if names occur in several. A video may
     have several rows. Videos that are not evaluated may be in it.
 
-    Returns:
-        Video, in NFC -> its pairs of database, None for any, and category; empty without a file.
-
-    Raises:
-        StavisError: A column is missing, or a row is incomplete.
+    Returns video, in NFC -> its pairs of database, None for any, and category; empty without a file. Raises StavisError
+    if a column is missing, or a row is incomplete.
     """
     path = data / CATEGORIES_FILE
     if not path.exists():

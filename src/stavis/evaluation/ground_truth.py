@@ -13,11 +13,7 @@ from stavis.metrics.negatives import VideoFixations, pixels_of
 def read_fixations(
     layout: Layout, database: str, entry: FoldEntry, advance: Callable[[int], None] = lambda num: None
 ) -> VideoFixations:
-    """Reads the fixation maps of a video.
-
-    Raises:
-        StavisError: One is unreadable or differs in size from the first.
-    """
+    """Reads a video's fixation maps. Raises StavisError if one is unreadable or differs in size from the first."""
     size: tuple[int, int] | None = None
     frames = []
     for frame in range(entry.num_frames):

@@ -22,8 +22,7 @@ class Observers:
         known: Whether the recording distinguishes observers; if not, all fixations belong to one.
         observer: (N,) index into `names`.
         frame: (N,) frame of each fixation, from 0.
-        x: (N,) position in pixels of the video's frames; the pixel is `floor(x)`.
-        y: As `x`.
+        x, y: (N,) position in pixels of the video's frames; the pixel is `floor(x)`.
         sigma_pixels: Standard deviation of the Gaussian of the video's density maps; None in files of older versions.
     """
 

@@ -211,8 +211,7 @@ def read_gaze(
     Args:
         paths: Files, or folders as in `gaze_files`; their samples are joined.
         video: The video's name without suffix: selects its part of files that contain several.
-        width: Width of the video in pixels, as displayed.
-        height: As `width`.
+        width, height: Size of the video in pixels, as displayed.
         options: What the files do not say.
 
     Returns:

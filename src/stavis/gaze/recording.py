@@ -39,8 +39,7 @@ class Recording:
     Attributes:
         observers: Names of the observers; ("unknown",) where the format does not distinguish observers.
         observer: (N,) index into `observers` of each sample.
-        x: (N,) in pixels of the screen or video, from 0; nan where the tracker had no gaze.
-        y: As `x`.
+        x, y: (N,) in pixels of the screen or video, from 0; nan where the tracker had no gaze.
         frame: (N,) video frame of each sample, from 0.
         time_seconds: (N,) time of each sample from the start of the video.
         event: (N,) `Event` codes; None where the format has none and every sample counts as gaze.
@@ -89,8 +88,7 @@ class Gaze:
     Attributes:
         observers: Names of the observers, including those without any sample left.
         observer: (N,) index into `observers` of each sample.
-        x: (N,) in pixels of the video, 0 <= x < width.
-        y: (N,) in pixels of the video, 0 <= y < height.
+        x, y: (N,) in pixels of the video, 0 <= x < width, 0 <= y < height.
         frame: (N,) video frame of each sample, from 0.
         time_seconds: (N,) time of each sample from the start of the video.
         num_read: Number of samples in the files.
@@ -355,10 +353,8 @@ def fixation_counts(x: FloatArray, y: FloatArray, height: int, width: int) -> In
     """Number of points in each pixel.
 
     Args:
-        x: (N,) points in pixels of the picture, all inside it.
-        y: As `x`.
-        height: Height of the picture.
-        width: Width of the picture.
+        x, y: (N,) points in pixels of the picture, all inside it.
+        height, width: Size of the picture.
 
     Returns:
         (height, width) counts.

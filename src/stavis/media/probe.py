@@ -44,8 +44,7 @@ class VideoInfo:
 
     Attributes:
         path: The file or folder.
-        width: In pixels as displayed: after rotation, with square pixels.
-        height: In pixels as displayed.
+        width, height: In pixels as displayed: after rotation, with square pixels.
         coded_width: In pixels as stored.
         coded_height: In pixels as stored.
         rotation: Clockwise rotation from stored to displayed frames, in degrees: 0, 90, 180 or 270.

@@ -62,8 +62,7 @@ class VideoWriter:
 
     Args:
         path: File to write.
-        width: Width of the frames in pixels.
-        height: Height of the frames in pixels.
+        width, height: Size of the frames in pixels.
         frame_rate: Frames per second.
         audio_from: A video, audio file or image folder whose audio the video gets. Packets are copied if the container
             takes them and the video starts at their time 0; otherwise the audio is encoded anew. Without audio that

@@ -265,10 +265,8 @@ def _filesystem(path: RemotePath) -> tuple[Any, str]:
         raise StavisError(f"{path}: URLs need fsspec: pip install 'stavis[remote]'") from None
     try:
         files, key = fsspec.core.url_to_fs(path.url, use_listings_cache=False)
-    except (
-        ImportError,
-        ValueError,
-    ) as error:  # s3fs, gcsfs, ... is not installed, or the protocol is unknown
+    # s3fs, gcsfs, ... is not installed, or the protocol is unknown.
+    except (ImportError, ValueError) as error:
         raise StavisError(f"{path}: {hide_credentials(str(error))}") from None
     return files, key
 

@@ -76,8 +76,7 @@ class Truth:
     Attributes:
         seed: Random seed.
         preset: Name of the preset.
-        width: In pixels.
-        height: In pixels.
+        width, height: In pixels.
         frame_rate: Frames per second.
         num_frames: Number of frames.
         sample_rate: Sample rate of the audio in Hz.

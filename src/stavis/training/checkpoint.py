@@ -51,8 +51,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
 
     With `best`, it is also written as the best checkpoint, which stays until a better one replaces it.
 
-    Raises:
-        StavisError: The disk is full or not writable. Earlier checkpoints are untouched.
+    Raises StavisError if the disk is full or not writable; earlier checkpoints are untouched then.
     """
     content = {one.name: getattr(checkpoint, one.name) for one in dataclasses.fields(checkpoint)}
     content |= {"format": FORMAT, "position": dataclasses.asdict(checkpoint.position)}

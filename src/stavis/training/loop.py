@@ -231,8 +231,7 @@ def finished_weights(run: Path, recipe: Recipe) -> Path | None:
 def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | None:
     """Loads the newest complete checkpoint of the run; None if it has none yet.
 
-    Raises:
-        StavisError: It belongs to another recipe or other data. The message says what differs.
+    Raises StavisError, which says what differs, if it belongs to another recipe or other data.
     """
     damaged: StavisError | None = None
     for path in reversed(list_checkpoints(run / CHECKPOINT_FOLDER)):

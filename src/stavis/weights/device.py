@@ -8,8 +8,7 @@ from stavis.errors import StavisError
 def resolve_device(device: str | torch.device) -> torch.device:
     """Returns the device with a name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
 
-    Raises:
-        StavisError: The name is unknown or this machine has no such device.
+    Raises StavisError if the name is unknown or this machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -105,8 +105,7 @@ def load_model_with_report(
 
     Args:
         source: Not "untrained".
-        modality: As for `load_model`.
-        device: As for `load_model`.
+        modality, device: As for `load_model`.
         resize_filter: How frames were first resized in training, if the file does not record it: "nearest" with Pillow
             before version 7, "bicubic" (assumed by default) since.
         inflation: How the kernels of a 2D ResNet get a temporal axis, see `stavis.weights.inflate`.
