@@ -6,11 +6,16 @@ Each clip is encoded at four bit rates in two passes: plainly, with predicted ma
 density of half of the observers' gaze as the map (scored by the other half's). Bjontegaard's difference of rate at
 equal quality (BD-rate) is given for the PSNR weighted by gaze density, the PSNR weighted by the predicted maps, and
 the plain PSNR, all of luma over the whole clip. Rates are those of the pictures, without audio and container.
+
+    python benchmarks/encoding.py --output encoding --pictures ../shared/real --strength 0.25 0.5 0.75 1 1.5
+
+encodes a slide show of a picture set's held-out pictures instead, at four constant qualities: the default strength was
+chosen by it.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +23,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+import stavis
 from real_gaze import GAZE_CLIPS, density_maps, predicted_or_cached, read_points
-from stavis.encoding.encode import encode, plan_offsets
+from real_pictures import predict
+from stavis import media
+from stavis.datasets.pictures import density_map, fixation_map, read_picture_set
+from stavis.encoding.encode import OffsetPlan, encode, plan_offsets
 from stavis.encoding.offsets import OffsetSettings
 from stavis.maps import resize
 from stavis.media.transcode import EncoderSettings
@@ -30,6 +39,8 @@ RATES = {
     "find_012_talk.mp4": (250_000, 500_000, 1_000_000, 2_000_000),
     "bbb_480p_30s.mp4": (200_000, 400_000, 800_000, 1_600_000),
 }
+QUALITIES = (22, 27, 32, 37)  # of the slide show
+SLIDE_SIZE = (320, 240)
 WEIGHT_SIZE = (90, 160)  # of the grids that weigh squared errors
 
 
@@ -55,68 +66,104 @@ def main() -> None:
     parser.add_argument("--floor", type=float, default=OffsetSettings().floor)
     parser.add_argument("--maps", nargs="+", choices=("predicted", "gaze"), default=["predicted", "gaze"])
     parser.add_argument("--clips", nargs="+", choices=tuple(RATES), default=list(RATES))
+    parser.add_argument("--pictures", type=Path, help="picture set whose held-out pictures are encoded")
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     arguments = parser.parse_args()
     lines = [
         "| clip | maps | strength | BD-rate, gaze-weighted | saliency-weighted | plain | largest difference of rate |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    details = []
-    for name in arguments.clips:
-        video = arguments.shared / "media" / name
-        predicted = predicted_or_cached(arguments.output / "maps", video, arguments.weights, arguments.stride)
-        scoring: dict[str, npt.NDArray[np.float32] | None] = {
-            "plain": None,
-            "saliency": as_weights(predicted),
-        }
-        sources: dict[str, npt.NDArray[np.floating] | None] = {"none": None}
-        if "predicted" in arguments.maps:
-            sources["predicted"] = predicted
-        clip = next((clip for clip in GAZE_CLIPS if clip.video == name), None)
-        if clip is not None:
-            points = read_points(arguments.shared, clip)
-            even = np.arange(points.num_observers) % 2 == 0
-            scoring["gaze"] = as_weights(density_maps(points.of_observers(~even), clip.sigma_share))
-            if "gaze" in arguments.maps:
-                sources["gaze of the other observers"] = density_maps(
-                    points.of_observers(even), clip.sigma_share
-                )
-        curves: dict[tuple[str, float], list[Quality]] = {}
-        runs = [(source, strength) for source in sources for strength in arguments.strength]
-        for source, strength in [("none", 0.0), *(run for run in runs if run[0] != "none")]:
-            settings = OffsetSettings(strength, arguments.floor, arguments.max_offset)
-            maps = sources[source]
-            if maps is None:
-                maps = np.ones((len(predicted), 8, 8), np.float32)
-            plan = plan_offsets(video, maps=maps, settings=settings)
-            curve = curves[source, strength] = []
-            for rate in RATES[name]:
-                path = arguments.output / arguments.codec / f"{video.stem}_{rate}.mp4"
-                encoder = EncoderSettings(arguments.codec, None, rate, arguments.preset)
-                result = encode(video, path, encoder=encoder, settings=settings, plan=plan)
-                assert result.transcoded is not None
-                measured = 8 * result.transcoded.video_bytes / result.transcoded.seconds
-                quality = Quality(measured, weighted_psnr(video, path, scoring))
-                curve.append(quality)
-                details.append(
-                    {"clip": name, "maps": source, "strength": strength, "rate": measured, **quality.psnr}
-                )
-                print(details[-1], flush=True)
-                path.unlink()
-        plain = curves.pop(("none", 0.0))
-        for (source, strength), curve in curves.items():
-            rates = [abs(a.rate / b.rate - 1) for a, b in zip(curve, plain, strict=True)]
-            cells = [
-                f"{bd_rate(plain, curve, kind):+.1f} %" if kind in scoring else ""
-                for kind in ("gaze", "saliency", "plain")
-            ]
-            lines.append(
-                f"| {video.stem} | {source} | {strength:g} | {' | '.join(cells)} | {max(rates):.2%} |"
+    curves: dict[tuple[str, str, float], list[Quality]] = {}
+    for name in ["slides"] if arguments.pictures is not None else arguments.clips:
+        if name == "slides":
+            video, predicted, looked_at = slide_show(arguments.pictures, arguments.output, arguments.weights)
+            sources = {"predicted": predicted}
+            encoders = [EncoderSettings(arguments.codec, crf, None, arguments.preset) for crf in QUALITIES]
+        else:
+            video = arguments.shared / "media" / name
+            predicted = predicted_or_cached(
+                arguments.output / "maps", video, arguments.weights, arguments.stride
             )
+            sources = {"predicted": predicted} if "predicted" in arguments.maps else {}
+            looked_at = None
+            if clip := next((clip for clip in GAZE_CLIPS if clip.video == name), None):
+                points = read_points(arguments.shared, clip)
+                even = np.arange(points.num_observers) % 2 == 0
+                looked_at = density_maps(points.of_observers(~even), clip.sigma_share)
+                if "gaze" in arguments.maps:
+                    sources["gaze of the other observers"] = density_maps(
+                        points.of_observers(even), clip.sigma_share
+                    )
+            encoders = [
+                EncoderSettings(arguments.codec, None, rate, arguments.preset) for rate in RATES[name]
+            ]
+        scoring = {"plain": None, "saliency": as_weights(predicted)}
+        if looked_at is not None:
+            scoring["gaze"] = as_weights(looked_at)
+        path = arguments.output / arguments.codec / f"{video.stem}.mp4"
+        plain = measure(
+            video, path, encoders, plan_offsets(video, maps=predicted, settings=OffsetSettings(0)), scoring
+        )
+        curves[name, "none", 0] = plain
+        for source, maps in sources.items():
+            for strength in arguments.strength:
+                settings = OffsetSettings(strength, arguments.floor, arguments.max_offset)
+                curve = measure(
+                    video, path, encoders, plan_offsets(video, maps=maps, settings=settings), scoring
+                )
+                curves[name, source, strength] = curve
+                rates = [abs(a.rate / b.rate - 1) for a, b in zip(curve, plain, strict=True)]
+                cells = [
+                    f"{bd_rate(plain, curve, kind):+.1f} %" if kind in scoring else ""
+                    for kind in ("gaze", "saliency", "plain")
+                ]
+                lines.append(
+                    f"| {video.stem} | {source} | {strength:g} | {' | '.join(cells)} | {max(rates):.2%} |"
+                )
+                print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
     write_text(arguments.output / f"{arguments.codec}.md", text)
+    details = [
+        {"clip": clip, "maps": source, "strength": strength, "rate": point.rate, **point.psnr}
+        for (clip, source, strength), curve in curves.items()
+        for point in curve
+    ]
     write_text(arguments.output / f"{arguments.codec}.json", json.dumps(details, indent=1) + "\n")
     print(text, end="")
+
+
+def measure(
+    video: Path,
+    path: Path,
+    encoders: Sequence[EncoderSettings],
+    plan: OffsetPlan,
+    scoring: dict[str, npt.NDArray[np.float32] | None],
+) -> list[Quality]:
+    """Rate and quality of a video as each of the encoders' settings encodes it, to `path`."""
+    curve = []
+    for encoder in encoders:
+        result = encode(video, path, encoder=encoder, plan=plan)
+        assert result.transcoded is not None
+        rate = 8 * result.transcoded.video_bytes / result.transcoded.seconds
+        curve.append(Quality(rate, weighted_psnr(video, path, scoring)))
+        path.unlink()
+    return curve
+
+
+def slide_show(
+    data: Path, output: Path, weights: str
+) -> tuple[Path, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A video of a set's held-out pictures, one per second, their predicted maps, and densities of their gaze."""
+    pictures, model = read_picture_set(data), stavis.load_model(weights)
+    chosen = pictures.part("held-out")
+    video, maps, looked_at = output / "slides.mp4", [], []
+    with media.VideoWriter(video, width=SLIDE_SIZE[0], height=SLIDE_SIZE[1], frame_rate=1, crf=2) as writer:
+        for index in chosen:
+            picture = pictures.read(index)
+            writer.write(np.asarray(picture.resize(SLIDE_SIZE)))
+            maps.append(predict(model, np.asarray(picture)))
+            looked_at.append(density_map(fixation_map(pictures.points[index], WEIGHT_SIZE)))
+    return video, np.stack(maps), np.stack(looked_at)
 
 
 def as_weights(maps: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

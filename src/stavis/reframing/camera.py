@@ -17,6 +17,7 @@ ZOOM_LEVELS = 24
 ZOOM_GAIN = (
     0.25  # reward for halving the window's width, per second: more of the target against less around it
 )
+ZOOM_SMOOTHNESS = 3.0  # zooming is more noticeable than moving
 ZOOM_SPEED = 0.15  # of the range of zoom, per second
 
 
@@ -234,7 +235,7 @@ def _plan_zoom(
         )
         kept[:, level] = sums.max(axis=(1, 2))
     rewards = (kept - ZOOM_GAIN * np.log2(scales)) * step_seconds
-    costs = settings.costs.scaled(settings.smoothness)
+    costs = settings.costs.scaled(ZOOM_SMOOTHNESS * settings.smoothness)
     path = best_path(rewards, step_seconds, costs, ZOOM_SPEED)
     return scales[path]
 
