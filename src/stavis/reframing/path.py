@@ -19,8 +19,8 @@ SMOOTHING_RATE = 50.0  # samples per second of the path that is smoothed
 class MotionCosts:
     """Costs of moving, in the currency of saliency: 1 is all of a frame's saliency for one second.
 
-    Predicted maps change too little over time: moving gains about 3 times what they claim (docs/reframing.md). The costs
-    of moving are divided by that. For maps of real gaze, a smoothness of 3 makes up for it.
+    Predicted maps change too little over time: moving gains about 3 times what they claim (docs/reframing.md). The
+    costs of moving are divided by that. For maps of real gaze, a smoothness of 3 makes up for it.
 
     Attributes:
         start: Of setting the window in motion: a move must gain at least this much. This is the dead zone: small
