@@ -69,7 +69,7 @@ def test_balanced_offsets_need_as_many_bits(offsets: list[float], seed: int) -> 
 
 
 def test_salient_blocks_get_lower_offsets_by_three_per_octave() -> None:
-    planner = OffsetPlanner(128, 128, 64, OffsetSettings(floor=1e-9, max_offset=25, step=0.01))
+    planner = OffsetPlanner(128, 128, 64, OffsetSettings(1, floor=1e-9, max_offset=25, step=0.01))
     saliency = np.kron(np.array([[8.0, 4.0], [2.0, 2.0]]), np.ones((8, 8)))
     offsets = planner.add(np.zeros((128, 128, 3), np.uint8), saliency, 0.0)
     assert offsets[0, 1] - offsets[0, 0] == pytest.approx(3, abs=0.02)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 StrengthOption = Annotated[
     float,
-    typer.Option(help="How much quality moves to where people look: 0 none, 1 the most effective, up to 4."),
+    typer.Option(help="How much quality moves to where people look, 0 (none) to 4."),
 ]
 MaxOffsetOption = Annotated[float, typer.Option(help="Largest change of a block's quantizer, in QP.")]
 
@@ -27,7 +27,7 @@ def encode(
         str | None, typer.Option(help="Average bit rate, in two passes: 800k, 2.5M.", metavar="RATE")
     ] = None,
     preset: Annotated[str, typer.Option(help="The encoder's speed, ultrafast to veryslow.")] = "medium",
-    strength: StrengthOption = 1.0,
+    strength: StrengthOption = 0.75,
     max_offset: MaxOffsetOption = 9.0,
     container: Annotated[Literal["mp4", "mkv"], typer.Option(help="Container format.")] = "mp4",
     output: shared.OutputOption = Path("stavis-output"),
@@ -81,7 +81,7 @@ def roi(
         Literal["kvazaar", "svt-av1", "x264-saliency"],
         typer.Option("--for", help="Which encoder the file is for: docs/encoding.md says how it is used."),
     ],
-    strength: StrengthOption = 1.0,
+    strength: StrengthOption = 0.75,
     max_offset: MaxOffsetOption = 9.0,
     output: shared.OutputOption = Path("stavis-output"),
     weights: shared.WeightsOption = shared.DEFAULT,
