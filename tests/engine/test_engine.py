@@ -378,6 +378,7 @@ def test_precision_that_is_not_to_be_had(
         with pytest.raises(StavisError, match=message):
             EngineFactory(model, engine, precision)  # type: ignore[arg-type]
     find_spec = importlib.util.find_spec
+    pytest.importorskip("openvino")
     for package, precision, message in (
         ("openvino", "bf16", r"stavis\[openvino\]"),
         ("nncf", "int8", r"stavis\[int8\]"),

@@ -678,6 +678,7 @@ def test_resuming_scores_new_and_changed_maps(data: Path, published: Path, tmp_p
 
 
 def test_shares_merge_to_the_same(data: Path, published: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
     arguments = ("--data", data, "--predictions", published, "--quiet", "--no-report")
     evaluate(*arguments, "--output", tmp_path / "whole", "--jobs", 2, "--format", "parquet")
     shared = (*arguments, "--output", tmp_path / "shared", "--jobs", 1)

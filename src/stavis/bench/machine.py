@@ -126,7 +126,8 @@ def count_work(config: "ModelConfig", *, shared_stem: bool) -> Work:
         part = share if layer is model.conv1 else 1.0
         num_bytes += part * 4 * (inputs[0].numel() + output.numel()) + 4 * layer.weight.numel()
 
-    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    # Not in inference mode, in which older versions of the counter see nothing.
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = STAViS(config).eval()  # shapes without contents
         for module in model.modules():
             if isinstance(module, nn.Conv3d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
