@@ -432,6 +432,8 @@ def test_the_pieces_make_the_whole(small: dict[str, STAViS]) -> None:
 
 @pytest.mark.parametrize("modality", ["visual", "audiovisual"])
 def test_network_can_be_exported(small: dict[str, STAViS], modality: str, tmp_path: Path) -> None:
+    if modality == "audiovisual" and torch.__version__ < (2, 8):
+        pytest.skip("torch 2.7 takes the size of the batch for a constant")
     model = small[modality]
     inputs = (torch.randn(CLIP) * 50, torch.randn(SOUND) * 50)
     inputs = inputs if modality == "audiovisual" else inputs[:1]

@@ -160,6 +160,7 @@ def test_a_map_is_drawn_over_its_own_frame(whole: stavis.SaliencyVideo, images: 
 def test_saving_writes_what_the_command_writes(
     whole: stavis.SaliencyVideo, weights: Path, clip: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("pandas")
     saved = whole.save(tmp_path / "saved", outputs="maps,npz")
     (predicted,) = stavis.predict_files(
         clip, tmp_path, weights=weights, outputs=["maps", "npz"], quiet=True, frame_rate=RATE

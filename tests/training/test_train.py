@@ -135,6 +135,7 @@ def test_last_batch_may_be_short(data: Path, tmp_path: Path) -> None:
 
 
 def test_validation_pictures_and_tensorboard(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     recipe = tiny_recipe(
         data, "validation.on=test", "log.overlays=2", "log.tensorboard=true", "runtime.batch_norm=frozen"
     )
