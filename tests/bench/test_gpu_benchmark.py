@@ -27,7 +27,7 @@ def test_every_step_measures_something(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(command, check=True, env=environment)
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert len(found) == 17
+    assert len(found) == 18
     failed = {step for step, result in found.items() if "failed" in result}
     assert failed == {"maps-fp16-plain", "maps-bf16-graphs", "maps-float32-graphs"}, "which need a GPU"
     assert found["maps-float32-plain"]["maps per second"]["2"] > 0
