@@ -151,21 +151,10 @@ def train(
         checkpoint = find_checkpoint(run, recipe, training)
         state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
         listening = None
-        if num_variants := recipe.runtime.encoded_epochs:
-            training, listening = encode_clips(
-                training, "training", state.model, recipe, run, num_variants=num_variants, quiet=quiet
+        if recipe.runtime.encoded_epochs:
+            training, validation, listening = encode(
+                training, validation, state.model, recipe, run, quiet=quiet
             )
-            if validation is not None:
-                validation, _ = encode_clips(
-                    validation,
-                    "validation",
-                    state.model,
-                    recipe,
-                    run,
-                    num_variants=1,
-                    listening=listening,
-                    quiet=quiet,
-                )
         network = prepare_network(state.model, recipe, processes)
         processes.wait()  # all have read the checkpoint before the first process writes another
         log = None
@@ -179,25 +168,16 @@ def train(
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
         # Encoded clips were augmented before.
         loader = BatchLoader(training, recipe, processes.device, augment=not recipe.runtime.encoded_epochs)
-        measuring = BatchLoader(validation, recipe, processes.device, augment=False) if validation else None
-        for one in filter(None, (loader, measuring)):
-            stack.callback(one.close)
+        stack.callback(loader.close)
+        measuring = None
+        if validation:
+            measuring = BatchLoader(validation, recipe, processes.device, augment=False)
+            stack.callback(measuring.close)
 
         while state.position.epoch <= recipe.epochs and not _is_out_of_patience(state.position, recipe):
-            began = time.monotonic()
-            speed = train_epoch(session, state, network, loader)
-            scores = None
-            if measuring is not None and stop.agreed is None and _is_due(state.position.epoch, recipe):
-                scores = validate(session, state.result, measuring)
+            run_epoch(session, state, network, loader, measuring)
             if stop.agreed is not None:
-                save(session, state)
-                if processes.is_first:
-                    show(f"{run}: stopped by {stop.agreed.name}; resume with: stavis train --resume {run}")
                 return TrainingResult(None, stop.agreed)
-            is_best = scores is not None and _note_score(scores, state.position, recipe)
-            record_epoch(session, state, scores, speed, time.monotonic() - began)
-            end_epoch(state, recipe)
-            save(session, state, best=is_best)
 
         if processes.is_first:
             save_result(session, state, listening)
@@ -256,6 +236,21 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
     return None
 
 
+def encode(
+    training: Clips, validation: Clips | None, model: STAViS, recipe: Recipe, run: Path, *, quiet: bool
+) -> tuple[Clips, Clips | None, Listening]:
+    """Encodes all clips by the frozen parts of the network. Validation audio is normalized as training audio is."""
+    num_variants = recipe.runtime.encoded_epochs
+    training, listening = encode_clips(
+        training, "training", model, recipe, run, num_variants=num_variants, quiet=quiet
+    )
+    if validation is not None:
+        validation, _ = encode_clips(
+            validation, "validation", model, recipe, run, num_variants=1, listening=listening, quiet=quiet
+        )
+    return training, validation, listening
+
+
 def open_log(
     run: Path, recipe: Recipe, position: Position, processes: Processes
 ) -> contextlib.AbstractContextManager[RunLog]:
@@ -267,6 +262,29 @@ def open_log(
 
 
 # An epoch -------------------------------------------------------------------------------------------------------------
+
+
+def run_epoch(
+    session: Session, state: State, network: nn.Module, loader: BatchLoader, measuring: BatchLoader | None
+) -> None:
+    """Trains and validates for the rest of an epoch and saves a checkpoint; after a request to stop, that only."""
+    recipe, position, stop = session.recipe, state.position, session.stop
+    began = time.monotonic()
+    speed = train_epoch(session, state, network, loader)
+    scores = None
+    if measuring is not None and stop.agreed is None and _is_due(position.epoch, recipe):
+        scores = validate(session, state.result, measuring)
+    if stop.agreed is not None:
+        save(session, state)
+        if session.processes.is_first:
+            show(
+                f"{session.run}: stopped by {stop.agreed.name}; resume with: stavis train --resume {session.run}"
+            )
+        return
+    is_best = scores is not None and _note_score(scores, position, recipe)
+    record_epoch(session, state, scores, speed, time.monotonic() - began)
+    end_epoch(state, recipe)
+    save(session, state, best=is_best)
 
 
 def train_epoch(session: Session, state: State, network: nn.Module, loader: BatchLoader) -> dict[str, float]:
