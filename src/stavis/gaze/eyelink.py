@@ -31,6 +31,26 @@ class _Block:
     events: list[tuple[str, Event, float, float, float, float]] = field(default_factory=list)
     messages: list[tuple[float, str]] = field(default_factory=list)
 
+    @property
+    def has_gaze(self) -> bool:
+        return bool(self.samples or self.events)
+
+    def add(self, words: list[str]) -> None:
+        """Takes in a line. Raises IndexError, KeyError or ValueError if it is damaged."""
+        head = words[0]
+        if head[0].isdigit():
+            self.samples.append(words)
+        elif head == "MSG":
+            self.messages.append(_read_message(words))
+        elif head == "START":
+            self.start_ms, self.eyes = float(words[1]), _eyes_in(words)
+        elif head in ("SAMPLES", "EVENTS"):
+            self.eyes = self.eyes or _eyes_in(words)
+        elif head in _ENDS:
+            start, end = float(words[2]), float(words[3])
+            x, y = (_coordinate(words[i]) if head == "EFIX" else math.nan for i in (5, 6))
+            self.events.append((_SIDES[words[1]], _ENDS[head], start, end, x, y))
+
 
 def is_eyelink(lines: Sequence[str]) -> bool:
     """Whether the first lines of a file are those of an ASC file, perhaps without its header."""
@@ -93,53 +113,34 @@ def _names(message: str, video: str) -> bool:
 
 
 def _parse(path: Path) -> tuple[tuple[int, int] | None, list[_Block]]:
-    screen = None
-    blocks: list[_Block] = []
-    block = _Block()
-
-    def finish() -> None:
-        nonlocal block
-        if block.samples or block.events:
-            blocks.append(block)
-        block = _Block()
-
+    blocks = [_Block()]
     for number, line in enumerate(read_text(path).split("\n"), 1):
         words = line.split()
         if not words or line.startswith(("**", "#", "/", ";")):
             continue
-        head = words[0]
+        if words[0] in ("SAMPLES", "EVENTS") and words[1:2] in (["HREF"], ["PUPIL"]):
+            raise StavisError(
+                f"{path}: EyeLink ASC with {words[1]} positions; convert it with gaze in pixels: edf2asc -sg"
+            )
+        if words[0] == "END" or (
+            words[0] == "START" and blocks[-1].has_gaze
+        ):  # at START: the last one was cut off
+            blocks.append(_Block())
         try:
-            if head[0].isdigit():
-                block.samples.append(words)
-            elif head == "MSG":
-                block.messages.append(_read_message(words))
-                screen = _screen_in(block.messages[-1][1]) or screen
-            elif head == "START":
-                if block.samples or block.events:  # the last one was cut off
-                    finish()
-                block.start_ms = float(words[1])
-                block.eyes = tuple(word.lower() for word in words[2:] if word in ("LEFT", "RIGHT"))
-            elif head == "END":
-                finish()
-            elif head in ("SAMPLES", "EVENTS"):
-                if len(words) > 1 and words[1] in ("HREF", "PUPIL"):
-                    raise StavisError(
-                        f"{path}: EyeLink ASC with {words[1]} positions; convert it with gaze in pixels: edf2asc -sg"
-                    )
-                if not block.eyes:
-                    block.eyes = tuple(word.lower() for word in words if word in ("LEFT", "RIGHT"))
-            elif head in _ENDS:
-                start, end = float(words[2]), float(words[3])
-                x, y = (_coordinate(words[i]) if head == "EFIX" else math.nan for i in (5, 6))
-                block.events.append((_SIDES[words[1]], _ENDS[head], start, end, x, y))
+            blocks[-1].add(words)
         except (IndexError, KeyError, ValueError):
             raise StavisError(
                 f"{path}, line {number}: not a line of an EyeLink ASC file: {line[:60]!r}"
             ) from None
-    finish()
+    screens = [_screen_in(text) for block in blocks for _, text in block.messages]
+    blocks = [block for block in blocks if block.has_gaze]
     if not blocks:
         raise StavisError(f"{path}: EyeLink ASC without samples or events; convert it with edf2asc")
-    return screen, blocks
+    return next(filter(None, reversed(screens)), None), blocks
+
+
+def _eyes_in(words: list[str]) -> tuple[str, ...]:
+    return tuple(word.lower() for word in words if word in ("LEFT", "RIGHT"))
 
 
 def _read_message(words: list[str]) -> tuple[float, str]:

@@ -36,6 +36,7 @@ FRAME_ORIGINS: dict[GazeFormat, int] = {"diem": 1, "png": 1}
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 GAZE_SUFFIXES = frozenset({*_TABLE_SUFFIXES, ".gz", ".parquet", ".pq", ".json", ".mat", ".asc"})
+_FORMAT_OF_SUFFIX: dict[str, GazeFormat] = {".parquet": "parquet", ".pq": "parquet", ".json": "json"}
 _OTHER_FILES = {
     ".edf": "EyeLink's binary file; convert it to text: edf2asc FILE.edf",
     ".idf": "SMI's binary file; convert it to text with IDF Converter",
@@ -108,24 +109,35 @@ def detect_format(path: Path) -> GazeFormat:
     Raises:
         StavisError: The format is not known.
     """
+    suffix = path.suffix.lower()
     if path.is_dir():
         if fixations.numbered_images(path) or fixations.numbered_images(path / "fixation"):
             return "png"
         raise StavisError(
             f"{path}: no fixation maps (0001.png, ...) and no gaze file in this folder (docs/own-data.md)"
         )
-    suffix = path.suffix.lower()
     if bids.is_bids(path):
         return "bids"
-    if suffix in (".parquet", ".pq"):
-        return "parquet"
-    if suffix == ".json":
-        return "json"
+    if suffix in _FORMAT_OF_SUFFIX:
+        return _FORMAT_OF_SUFFIX[suffix]
     if suffix == ".mat":
         return "coutrot" if matlab.find_coutrot(read_variables(path)) is not None else "mat"
     if suffix in _OTHER_FILES:
         raise StavisError(f"{path}: {_OTHER_FILES[suffix]}")
+    format = _detect_text_format(path)
+    if format is None and suffix in (".csv", ".tsv"):
+        return "csv"  # columns of other names, empty, or not text: its reader says so
+    if format is None:
+        raise StavisError(
+            f"{path}: not a gaze file of a known format; known are {', '.join(FORMATS)} (docs/own-data.md)"
+        )
+    return format
+
+
+def _detect_text_format(path: Path) -> GazeFormat | None:
     lines = first_lines(path)
+    if not lines:
+        return None
     if eyelink.is_eyelink(lines[:20]):
         return "eyelink"
     first = next((line for line in lines if not line.startswith("##")), "")
@@ -133,21 +145,13 @@ def detect_format(path: Path) -> GazeFormat:
         return "smi"
     if _is_diem(first):
         return "diem"
-    if lines:
-        names = tables.read_column_names(path, parquet=False)
-        if tobii.is_tobii(names):
-            return "tobii"
-        if pupil.is_pupil(names):
-            return "pupil"
-        lowered = {name.lower() for name in names}
-        is_table = lowered & set(tables.COLUMNS["x"]) and lowered & set(tables.COLUMNS["y"])
-        if is_table or suffix in (".csv", ".tsv"):
-            return "csv"
-    if suffix in (".csv", ".tsv"):
-        return "csv"  # empty, or not text: its reader says so
-    raise StavisError(
-        f"{path}: not a gaze file of a known format; known are {', '.join(FORMATS)} (docs/own-data.md)"
-    )
+    names = tables.read_column_names(path, parquet=False)
+    if tobii.is_tobii(names):
+        return "tobii"
+    if pupil.is_pupil(names):
+        return "pupil"
+    lowered = {name.lower() for name in names}
+    return "csv" if all(lowered & set(tables.COLUMNS[axis]) for axis in "xy") else None
 
 
 def _is_diem(line: str) -> bool:

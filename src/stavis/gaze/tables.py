@@ -257,36 +257,33 @@ def unit_in_name(name: str) -> TimeUnit | None:
 def _find_columns(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
     if unknown := sorted(set(columns) - set(COLUMNS)):
         raise StavisError(f"{unknown[0]!r} is not a meaning of a gaze column; allowed: {', '.join(COLUMNS)}")
-    found: dict[str, str] = {}
-    for meaning, usual in COLUMNS.items():
-        name = table.find(*((columns[meaning],) if meaning in columns else usual))
-        if name is None and meaning == "time":  # `timestamp [ms]`
-            bare = {re.sub(r" ?[\[(].*", "", plain(name)): name for name in table.names}
-            name = next((bare[candidate] for candidate in usual if candidate in bare), None)
-        if name is not None:
-            found[meaning] = name
-        elif meaning in columns:
-            raise StavisError(f"{table.path}: no column {columns[meaning]!r}; {table.describe()}")
-        if meaning in "xy" and meaning not in columns:
-            both = [name for usual_name in usual if (name := table.find(usual_name)) is not None]
-            if len(both) > 1:
-                raise StavisError(
-                    f"{table.path}: {' and '.join(both)} could both be {meaning}; name one of them in "
-                    "`columns`"
-                )
+    names = {meaning: _find_column(table, meaning, columns.get(meaning)) for meaning in COLUMNS}
     if "time" in columns and "frame" not in columns:
-        found.pop("frame", None)
-    for meaning in ("x", "y"):
-        if meaning not in found:
+        names["frame"] = None
+    for meanings in (("x",), ("y",), ("frame", "time")):
+        if all(names[meaning] is None for meaning in meanings):
+            usual = ", ".join(name for meaning in meanings for name in COLUMNS[meaning])
             raise StavisError(
-                f"{table.path}: no column for {meaning} (looked for {', '.join(COLUMNS[meaning])}); {table.describe()}"
+                f"{table.path}: no column for {' or '.join(meanings)} (looked for {usual}); {table.describe()}"
             )
-    if "frame" not in found and "time" not in found:
-        raise StavisError(
-            f"{table.path}: no column for frame or time (looked for {', '.join(COLUMNS['frame'] + COLUMNS['time'])}); "
-            f"{table.describe()}"
-        )
-    return found
+    return {meaning: name for meaning, name in names.items() if name is not None}
+
+
+def _find_column(table: Table, meaning: str, given: str | None) -> str | None:
+    usual = COLUMNS[meaning]
+    name = table.find(*(usual if given is None else (given,)))
+    if name is None and meaning == "time":  # `timestamp [ms]`
+        bare = {re.sub(r" ?[\[(].*", "", plain(name)): name for name in table.names}
+        name = next((bare[candidate] for candidate in usual if candidate in bare), None)
+    if name is None and given is not None:
+        raise StavisError(f"{table.path}: no column {given!r}; {table.describe()}")
+    if meaning in "xy" and given is None:
+        both = [one for candidate in usual if (one := table.find(candidate)) is not None]
+        if len(both) > 1:
+            raise StavisError(
+                f"{table.path}: {' and '.join(both)} could both be {meaning}; name one of them in `columns`"
+            )
+    return name
 
 
 def _whole_frames(
