@@ -293,6 +293,10 @@ def _count_files(files: VideoFiles) -> int:
     return sum(int(np.count_nonzero(part)) for part in present) + files.wave
 
 
+PathOf = Callable[[str, str, int], Path]
+Reader = Callable[[Path], Any]
+
+
 def _open_files(
     task: tuple[Layout, str, FoldEntry, VideoFiles], advance: Callable[[int], None]
 ) -> list[Problem]:
@@ -305,25 +309,18 @@ def _open_files(
         problems.append(Problem(kind, database, video, message))
 
     def opened(
-        path_of: Callable[[str, str, int], Path], present: npt.NDArray[np.bool_], read: Callable[[Path], Any]
+        frames: npt.NDArray[np.bool_], path_of: PathOf, read: Reader
     ) -> Iterator[tuple[int, Path, Any]]:
-        for frame in np.flatnonzero(present).tolist():
-            path = path_of(database, video, frame)
-            try:
-                content = read(path)
-            except (StavisError, OSError) as error:
-                report("unreadable", str(error))
-            else:
-                yield frame, path, content
-            advance(1)
+        paths = {frame: path_of(database, video, frame) for frame in np.flatnonzero(frames).tolist()}
+        return _open_each(paths, read, report, advance)
 
-    for _ in opened(layout.frame, files.frames, read_picture):
+    for _ in opened(files.frames, layout.frame, read_picture):
         pass
     sizes: dict[tuple[int, ...], Path] = {}
-    for _, path, density_map in opened(layout.density_map, files.density_maps, read_map):
+    for _, path, density_map in opened(files.density_maps, layout.density_map, read_map):
         sizes.setdefault(density_map.shape, path)
     without_fixation: list[int] = []
-    for frame, path, fixation_map in opened(layout.fixation_map, files.fixation_maps, read_fixation_map):
+    for frame, path, fixation_map in opened(files.fixation_maps, layout.fixation_map, read_fixation_map):
         sizes.setdefault(fixation_map.shape, path)
         if not (fixation_map > 0).any():
             without_fixation.append(frame)
@@ -337,16 +334,22 @@ def _open_files(
             f"{layout.annotations_folder(database, video)}: {len(without_fixation)} of {num} fixation maps have no "
             f"fixation (number {list_numbers(without_fixation)})",
         )
+    waves = {0: layout.wave(database, video)} if files.wave else {}
+    for _, wave, (samples, sample_rate) in _open_each(waves, read_wave, report, advance):
+        sound, pictures = len(samples) / sample_rate, entry.num_frames / entry.frame_rate
+        if abs(sound - pictures) > LONGEST_WAVE_DIFFERENCE_SECONDS:
+            report("wave_length", f"{wave}: {sound:.1f} s of sound, but {pictures:.1f} s of pictures")
+    return problems
 
-    if files.wave:
-        wave = layout.wave(database, video)
+
+def _open_each(
+    paths: dict[int, Path], read: Reader, report: Callable[[str, str], None], advance: Callable[[int], None]
+) -> Iterator[tuple[int, Path, Any]]:
+    for number, path in paths.items():
         try:
-            samples, sample_rate = read_wave(wave)
+            content = read(path)
         except (StavisError, OSError) as error:
             report("unreadable", str(error))
         else:
-            sound, pictures = len(samples) / sample_rate, entry.num_frames / entry.frame_rate
-            if abs(sound - pictures) > LONGEST_WAVE_DIFFERENCE_SECONDS:
-                report("wave_length", f"{wave}: {sound:.1f} s of sound, but {pictures:.1f} s of pictures")
+            yield number, path, content
         advance(1)
-    return problems

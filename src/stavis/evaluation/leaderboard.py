@@ -128,31 +128,27 @@ def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
         if any((evaluations[0].folder / "videos").glob(f"*/*/{method}*.json"))
     }
     protocol = str(evaluations[0].run["settings"]["protocol"])
-    metrics = ordered_metrics(next(iter(next(iter(rows.values())).values())))
+    first = next(iter(rows.values()))
+    metrics = ordered_metrics(next(iter(first.values())))
     databases, videos = {}, {}
-    for database in dict.fromkeys(database for database, _ in next(iter(rows.values()))):
-        shared = [
-            key
-            for key in next(iter(rows.values()))
-            if key[0] == database and all(key in r for r in rows.values())
-        ]
+    for database in dict.fromkeys(database for database, _ in first):
+        shared = [key for key in first if key[0] == database and all(key in r for r in rows.values())]
         if not shared:
             continue
         entries = _ranked(rows, shared, metrics)
-        for entry in entries:
-            for column in SOUND_TESTS.values():
-                if (entry.name, column) in of_tests:
-                    changed = _means_of_videos(of_tests[entry.name, column])
-                    entry.sound[column] = _changes(rows[entry.name], changed, shared, metrics)
-        for name, scores in baselines.items():
-            if all(key in scores for key in shared):
-                entries.append(_entry(name, "baseline", _columns(scores, shared, metrics)))
+        for entry, column in itertools.product(entries, SOUND_TESTS.values()):
+            if (entry.name, column) in of_tests:
+                changed = _means_of_videos(of_tests[entry.name, column])
+                entry.sound[column] = _changes(rows[entry.name], changed, shared, metrics)
+        complete = {n: scores for n, scores in baselines.items() if all(key in scores for key in shared)}
+        entries += [
+            _entry(n, "baseline", _columns(scores, shared, metrics)) for n, scores in complete.items()
+        ]
         if protocol not in FIELD_PROTOCOLS and database in PUBLISHED:
             entries.append(Entry("STAViS, as published", "published", dict(PUBLISHED[database])))
-        everybody = rows | {n: s for n, s in baselines.items() if all(key in s for key in shared)}
         databases[database] = entries
         videos[database] = {
-            key[1]: {name: scores[key] for name, scores in everybody.items()} for key in shared
+            key[1]: {name: scores[key] for name, scores in (rows | complete).items()} for key in shared
         }
     if not databases:
         raise StavisError(f"{evaluations[0].folder}: the evaluations have no video in common")

@@ -281,11 +281,17 @@ def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) 
                 f"the test lists of {video.database} name {entry.video} with {before.num_frames} frames at "
                 f"{before.frame_rate} and with {entry.num_frames} at {entry.frame_rate} fps; they must agree"
             )
-        if entry.num_frames <= settings.first_frame:
-            raise StavisError(
-                f"{video.database}: {entry.video} has {entry.num_frames} frames, and scoring starts at frame "
-                f"{settings.first_frame + 1} (from 1)"
-            )
+        check_length(video, settings)
+
+
+def check_length(video: ListedVideo, settings: EvaluationSettings) -> None:
+    """Raises StavisError if a video ends before the first frame that is scored."""
+    num_frames = video.entry.num_frames
+    if num_frames <= settings.first_frame:
+        raise StavisError(
+            f"{video.database}: {video.entry.video} has {num_frames} frames, and scoring starts at frame "
+            f"{settings.first_frame + 1} (from 1)"
+        )
 
 
 def make_tasks(

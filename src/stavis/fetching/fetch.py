@@ -92,8 +92,6 @@ def fetch(
     work = data / WORK_FOLDER
     if dry_run:
         return _plan(places, State(work / "state.json"), timeout_seconds)
-    fetched = []
-    failures = []
     with _lock(work):
         # Temporary files of a process that was killed while it wrote a small file.
         for path in [*work.glob(".*"), *work.glob("archives/.*"), *work.glob("archives/*/.*")]:
@@ -103,26 +101,7 @@ def fetch(
         run = _Run(state, keep_archives, accept_changed, retries, timeout_seconds, quiet)
         run.say(f"looking for {len(places)} parts")
         run.check_space_for_all(_plan(places, state, timeout_seconds))
-        for place in places:
-            name = place.part.name
-            try:
-                fetched.append(run.fetch(place))
-            except (DownloadError, ArchiveError, PartError) as error:
-                if len(places) > 1:
-                    run.say(f"{name}: {error}")
-                failures.append(f"{name}: {error}")
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise StavisError(
-                    f"{data}: no room left on the disk for {name}; run again with more"
-                ) from None
-    if len(failures) == 1 and len(places) == 1:
-        raise StavisError(failures[0])
-    if failures:
-        shown = "; ".join(failures[:3]) + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
-        raise StavisError(f"{len(failures)} of {len(places)} parts not fetched: {shown}")
-    return fetched
+        return run.fetch_all(places)
 
 
 def _plan(places: Sequence[Place], state: State, timeout_seconds: float) -> list[FetchedPart]:
@@ -164,6 +143,30 @@ class _Run:
         needs[self.state.path] = float(sum(downloads) if self.keep_archives else max(downloads, default=0))
         total = decimal(sum(size for _, size in sized))
         _check_space(needs, f"{len(known)} parts with archives of {total}")
+
+    def fetch_all(self, places: Sequence[Place]) -> list[FetchedPart]:
+        """Fetches the parts one after the other, and raises for those that failed at the end."""
+        fetched = []
+        failures = []
+        for place in places:
+            name = place.part.name
+            try:
+                fetched.append(self.fetch(place))
+            except (DownloadError, ArchiveError, PartError) as error:
+                failures.append(f"{name}: {error}")
+                if len(places) == 1:
+                    raise StavisError(failures[0]) from None
+                self.say(failures[-1])
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise StavisError(
+                    f"{place.data}: no room left on the disk for {name}; run again with more"
+                ) from None
+        if failures:
+            shown = "; ".join(failures[:3]) + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
+            raise StavisError(f"{len(failures)} of {len(places)} parts not fetched: {shown}")
+        return fetched
 
     def fetch(self, place: Place) -> FetchedPart:
         part, folder = place.part, place.folder

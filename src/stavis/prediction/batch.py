@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -110,14 +110,8 @@ def predict_files(
     settings = FolderSettings(
         PredictOptions(**options), choose_outputs(outputs), map_format or MapFormat(), style or OverlayStyle()
     )
+    _check_settings(settings.options, speed, segment_seconds)
     inputs = [videos] if isinstance(videos, str | Path) else videos
-    audio_path = settings.options.audio_path
-    if audio_path is not None and not as_path(audio_path).is_file():
-        raise StavisError(f"{audio_path}: no such file (`audio_path`)")
-    if speed != "exact" and (settings.options.stride, settings.options.precision) != (1, "float32"):
-        raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
-    if speed != "exact" and (segment_seconds is not None or settings.options.context):
-        raise ValueError(f"segments (`context=True`) need `stride=1`, which `speed={speed}` does not choose")
     plan = Plan(str(weights), modality, device, settings, overwrite, speed)
     running = _Running(jobs, ray, ray_gpus, quiet, verbose, report or (lambda _: None))
     if manifest is None:
@@ -129,17 +123,7 @@ def predict_files(
         return _run(plan, tasks, running)
     if inputs:
         raise ValueError("give either `videos` or a `manifest`")
-    if segment_seconds is not None and segment_seconds <= 0:
-        raise ValueError(f"`segment_seconds={segment_seconds}`: must be above 0")
-    rows = choose_shard(
-        list(split_rows(read_manifest(as_path(manifest)), segment_seconds)), parse_share(shard)
-    )
-    for row in rows:
-        try:
-            replace(settings.options, **row.options)
-            replace(settings.options, context=settings.options.context or bool(row.segments))
-        except ValueError as error:
-            raise StavisError(f"{as_path(manifest)}: {row.uri}: {error}") from None
+    rows = _read_rows(as_path(manifest), segment_seconds, parse_share(shard), settings.options)
     index = Index(output, parse_share(shard))
     by_name = {row.name: row for row in rows}
     failed = {} if retry_failed else index.failed(by_name)
@@ -158,6 +142,31 @@ def predict_files(
         running.say(f"{path}: {len(index.rows())} videos")
     earlier = [FolderResult(output / n, video=by_name[n].path, error=one.error) for n, one in failed.items()]
     return [*results, *earlier]
+
+
+def _check_settings(options: PredictOptions, speed: Speed, segment_seconds: float | None) -> None:
+    if options.audio_path is not None and not as_path(options.audio_path).is_file():
+        raise StavisError(f"{options.audio_path}: no such file (`audio_path`)")
+    if speed != "exact" and (options.stride, options.precision) != (1, "float32"):
+        raise ValueError(f"`speed={speed}` chooses `stride` and `precision`; leave them out")
+    if speed != "exact" and (segment_seconds is not None or options.context):
+        raise ValueError(f"segments (`context=True`) need `stride=1`, which `speed={speed}` does not choose")
+    if segment_seconds is not None and segment_seconds <= 0:
+        raise ValueError(f"`segment_seconds={segment_seconds}`: must be above 0")
+
+
+def _read_rows(
+    manifest: Path, segment_seconds: float | None, shard: tuple[int, int], options: PredictOptions
+) -> list[ManifestRow]:
+    """The rows of a shard of a manifest, with their options checked."""
+    rows = choose_shard(list(split_rows(read_manifest(manifest), segment_seconds)), shard)
+    for row in rows:
+        try:
+            replace(options, **row.options)
+            replace(options, context=options.context or bool(row.segments))
+        except ValueError as error:
+            raise StavisError(f"{manifest}: {row.uri}: {error}") from None
+    return rows
 
 
 @dataclass(frozen=True)
@@ -200,16 +209,17 @@ def _run(
                     say(line)
             if running.verbose and result.traceback is not None:
                 say(result.traceback)
+    for line in _conclude(results):
+        say(line)
+    return [results[folder] for folder in dict.fromkeys(task.folder for task in tasks)]
+
+
+def _conclude(results: Mapping[Path, FolderResult]) -> Iterator[str]:
     for folder, result in results.items():
         if result.folder != folder:
-            say(
-                f"{result.video}: not all segments are finished; the run that finishes the last one joins them"
-            )
-    ordered = [results[folder] for folder in dict.fromkeys(task.folder for task in tasks)]
-    if len(ordered) > 1:
-        for failure in (failure for result in ordered for failure in result.failures):
-            say(f"failed: {failure}")
-    return ordered
+            yield f"{result.video}: not all segments are finished; the run that finishes the last one joins them"
+    if len(results) > 1:
+        yield from (f"failed: {failure}" for result in results.values() for failure in result.failures)
 
 
 def _describe(result: FolderResult, quiet: bool) -> Iterator[str]:

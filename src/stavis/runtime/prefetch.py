@@ -1,5 +1,6 @@
 """Iteration ahead of the consumer in a thread."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -8,31 +9,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-_END = object()
-
-
 def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Yields `items`, up to `depth` of them produced in advance by a thread; errors are raised in order, too."""
     ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
-    def put(item: Any) -> bool:
+    def put(item: Any, error: BaseException | None) -> None:
         while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+            with contextlib.suppress(queue.Full):
+                return ready.put((item, error), timeout=0.1)
 
     def work() -> None:
         try:
             for item in items:
-                if not put((item, None)):
+                put(item, None)
+                if stop.is_set():
                     return
-            put((_END, None))
+            put(None, StopIteration())
         except BaseException as error:  # raised by the consumer
-            put((_END, error))
+            put(None, error)
         finally:
             if isinstance(items, Generator):
                 items.close()
@@ -42,10 +37,10 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     try:
         while True:
             item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
             if error is not None:
                 raise error
-            if item is _END:
-                return
             yield item
     finally:
         stop.set()

@@ -160,12 +160,10 @@ def train(
         log = None
         if processes.is_first:
             log = stack.enter_context(open_log(run, recipe, state.position, processes))
-        if not quiet:
-            num_clips = len(training), len(validation) if validation else 0
-            show(describe_start(run, plan, *num_clips, state.position, recipe, processes.device))
         # Before this line, a signal ends the program at once.
         stop = stack.enter_context(handle_stop_signals())
         session = Session(recipe, run, processes, plan, training, validation, stop, log, quiet)
+        announce(session, state.position)
         # Encoded clips were augmented before.
         loader = BatchLoader(training, recipe, processes.device, augment=not recipe.runtime.encoded_epochs)
         stack.callback(loader.close)
@@ -259,6 +257,14 @@ def open_log(
     append_environment(run, describe_environment(processes.device, processes.world_size))
     log = RunLog(run, step=position.step, epoch=position.epoch, tensorboard=recipe.log.tensorboard)
     return contextlib.closing(log)
+
+
+def announce(session: Session, position: Position) -> None:
+    """Prints what the run is about to do."""
+    if not session.quiet:
+        num_clips = len(session.training), len(session.validation or ())
+        device = session.processes.device
+        show(describe_start(session.run, session.plan, *num_clips, position, session.recipe, device))
 
 
 # An epoch -------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,15 @@ from stavis.evaluation.baselines import (
     read_center,
     reference_stride,
 )
-from stavis.evaluation.plan import EvaluationSettings, ListedVideo, Plan, ScoredMaps, VideoTask, make_tasks
+from stavis.evaluation.plan import (
+    EvaluationSettings,
+    ListedVideo,
+    Plan,
+    ScoredMaps,
+    VideoTask,
+    check_length,
+    make_tasks,
+)
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
 from stavis.evaluation.results import PREDICTIONS
 from stavis.evaluation.video import Tally
@@ -138,18 +146,16 @@ def make_field_plan(
             f"{', '.join(data.baselines)}"
         )
     found: dict[tuple[str, str], MapSource] = {}
-    for subset, names in subsets.items():
-        if predictions is not None:
-            sources = {n: source_in(predictions / subset, n) or source_in(predictions, n) for n in names}
-            found.update({(subset, name): source for name, source in sources.items() if source is not None})
     chosen = list(databases or subsets)
-    if databases is None and predictions is not None:
-        chosen = [subset for subset in subsets if any(key[0] == subset for key in found)]
-    if predictions is not None and not any(key[0] in chosen for key in found):
-        raise StavisError(
-            f"{predictions}: no maps of any of the videos of {', '.join(subsets)} in {data.root}; "
-            f"{describe_content(predictions)}"
-        )
+    if predictions is not None:
+        found = _find_sources(predictions, subsets)
+        if databases is None:
+            chosen = [subset for subset in subsets if any(key[0] == subset for key in found)]
+        if not any(key[0] in chosen for key in found):
+            raise StavisError(
+                f"{predictions}: no maps of any of the videos of {', '.join(subsets)} in {data.root}; "
+                f"{describe_content(predictions)}"
+            )
     listed = [(subset, name) for subset in chosen for name in subsets[subset]]
     lacking = [key for key in listed if predictions is not None and key not in found]
     if lacking and not allow_missing:
@@ -157,35 +163,50 @@ def make_field_plan(
             f"{predictions}: no maps of {len(lacking)} of {len(listed)} videos: {some(name for _, name in lacking)}; "
             "allow_missing=True scores the others"
         )
+    there = [key for key in listed if key not in lacking]
+    videos = [ListedVideo(subset, None, data.entry(subset, name)) for subset, name in there]
+    for video in videos:
+        if video.entry.num_frames:
+            check_length(video, data.settings)
     extra: dict[str, list[str]] = {}
-    for subset in chosen if references and predictions is not None else ():
-        extra[subset] = [name for name in REFERENCES if name in data.baselines and name not in baselines]
-        if sum(key[0] == subset for key in listed if key not in lacking) < 2 and "shuffled" in extra[subset]:
-            extra[subset].remove("shuffled")
-    videos, scored = [], {}
-    for subset, name in listed:
-        if (subset, name) in lacking:
-            continue
-        entry = data.entry(subset, name)
-        if 0 < entry.num_frames <= data.settings.first_frame:
-            raise StavisError(
-                f"{subset}: {name} has {entry.num_frames} frames, and scoring starts at frame "
-                f"{data.settings.first_frame + 1} (from 1)"
-            )
-        video = ListedVideo(subset, None, entry)
-        videos.append(video)
-        if predictions is not None:
-            source = found[subset, name]
-            scored.update({(video, m): ScoredMaps(m, None, source) for m in data.methods})
-        scored.update({(video, baseline): ScoredMaps(baseline, None, None) for baseline in baselines})
-        num = data.settings.num_scored(entry)
-        for reference in extra.get(subset, ()):
-            stride = reference_stride(reference, num)
-            scored[video, reference] = ScoredMaps(reference, None, None, stride)
+    if references and predictions is not None:
+        candidates = [name for name in REFERENCES if name in data.baselines and name not in baselines]
+        for subset in chosen:
+            has_partner = sum(video.database == subset for video in videos) > 1
+            extra[subset] = [name for name in candidates if name != "shuffled" or has_partner]
+    scored = {
+        (video, one.method): one
+        for video in videos
+        for one in _scored_maps(data, video, found, baselines, extra.get(video.database, ()))
+    }
     tasks = make_tasks(data.root, output, videos, scored, data.settings)
     missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
     unavailable = {s: ["no inter-observer row: these data do not tell observers apart"] for s in extra}
     return Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
+
+
+def _find_sources(predictions: Path, subsets: dict[str, list[str]]) -> dict[tuple[str, str], MapSource]:
+    places = {
+        (subset, name): source_in(predictions / subset, name) or source_in(predictions, name)
+        for subset, names in subsets.items()
+        for name in names
+    }
+    return {key: source for key, source in places.items() if source is not None}
+
+
+def _scored_maps(
+    data: FieldData,
+    video: ListedVideo,
+    found: dict[tuple[str, str], MapSource],
+    baselines: Sequence[str],
+    references: Sequence[str],
+) -> Iterator[ScoredMaps]:
+    source = found.get((video.database, video.entry.video))
+    if source is not None:
+        yield from (ScoredMaps(method, None, source) for method in data.methods)
+    yield from (ScoredMaps(baseline, None, None) for baseline in baselines)
+    num = data.settings.num_scored(video.entry)
+    yield from (ScoredMaps(name, None, None, reference_stride(name, num)) for name in references)
 
 
 def with_center(data: FieldData, tasks: list[VideoTask], overwrite: bool) -> list[VideoTask]:
