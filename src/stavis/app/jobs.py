@@ -38,8 +38,6 @@ _log = logging.getLogger("stavis.app")
 
 @dataclass
 class Job:
-    """One uploaded video."""
-
     id: str  # random; also the name of its folder
     name: str  # what the client calls the video, for display only
     status: Status = "queued"  # where it stands
@@ -58,7 +56,6 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """Whether it waits or runs."""
         return self.status in ("queued", "running")
 
 
@@ -179,7 +176,6 @@ class Jobs:
     # Life ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begins to run jobs."""
         self._tasks = [asyncio.create_task(self._run_jobs()) for _ in range(self.settings.jobs)]
         self._tasks.append(asyncio.create_task(self._tidy()))
 

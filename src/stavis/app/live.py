@@ -31,20 +31,16 @@ class LiveRequest(BaseModel):
 
 
 class LiveSessions:
-    """All live sessions of a server."""
-
     def __init__(self, settings: AppSettings) -> None:
         self.settings = settings
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
-        """Ends every session."""
         for task in self._sessions:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serves one client."""
         await socket.accept()
         if len(self._sessions) >= self.settings.max_live:
             await _end(socket, f"{len(self._sessions)} live sessions run already, the most that are allowed")

@@ -33,8 +33,6 @@ ENDLESS = 10**9  # windows to come, as far as the choice of an engine goes
 
 @dataclass(frozen=True)
 class LiveMap:
-    """A map of a live picture."""
-
     time_seconds: float  # time of the picture, on the source's clock
     saliency: npt.NDArray[np.float32]  # (h, w) float32 probabilities
     image: npt.NDArray[np.uint8] | None  # (H, W, 3) uint8 RGB; None unless pictures are kept
@@ -120,7 +118,6 @@ class LivePredictor:
         return engine
 
     def add(self, event: LiveEvent) -> None:
-        """Takes a picture or a piece of audio."""
         if isinstance(event, LiveSound):
             with self._changed:
                 self._add_sound(event)

@@ -52,13 +52,11 @@ class AppSettings:
 
     @property
     def of_worker(self) -> dict[str, Any]:
-        """What worker processes need to know."""
         names = ("weights", "modality", "device", "memory_megabytes")
         return {name: getattr(self, name) for name in names}
 
     @property
     def job_folder(self) -> Path:
-        """Where jobs live."""
         if self.folder is not None:
             return self.folder
         base = os.environ.get("XDG_CACHE_HOME")

@@ -22,8 +22,6 @@ STALLED_SECONDS = 30.0
 
 @dataclass
 class Upload:
-    """A request that has arrived."""
-
     file_name: str | None = None  # what the client calls the file, for display only
     num_bytes: int = 0  # size of the file
     fields: dict[str, str] = field(default_factory=dict)  # the other form fields
@@ -32,10 +30,8 @@ class Upload:
 async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload:
     """Writes the file of a multipart request, its field "video", to `path`. The caller removes it if this fails.
 
-    Raises:
-        HTTPException: 408 if the client stalls, 413 if the file is too large, 415 if the body is not multipart, 422
-            if it is malformed or lacks the file.
-        ClientDisconnect: The client hung up.
+    Raises HTTPException with 408 if the client stalls, 413 if the file is too large, 415 if the body is not multipart,
+    422 if it is malformed or lacks the file; ClientDisconnect if the client hung up.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
@@ -73,8 +69,6 @@ async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload
 
 
 class _Parts:
-    """Receives the parser's callbacks."""
-
     def __init__(self, file: BinaryIO, max_bytes: int, too_large: HTTPException) -> None:
         self.upload = Upload()
         self.is_finished = False

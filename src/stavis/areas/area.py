@@ -72,15 +72,10 @@ def rectangle(x: float, y: float, width: float, height: float) -> FloatArray:
 
 
 def coverage(points: FloatArray, size: tuple[int, int], shape: tuple[int, int]) -> FloatArray:
-    """The share of each cell of a map that a polygon covers, by the even-odd rule.
+    """The share in 0..1 of each cell of a map of `shape` (rows, columns) that a polygon covers, by the even-odd rule.
 
-    Args:
-        points: (K, 2) corners in pixels of the picture; parts outside of the picture do not count.
-        size: (width, height) of the picture.
-        shape: (rows, columns) of the map, which covers the whole picture.
-
-    Returns:
-        (rows, columns) in 0..1.
+    `points` are its (K, 2) corners in pixels of a picture of `size` (width, height), which the map covers; parts
+    outside of the picture do not count.
     """
     rows, columns = shape
     x, y = points[:, 0] / size[0] * columns, points[:, 1] / size[1] * rows

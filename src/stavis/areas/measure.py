@@ -104,21 +104,13 @@ class AreaAttention:
     summary: list[AreaSummary]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table of one row per frame and area with the columns of `areas.csv`.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
+        """A table of one row per frame and area, with the columns of `areas.csv`. Raises ImportError without pandas."""
         import pandas
 
         return pandas.DataFrame(self.rows)
 
     def summary_to_pandas(self) -> "pandas.DataFrame":
-        """A table of one row per area.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
+        """A table of one row per area. Raises ImportError if pandas is not installed."""
         import pandas
 
         return pandas.DataFrame(self.summary)

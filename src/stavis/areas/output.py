@@ -38,16 +38,10 @@ def write_areas(
     overlay: bool = True,
     quiet: bool = True,
 ) -> AreaAttention:
-    """Measures a video's areas and writes `areas.csv`, `areas_summary.csv`, `areas.png` and `areas.mp4`.
+    """Measures a video's areas and writes `areas.csv`, `areas_summary.csv` and `areas.png` to the folder `output`.
 
-    Args:
-        output: Folder, made if it does not exist.
-        video, areas, model, gaze, options, maps: As for `measure_areas`.
-        overlay: Write `areas.mp4`, the video with its heat map, areas and shares.
-
-    Raises:
-        ValueError: Neither `model` nor `maps` is given.
-        StavisError: The video, the areas or the maps cannot be read, or a file cannot be written.
+    With `overlay` also `areas.mp4`, the video with its heat map, areas and shares. Other arguments and errors as for
+    `measure_areas`; StavisError as well if a file cannot be written.
     """
     video, output, options = as_path(video), Path(output), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)

@@ -66,16 +66,11 @@ def run_bench(
 ) -> BenchReport:
     """Measures decoding, the network and writing, separately and end to end, with every engine that works here.
 
-    Every engine runs in its own process, so that its peak memory can be measured.
+    Every engine runs in its own process, so that its peak memory can be measured. `weights` are as for --weights on the
+    command line. Without a `video`, a 1280x720 clip with sound is generated. `num_threads` are those of PyTorch and
+    OpenVINO, None for all cores. `advance` is called with the name of each step when it starts.
 
-    Args:
-        weights: As for --weights on the command line.
-        video: The input. None generates a 1280x720 clip with sound.
-        num_threads: Threads of PyTorch and OpenVINO. None uses all cores.
-        advance: Called with the name of each step when it starts.
-
-    Raises:
-        StavisError: The weights or the video cannot be read, or the device does not exist.
+    Raises StavisError if the weights or the video cannot be read, or the device does not exist.
     """
     with tempfile.TemporaryDirectory() as folder:
         if video is None:

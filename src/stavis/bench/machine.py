@@ -24,8 +24,6 @@ CLIP_RATE = 25
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """Measured speed of the machine."""
-
     device: str  # "cpu" or "cuda:0"
     name: str  # name of the processor or GPU
     num_threads: int  # threads that PyTorch uses

@@ -36,8 +36,6 @@ class MediaSpeed:
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """Speed of one engine."""
-
     engine: str  # its name
     precision: str  # its numeric precision
     setup_seconds: float  # time until it is ready, calibration included

@@ -106,13 +106,9 @@ def point_fixation_map(fixation_map: npt.NDArray[Any], preprocessing: Preprocess
 def make_clip(
     frames: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8], preprocessing: Preprocessing
 ) -> npt.NDArray[np.float32]:
-    """Stacks resized frames into a clip.
+    """Stacks resized frames, T of (h, w, 3) or one array (T, h, w, 3), RGB in 0..255, into a clip.
 
-    Args:
-        frames: T frames (h, w, 3), RGB in 0..255, or one array (T, h, w, 3).
-
-    Returns:
-        (3, T, h, w), 0..255 minus the mean.
+    Returns (3, T, h, w), 0..255 minus the mean.
     """
     stacked = np.asarray(frames)
     clip = np.empty((3, *stacked.shape[:3]), dtype=np.float32)
@@ -123,14 +119,10 @@ def make_clip(
 
 
 def audio_excerpt(samples: npt.NDArray[np.float32], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """Places the Hann-windowed audio of a clip in the middle of a zero buffer.
+    """Places the Hann-windowed audio of a clip, (L,) mono in -1..1, in the middle of a zero buffer.
 
-    Args:
-        samples: (L,) mono in -1..1. L may be 0 (no audio). If L exceeds the buffer, as below 10 frames per second, the
-            middle is used (the published code crashes).
-
-    Returns:
-        (num_audio_samples,) in -256..256.
+    L may be 0 (no audio). If L exceeds the buffer, as below 10 frames per second, the middle is used (the published
+    code crashes). Returns (num_audio_samples,) in -256..256.
     """
     size = preprocessing.num_audio_samples
     buffer = np.zeros(size, dtype=np.float32)

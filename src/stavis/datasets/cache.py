@@ -175,7 +175,6 @@ class FrameCache:
 
 
 def default_cache_folder(data_folder: Path) -> Path:
-    """The default cache folder of a data folder."""
     return data_folder / "frame_cache"
 
 
@@ -215,8 +214,6 @@ def plan_cache(
 
 @dataclass(frozen=True)
 class CacheResult:
-    """Outcome of `cache_data`."""
-
     folder: Path  # the cache folder
     files: list[CacheFile]  # all files of the cache that the fold lists ask for
     missing: list[CacheFile]  # those of them that were not there
@@ -239,18 +236,11 @@ def cache_data(
 ) -> CacheResult:
     """Caches all videos in the train and test lists, at the input size of the published network.
 
-    Args:
-        data: Data folder in the published layout.
-        databases: Which databases; None for all that have fold lists.
-        split: Which split; None for all.
-        cache: Cache folder; None for `<data>/frame_cache`.
-        annotations: Whether to cache density and fixation maps.
-        audio: Whether to cache audio.
-        quirks: Which quirks of the published loader the samples will have.
-        allow_missing: Cache what is there if something is missing.
+    `databases` and `split` are as for `check_data`. The folder `cache` is `<data>/frame_cache` by default.
+    `annotations` and `audio` say whether density and fixation maps and audio are cached, `quirks` which quirks of the
+    published loader the samples will have. With `allow_missing`, what is there is cached if something is missing.
 
-    Raises:
-        StavisError: A fold list or a source file is missing or unreadable, or the disk is too small.
+    Raises StavisError if a fold list or a source file is missing or unreadable, or the disk is too small.
     """
     layout = Layout(Path(data))
     folder = default_cache_folder(layout.root) if cache is None else Path(cache)

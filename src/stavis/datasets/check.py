@@ -170,18 +170,13 @@ def check_data(
     jobs: int | None = None,
     quiet: bool = False,
 ) -> DataReport:
-    """Compares a data folder with its fold lists.
+    """Compares a data folder in the published layout with its fold lists.
 
-    Args:
-        data_folder: In the published layout.
-        databases: Which databases; None for all that have fold lists.
-        split: Which split; None for all.
-        annotations: Whether density and fixation maps are needed.
-        audio: Whether WAV files are needed.
-        deep: Open every file, in parallel, to find broken ones and to compare sizes and lengths.
+    All `databases` that have fold lists are checked by default, and all splits. `annotations` and `audio` say whether
+    density and fixation maps and WAV files are needed. With `deep`, every file is opened, in parallel, to find broken
+    ones and to compare sizes and lengths.
 
-    Raises:
-        StavisError: There is no fold list, or none of a requested database.
+    Raises StavisError if there is no fold list, or none of a requested database.
     """
     layout = Layout(data_folder)
     summaries: list[ListSummary] = []

@@ -145,11 +145,7 @@ class Database(Sequence[DatabaseVideo]):
     @overload
     def __getitem__(self, key: slice) -> list[DatabaseVideo]: ...
     def __getitem__(self, key: int | str | slice) -> DatabaseVideo | list[DatabaseVideo]:
-        """The video of a name or at an index.
-
-        Raises:
-            StavisError: There is no video of this name.
-        """
+        """The video of a name or at an index. Raises StavisError if there is no video of this name."""
         if isinstance(key, str):
             if key not in self._videos:
                 raise StavisError(f"{self.data}: no video {key!r} in the fold lists of {self.name}")

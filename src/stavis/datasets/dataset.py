@@ -52,21 +52,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleDescription:
-    """Where a sample comes from.
+    """Where a sample comes from."""
 
-    Attributes:
-        database: Folder name of the database.
-        video: Folder name of the video.
-        frame_rate: Of the video, frames per second.
-        frames: The clip's frames in order, 0-based.
-        target: The frame that the maps belong to, 0-based.
-    """
-
-    database: str
-    video: str
-    frame_rate: float
-    frames: tuple[int, ...]
-    target: int
+    database: str  # folder name of the database
+    video: str  # folder name of the video
+    frame_rate: float  # of the video, frames per second
+    frames: tuple[int, ...]  # the clip's frames in order, 0-based
+    target: int  # the frame that the maps belong to, 0-based
 
     def __str__(self) -> str:
         first, last = min(self.frames) + 1, max(self.frames) + 1

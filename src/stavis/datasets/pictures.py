@@ -242,7 +242,6 @@ class PictureDataset(EpochDataset):
         return self.preprocessing.clip_length if self._camera else 1
 
     def describe(self, index: int) -> SampleDescription:
-        """Where sample `index` comes from."""
         picture, num = self._indices[index], self.num_frames
         name = self.pictures.names[picture]
         return SampleDescription(

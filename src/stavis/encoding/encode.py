@@ -26,30 +26,19 @@ RECORD_NAME = "encode.json"
 
 @dataclass(frozen=True)
 class OffsetPlan:
-    """QP offsets of a video.
+    """QP offsets of a video."""
 
-    Attributes:
-        size: (width, height) of the picture as displayed, in pixels.
-        block: Side of the blocks in pixels.
-        grids: One (rows, columns) array per frame, in QP.
-    """
-
-    size: tuple[int, int]
-    block: int
-    grids: list[npt.NDArray[np.float16]]
+    size: tuple[int, int]  # (width, height) of the picture as displayed, in pixels
+    block: int  # side of the blocks in pixels
+    grids: list[npt.NDArray[np.float16]]  # one (rows, columns) array per frame, in QP
 
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """Results of encoding one video.
+    """Results of encoding one video."""
 
-    Attributes:
-        file: The video.
-        transcoded: What was written; None if it was finished before.
-    """
-
-    file: Path
-    transcoded: Transcoded | None
+    file: Path  # the video
+    transcoded: Transcoded | None  # what was written; None if it was finished before
 
 
 def plan_offsets(

@@ -52,15 +52,10 @@ class FoldedNetwork(nn.Module):
         )
 
     def forward(self, pooled: Tensor, mean: Tensor, sound: Tensor | None) -> Tensor:
-        """Computes the logits of windows.
+        """Computes the logits (B, 1, H, W) of windows.
 
-        Args:
-            pooled: (B, 64, T/2, h, w), the stem's output after ReLU, its maximum over time; may be overwritten.
-            mean: (B, 64, h, w), its mean over time.
-            sound: (B, 1024), None in the visual variant.
-
-        Returns:
-            (B, 1, H, W) logits.
+        `pooled` (B, 64, T/2, h, w) is the stem's output after ReLU, its maximum over time, and may be overwritten;
+        `mean` (B, 64, h, w) is its mean over time, and `sound` (B, 1024), None in the visual variant.
         """
         logits, factor = self.begin(mean)
         return self.finish(self.enter(pooled, factor), logits, sound)

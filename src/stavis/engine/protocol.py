@@ -51,10 +51,8 @@ class MakeEngine(Protocol):
     def __call__(
         self, num_windows: int | None = None, examples: Callable[[], Sequence[Example]] | None = None
     ) -> Engine:
-        """Makes an engine.
+        """Makes an engine for about `num_windows` windows to come, if that is known.
 
-        Args:
-            num_windows: Approximate number of windows to come, if known.
-            examples: Returns some of them, spread over the video; called by engines that calibrate on it.
+        `examples` returns some of them, spread over the video; called by engines that calibrate on it.
         """
         ...

@@ -51,6 +51,5 @@ class SharedStage:
         return torch.cat([one[0] for one in found if one is not None], dim=2)
 
     def drop_frames_before(self, index: int) -> None:
-        """Drops what was computed from frames before `index`."""
         for step in [step for step in self._kept if first_frame(step) < index]:
             del self._kept[step]

@@ -60,7 +60,6 @@ class StemCache:
         self._frames[index] = frame
 
     def drop_frames_before(self, index: int) -> None:
-        """Drops the frames before `index` and everything computed from them."""
         for old in [i for i in self._frames if i < index]:
             del self._frames[old]
         self._give_up_before(index)
@@ -76,9 +75,8 @@ class StemCache:
     def window(self, frames: tuple[int, ...]) -> StemOutput:
         """Computes the inputs of the network after the stem for one window.
 
-        Args:
-            frames: T frames, all added and not dropped, in any order and with repetitions. Least is computed where
-                each window's first frame is not before the last window's.
+        `frames` are T, all added and not dropped, in any order and with repetitions. Least is computed where each
+        window's first frame is not before the last window's.
         """
         self._give_up_before(min(frames))
         padded = (None,) * self._half + frames + (None,) * self._half

@@ -226,7 +226,6 @@ def database_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def video_table(comparison: Comparison) -> Table:
-    """The difference of every video."""
     title = f"{comparison.after.name} - {comparison.before.name}"
     metrics = _metrics([comparison])
     table = text_table("database", "video", right=metric_names(metrics), header_style="bold", title=title)

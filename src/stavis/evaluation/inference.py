@@ -30,11 +30,9 @@ class Interval(NamedTuple):
 def interval_of_video(values: Float64, frame_rate: float) -> Interval:
     """95 % interval of the mean of a video's frames, by the circular block bootstrap (Politis and Romano 1992).
 
-    Adjacent frames are correlated, so resampling single frames would give intervals that are too narrow. Blocks of two
-    seconds are resampled, or of a quarter of the video if that is shorter. Tails are widened as for few videos.
-
-    Args:
-        values: (n,) scores, or differences of scores, of the frames; nan where undefined.
+    `values` are (n,) scores, or differences of scores, of the frames; nan are excluded. Adjacent frames are correlated,
+    so resampling single frames would give intervals that are too narrow. Blocks of two seconds are resampled, or of a
+    quarter of the video if that is shorter. Tails are widened as for few videos.
     """
     values = values[~np.isnan(values)]
     if values.size < 2:

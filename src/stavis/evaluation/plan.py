@@ -24,8 +24,6 @@ FIRST_FRAME = 8  # from 0: the published predictions begin with the ninth frame
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Settings that determine the scores."""
-
     # For data in the published layout, where the shuffled AUC's negatives come from (`stavis.metrics.auc_shuffled`); or
     # one of `FIELD_PROTOCOLS`.
     protocol: Protocol = "stavis"
@@ -47,7 +45,6 @@ class EvaluationSettings:
             )
 
     def num_scored(self, entry: FoldEntry) -> int:
-        """The number of a video's frames that are scored."""
         return -(-(entry.num_frames - self.first_frame) // self.stride)
 
 
@@ -79,8 +76,6 @@ class ScoredMaps:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """Everything to be scored on one video."""
-
     data: Path  # the data folder
     output: Path  # the evaluation's folder
     database: str  # the video's database

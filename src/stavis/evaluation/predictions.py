@@ -54,14 +54,10 @@ class MapSource:
         return digest.hexdigest()
 
     def open(self, *, own_depth: bool = False) -> "MapReader":
-        """Opens the maps.
+        """Opens the maps. Raises StavisError if there are none, or the file is of another kind.
 
-        Args:
-            own_depth: Give samples as they are stored, (h, w) or (h, w, channels), uint8 or uint16. By default maps are
-                (h, w); of a map in color the first channel counts, as in the published scoring.
-
-        Raises:
-            StavisError: There are no maps, or the file is of another kind.
+        With `own_depth`, samples are as they are stored, (h, w) or (h, w, channels), uint8 or uint16. By default maps
+        are (h, w); of a map in color the first channel counts, as in the published scoring.
         """
         if self.kind == "images":
             return _ImageReader(self.path, own_depth)

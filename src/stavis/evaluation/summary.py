@@ -121,11 +121,7 @@ class Evaluation:
         return {name: dict(group.means) for name, group in self.databases[method].items()}
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The scores of all frames as a data frame with the columns of `frames.csv`.
-
-        Raises:
-            StavisError: pandas is not installed.
-        """
+        """The scores of all frames, with the columns of `frames.csv`. Raises StavisError if pandas is not installed."""
         try:
             import pandas as pd
         except ImportError:
@@ -266,7 +262,6 @@ def write_summary(output: Path, evaluation: Evaluation, *, parquet: bool = False
 
 
 def frame_columns(evaluation: Evaluation) -> tuple[str, ...]:
-    """Columns of the table of frames."""
     return ("method", "database", "split", "video", "frame", *evaluation.metrics)
 
 

@@ -45,8 +45,6 @@ NARROW_COLUMNS = 90  # a terminal with fewer has no room for the whole table
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the score table."""
-
     database: str  # its database
     method: str  # "predictions", "published" or a baseline
     values: tuple[float, ...]  # in the order of `ordered_metrics`; nan where undefined
@@ -66,17 +64,14 @@ class Row:
 
 
 def method_name(method: str) -> str:
-    """A method's name in tables."""
     return _METHOD_NAMES.get(method, method)
 
 
 def metric_names(metrics: Iterable[str]) -> list[str]:
-    """The metrics' names in tables."""
     return [METRIC_NAMES[metric] for metric in metrics]
 
 
 def ordered_metrics(metrics: Iterable[str]) -> list[str]:
-    """Metrics in the order of tables."""
     return sorted(metrics, key=METRIC_ORDER.index)
 
 
@@ -169,7 +164,6 @@ def leaderboard_table(database: str, entries: Sequence["Entry"], metrics: Sequen
 
 
 def remark_lines(rows: Sequence[Row]) -> list[str]:
-    """The remarks below a table."""
     return [f"{row.database}, {method_name(row.method)}: {row.remarks}" for row in rows if row.remarks]
 
 
@@ -189,7 +183,6 @@ def markdown_head(columns: Sequence[str]) -> list[str]:
 
 
 def markdown_line(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -31,7 +31,6 @@ class Tally:
         self.missing: list[int] = []
 
     def takes(self, frame: int) -> bool:
-        """Whether a frame is scored."""
         beyond_first = frame - self._task.settings.first_frame
         return beyond_first >= 0 and beyond_first % (self._task.settings.stride * self._scored.stride) == 0
 

@@ -54,8 +54,6 @@ Saliency = Mapping[int, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What `run_demo` made."""
-
     output: Path  # its folder
     network: LoadedNetwork  # the network that predicted
     scores: Scores  # key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined
@@ -73,14 +71,11 @@ def run_demo(
     quiet: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> DemoResult:
-    """Generates a clip, predicts it with and without its sound, scores both and draws them.
+    """Generates a clip, predicts it with and without its sound, scores both and draws them, in the folder `output`.
 
-    Args:
-        output: Folder of the clip and the results. An existing clip is reused.
-        say: Called with a sentence before each step.
+    An existing clip is reused. `say` is called with a sentence before each step.
 
-    Raises:
-        StavisError: The weights cannot be read, or the device does not exist.
+    Raises StavisError if the weights cannot be read, or the device does not exist.
     """
     network = load_network(weights, modality=None, device=device)
     say(f"weights: {network.name}")
@@ -149,8 +144,7 @@ def score(truth: Truth, with_sound: Saliency, without_sound: Saliency) -> Scores
 
     CC and SIM against a single observer are left out: one person's gaze makes no density map worth comparing with.
 
-    Returns:
-        Key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined.
+    Returns key of `MAPS` -> key of `SHOWN` -> mean over the frames; None where undefined.
     """
     size = (truth.height, truth.width)
     fixations = [pixels_of(one) for one in truth.gaze.fixation_maps(truth.num_frames, size[::-1])]

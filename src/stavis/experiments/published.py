@@ -22,18 +22,13 @@ def run_published(
 ) -> Signals | None:
     """Trains both stages on splits 1, 2 and 3, predicts the test videos and scores the maps.
 
-    Finished parts are not repeated, so the same call resumes an interrupted experiment.
+    `recipes` are by name, the visual stage first; their `data.split` is ignored. The folder `output` receives
+    `<name>_split<k>` (runs), `<name>_test` (maps) and `<name>_evaluation`. Finished parts are not repeated, so the same
+    call resumes an interrupted experiment. `processes` are those that share the work; None joins those that torchrun
+    started.
 
-    Args:
-        recipes: Name -> recipe, the visual stage first. Their `data.split` is ignored.
-        output: Receives `<name>_split<k>` (runs), `<name>_test` (maps) and `<name>_evaluation`.
-        processes: The processes that share the work; None joins those that torchrun started.
-
-    Returns:
-        The signal that stopped training; None if the experiment is complete.
-
-    Raises:
-        StavisError: The recipes are not of the two stages, or any of the three parts fails.
+    Returns the signal that stopped training; None if the experiment is complete. Raises StavisError if the recipes are
+    not of the two stages, or any of the three parts fails.
     """
     modalities = [recipe.model.modality for recipe in recipes.values()]
     if modalities != list(STAGES):

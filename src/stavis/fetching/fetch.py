@@ -120,8 +120,6 @@ def _plan(places: Sequence[Place], state: State, timeout_seconds: float) -> list
 
 @dataclass
 class _Run:
-    """One call of `fetch`."""
-
     state: State
     keep_archives: bool
     accept_changed: bool

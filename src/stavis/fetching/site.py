@@ -53,8 +53,6 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Part:
-    """One archive of a site."""
-
     kind: Kind
     database: str | None
 

@@ -31,8 +31,7 @@ def read_bids(path: Path, *, eye: Eye, origin: int, video: str) -> Recording:
     and blinks of `*_physioevents.tsv.gz`, where there are such. Metadata are inherited from the folders above. "left"
     or "right" reads no sample of a file of the other eye; "both" reads every file.
 
-    Raises:
-        StavisError: Metadata are missing, it is not gaze in pixels or fractions, or a cell is not a number.
+    Raises StavisError if metadata are missing, it is not gaze in pixels or fractions, or a cell is not a number.
     """
     metadata = _metadata(path, "physio")
     table = _read_headless(path, metadata)

@@ -63,15 +63,10 @@ def _bicubic_weights(num: int, size: int) -> npt.NDArray[np.float32]:
 def draw_overlay(
     image: npt.NDArray[np.uint8], saliency: npt.NDArray[np.float32], style: OverlayStyle | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Draws a saliency map over its frame as a heat map that is transparent where saliency is low.
+    """Draws a saliency map (h, w) over its frame as a heat map that is transparent where saliency is low.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        saliency: (h, w) in any range; it is stretched to 0..1 first.
-        style: What else is shown.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    `image` is (H, W, 3) uint8 RGB, and so is the result. The map may have any range; it is stretched to 0..1 first.
+    `style` says what else is shown.
     """
     style = style or OverlayStyle()
     picture = Image.fromarray(image)

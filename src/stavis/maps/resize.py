@@ -110,9 +110,8 @@ class TiledResize:
     def tile(self, index: int) -> tuple[tuple[slice, slice], Float64Map]:
         """Computes a tile of at most `TILE_SIZE`, counted row by row.
 
-        Returns:
-            The rows and columns of the result that it covers, and its values: read-only, and valid until the next call,
-            which reuses their memory.
+        Returns the rows and columns of the result that it covers, and its values: read-only, and valid until the next
+        call, which reuses their memory.
         """
         row, column = divmod(index, self._num_across)
         tile_height, tile_width = TILE_SIZE
@@ -206,9 +205,8 @@ def _lows_of_4x4(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _windows_under_tiles(num_in: int, num_out: int, tile: int) -> tuple[Indices, Indices]:
     """Windows of four input pixels, those that the kernel covers as it moves along one axis, and the tiles over them.
 
-    Returns:
-        The input pixels, with the border repeated; for each tile its first window and the one after its last. There
-        is one window more than the kernel needs, so that the last tile's end exists.
+    Returns the input pixels, with the border repeated; for each tile its first window and the one after its last. There
+    is one window more than the kernel needs, so that the last tile's end exists.
     """
     pixels = np.array([(begin, min(begin + tile, num_out) - 1) for begin in range(0, num_out, tile)])
     segments = np.floor((pixels + 0.5) * (num_in / num_out) - 0.5).astype(np.intp) + np.array([1, 2])

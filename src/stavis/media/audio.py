@@ -111,15 +111,11 @@ class AudioReader:
         return window
 
     def find_end(self, start: int, stop: int) -> int:
-        """Finds the end of the audio, which the header can give wrong, by decoding.
+        """Finds the end of the audio, which the header can give wrong, by decoding up to the sample `stop`.
 
-        Args:
-            start: First sample of the window that is read next. What lies before it is discarded.
-            stop: Where to stop looking.
-
-        Returns:
-            The end if it is before `stop`, else `stop`. An end given in the header is kept if it is right within
-            0.15 s, as codecs pad the last packet.
+        What lies before `start`, the first sample of the window that is read next, is discarded. Returns the end if it
+        is before `stop`, else `stop`. An end given in the header is kept if it is right within 0.15 s, as codecs pad
+        the last packet.
         """
         tolerance = round(_LARGEST_PADDING_SECONDS * self.sample_rate)
         announced = self.num_samples if self._trusts_header else None

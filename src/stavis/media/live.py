@@ -49,8 +49,6 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class LivePicture:
-    """A picture."""
-
     time_seconds: float  # when it is shown, on the source's clock
     # (height, width, 3) uint8 RGB, upright, with square pixels; None where decoding is late, so that the picture is to
     # be left out.
@@ -59,8 +57,6 @@ class LivePicture:
 
 @dataclass(frozen=True)
 class LiveSound:
-    """A piece of audio."""
-
     start: int  # number of its first sample; sample 0 is at time 0 of the source's clock
     samples: npt.NDArray[np.float32]  # (n,) mono in -1..1
 

@@ -178,7 +178,6 @@ class SoundTrack:
         self._container.close()
 
     def reopen(self) -> None:
-        """Returns to the beginning."""
         self._container.close()
         self._container = open_container(self.path)
         stream = find_audio_stream(self._container, self.path, self._index)

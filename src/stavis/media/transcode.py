@@ -73,8 +73,6 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 
 class Transcoded(NamedTuple):
-    """What was written."""
-
     num_frames: int  # frames encoded
     video_bytes: int  # size of the encoded pictures, without audio and container
     seconds: float  # how long the video is shown
@@ -90,15 +88,11 @@ def transcode(
 ) -> Transcoded:
     """Encodes a video anew and copies its audio; time stamps, rotation, pixel aspect and colors are kept.
 
-    Args:
-        source: The video.
-        output: `.mp4`, `.m4v`, `.mov` or `.mkv`; appears when it is whole.
-        settings: Encoder and rate.
-        regions: The regions of frame `index`, from 0. Where two overlap, the first counts.
-        advance: Called for each frame encoded, twice per frame with a bit rate.
+    `output` is an `.mp4`, `.m4v`, `.mov` or `.mkv` file; it appears when it is whole. `regions` gives those of frame
+    `index`, from 0; where two overlap, the first counts. `advance` is called for each frame encoded, twice per frame
+    with a bit rate.
 
-    Raises:
-        StavisError: The video cannot be read, or the file cannot be written.
+    Raises StavisError if the video cannot be read, or the file cannot be written.
     """
     if output.suffix.lower() not in SUFFIXES:
         raise StavisError(f"{output}: cannot be written; allowed suffixes: {', '.join(SUFFIXES)}")
@@ -154,8 +148,6 @@ def _encode(
 
 
 class _Encoding:
-    """A video being encoded."""
-
     def __init__(
         self,
         decoder: VideoDecoder,

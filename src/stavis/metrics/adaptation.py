@@ -13,17 +13,11 @@ LOWEST, HIGHEST = -0.5, 1.0  # of the curve
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The map that replaces a prediction P, in 0..1, is clip(curve[round(255 P)] + beta * prior, 0, 1).
+    """The map that replaces a prediction P, in 0..1, is clip(curve[round(255 P)] + beta * prior, 0, 1)."""
 
-    Attributes:
-        beta: Weight of the center prior.
-        curve: (256,) non-decreasing, -0.5..1.
-        counts: (256,) number of pixels of each level that it was fitted to.
-    """
-
-    beta: float
-    curve: Float64
-    counts: Indices
+    beta: float  # weight of the center prior
+    curve: Float64  # (256,) non-decreasing, -0.5..1
+    counts: Indices  # (256,) number of pixels of each level that it was fitted to
 
     def apply(self, prediction: Float64, prior: Float64) -> Float64:
         """The adapted (H, W) map."""
@@ -63,11 +57,7 @@ class Fit:
         return both
 
     def solve(self) -> Adaptation:
-        """The best adaptation. Levels that do not occur are interpolated.
-
-        Raises:
-            ValueError: No frame was added.
-        """
+        """The best adaptation. Levels that do not occur are interpolated. Raises ValueError if no frame was added."""
         used = np.flatnonzero(self._counts)
         if not used.size:
             raise ValueError("an adaptation needs at least one frame")

@@ -56,14 +56,10 @@ def nss_score(prediction: Float64, fixated: Indices) -> float:
 def stepwise_auc(prediction: Float64, fixated: Indices, num_positives: int) -> float:
     """AUC-Judd with one threshold per fixation and without a rule for ties.
 
+    `fixated` are (n,) flat indices into the (H, W) prediction, n > 0; all but `num_positives` pixels are negatives.
     Thresholds t_k are the values at the fixations in descending order, with repeats; a_k is the number of pixels that
     reach t_k. The curve runs through (0, 0), ((a_k - k) / (N - `num_positives`), k / n), (1, 1), and backwards where
     thresholds are tied.
-
-    Args:
-        prediction: (H, W).
-        fixated: (n,) flat indices, n > 0.
-        num_positives: Number of pixels that are not negatives.
     """
     values = prediction.ravel()
     thresholds = np.sort(values[fixated])[::-1]

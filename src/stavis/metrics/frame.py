@@ -199,23 +199,14 @@ class _Gather:
 
 
 class _Summary(NamedTuple):
-    """What the comparison must know of the saliency map beforehand.
-
-    Attributes:
-        mean: Mean.
-        offset: The mean if the map varies little around it, else 0. Sums of what exceeds it do not lose digits.
-        variation: Sum of the squared differences from the mean.
-        lowest: Smallest value.
-        highest: Largest value.
-        highs: (tiles,) largest value of each tile, or an upper bound.
-    """
+    """What the comparison must know of the saliency map beforehand."""
 
     mean: float
-    offset: float
-    variation: float
-    lowest: float
-    highest: float
-    highs: Float64
+    offset: float  # the mean if the map varies little around it, else 0. Sums of what exceeds it do not lose digits.
+    variation: float  # sum of the squared differences from the mean
+    lowest: float  # smallest value
+    highest: float  # largest value
+    highs: Float64  # (tiles,) largest value of each tile, or an upper bound
 
 
 def _summarize(resized: maps.TiledResize, mean: float, at_fixated: _Gather) -> _Summary:
@@ -258,17 +249,11 @@ def _compare(
     fixated_values: Float64,
     at_negative: _Gather,
 ) -> tuple[float, float, float, float]:
-    """CC, SIM, NSS and AUC-Judd; fills the gather.
+    """CC, SIM, NSS and AUC-Judd of a saliency map and a density map, both (H, W); fills the gather `at_negative`.
 
-    Tiles without density add nothing to the sums, and tiles below all fixated values are only counted: a tile that is
-    both, and without negatives, is not computed.
-
-    Args:
-        resized: The saliency map (H, W).
-        density_map: (H, W).
-        summary: Of the saliency map; finite.
-        fixated_values: (n,) the saliency map at the fixated pixels.
-        at_negative: Gathers the saliency map at the negatives.
+    Tiles without density add nothing to the sums, and tiles below all `fixated_values`, those of the saliency map at
+    the fixated pixels, are only counted: a tile that is both, and without negatives, is not computed. The `summary` is
+    finite.
     """
     num_pixels, lowest, mean, offset = density_map.size, summary.lowest, summary.mean, summary.offset
     varies = metrics.is_varied(lowest, summary.highest)

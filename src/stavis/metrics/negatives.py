@@ -13,15 +13,10 @@ Quirks = Literal["reference", "fixed"]
 
 
 class Pixels(NamedTuple):
-    """Pixels of a map with a count each.
+    """Pixels of a map with a count each."""
 
-    Attributes:
-        positions: (n,) flat indices into the map, row by row, ascending and distinct.
-        counts: (n,) numbers of fixations; only the protocol "tuebingen" uses them.
-    """
-
-    positions: Indices
-    counts: Array
+    positions: Indices  # (n,) flat indices into the map, row by row, ascending and distinct
+    counts: Array  # (n,) numbers of fixations; only the protocol "tuebingen" uses them
 
 
 def pixels_of(fixation_map: Array) -> Pixels:
@@ -33,15 +28,10 @@ def pixels_of(fixation_map: Array) -> Pixels:
 
 @dataclass(frozen=True)
 class VideoFixations:
-    """All fixations of a video.
+    """All fixations of a video."""
 
-    Attributes:
-        size: (height, width) of its maps in pixels.
-        frames: The fixated pixels of each frame.
-    """
-
-    size: tuple[int, int]
-    frames: list[Pixels]
+    size: tuple[int, int]  # (height, width) of its maps in pixels
+    frames: list[Pixels]  # the fixated pixels of each frame
 
     def union(self) -> Indices:
         """The (m,) ascending positions that are fixated in any frame."""
@@ -94,12 +84,7 @@ Negatives = SameVideoNegatives | OtherVideosNegatives
 
 
 def merge_scaled(others: Sequence[tuple[tuple[int, int], Pixels]], size: tuple[int, int]) -> Pixels:
-    """Superimposes fixations of videos of several sizes on a map of `size`, (height, width), by relative position.
-
-    Args:
-        others: Size and fixated pixels with counts of each video.
-        size: (height, width).
-    """
+    """Superimposes fixations of videos of several sizes on a map of `size`, (height, width), by relative position."""
     height, width = size
     counts: Float64 = np.zeros(height * width)
     for (other_height, other_width), pixels in others:

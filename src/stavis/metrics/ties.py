@@ -138,17 +138,12 @@ def _expected_wins(
 
 
 def _probability_to_reach_lowest(thresholds: Float64) -> Callable[[Float64], Float64]:
-    """Probability, as a function, that a noisy value reaches the lowest of the noisy thresholds.
+    """Probability, as a function, that a noisy value reaches the lowest of the (n,) ascending noisy thresholds.
 
     With y the noisy value above the lowest threshold, in units of the noise, threshold i, which is d_i above the
     lowest, ends up higher with probability clip(1 - y + d_i, 0, 1). The product g(y) of these is a polynomial between
-    the d_i, which is integrated over the value's own noise.
-
-    Args:
-        thresholds: (n,) ascending.
-
-    Returns:
-        A function of values, each closer than `JITTER` to the lowest threshold.
+    the d_i, which is integrated over the value's own noise. The function takes values closer than `JITTER` to the
+    lowest threshold.
     """
     offsets = (thresholds - thresholds[0]) / JITTER
     offsets = offsets[offsets < 1]

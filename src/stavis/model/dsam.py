@@ -9,8 +9,6 @@ NUM_FEATURES = 16
 
 
 class DSAMOutput(NamedTuple):
-    """Output of a DSAM."""
-
     features: Tensor  # (B, 16, H, W) at the size of the clip, for the read-out
     attention_logits: Tensor | None  # (B, 1, h, w) at the size of the stage; None if unused
     # (B, 1, H, W), the saliency map of this stage; None in the audiovisual network.

@@ -303,8 +303,6 @@ def _absolute(path: Path) -> Path:
 
 
 class _RayWorker:
-    """A worker in an actor of Ray."""
-
     def __init__(self, plan: Plan, threads: int) -> None:
         _start_worker(plan, threads)
 

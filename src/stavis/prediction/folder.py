@@ -149,10 +149,8 @@ def write_folder(
 ) -> FolderResult:
     """`predict_to_folder` for maps from anywhere.
 
-    Args:
-        frames: Starts the maps of the video, in order, with their images; not called if nothing is missing.
-        config: Of the network that they come from.
-        video, folder, settings, overwrite, quiet: As for `predict_to_folder`.
+    `frames` starts the maps of the video, in order, with their images; it is not called if nothing is missing. `config`
+    is that of the network that they come from.
     """
     if not overwrite and (result := find_finished(folder, video, settings)) is not None:
         return result

@@ -39,8 +39,6 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One video of a manifest."""
-
     uri: str  # path or URL of the video or folder of images, as in the manifest but without credentials
     path: Path  # the same relative to the working directory: relative ones are relative to the manifest
     # Name of its result folder. Default: the stem and a checksum of the row, which does not depend on others.
@@ -175,8 +173,6 @@ def _size(path: Path) -> float:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One row of `index.parquet`."""
-
     uri: str  # as in the manifest
     name: str  # name of the result folder
     status: str  # "done" or "failed"
@@ -229,7 +225,6 @@ class Index:
         return {name: row for name, row in self._known.items() if name in names and row.status == "failed"}
 
     def add(self, row: ManifestRow, result: FolderResult) -> None:
-        """Records the result of a video."""
         if result.skipped and row.name in self._known and self._known[row.name].status == "done":
             return
         entry = {

@@ -29,11 +29,9 @@ def frames_with_maps(
 ) -> Iterator[FrameSaliency]:
     """Yields every frame of a video with its saliency map, in order; memory does not grow with the video's length.
 
-    Args:
-        model: The network that predicts the maps; not needed with `maps`.
-        options: How they are predicted. `frame_rate`, `start_seconds` and `end_seconds` apply to `maps` too.
-        maps: Maps to use instead of predictions: (N, h, w) non-negative, or an .npz file with such an array
-            `saliency`, as `stavis predict --outputs npz` writes.
+    The network `model` predicts the maps as `options` say, or else they are `maps`: (N, h, w) non-negative, or an .npz
+    file with such an array `saliency`, as `stavis predict --outputs npz` writes. `frame_rate`, `start_seconds` and
+    `end_seconds` apply to these too.
 
     Raises:
         ValueError: Neither `model` nor `maps` is given, or the array has another shape.

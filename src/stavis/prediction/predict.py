@@ -215,11 +215,8 @@ def stream_video(
 ) -> Generator[FrameSaliency, None, None]:
     """`predict_video` with an engine of the caller's.
 
-    Args:
-        model, path, keep_images: As for `predict_video`.
-        options: How to predict.
-        make_engine: Makes the engine when the number of windows is known, if it is. An `EngineFactory` that is kept
-            for several videos saves its set-up. None: one for this video, by `options.engine` and `options.precision`.
+    `make_engine` makes it when the number of windows is known, if it is. An `EngineFactory` that is kept for several
+    videos saves its set-up. None: one for this video, by `options.engine` and `options.precision`.
     """
     path = as_path(path)
     info = media.probe(path, audio_stream=options.audio_stream, frame_rate=options.frame_rate)

@@ -88,8 +88,7 @@ class SaliencyVideo:
     def to_pandas(self) -> "pandas.DataFrame":
         """A table of one row per frame with the columns of `frames.csv`: peak, center of mass, entropy, ...
 
-        Raises:
-            ImportError: pandas is not installed.
+        Raises ImportError if pandas is not installed.
         """
         import pandas
 

@@ -16,12 +16,9 @@ from stavis.storage.remote import as_path
 
 
 class Sound:
-    """Audio excerpts of windows.
+    """Audio excerpts of windows, from a `reader` whose sample 0 is at `begin_seconds` on the clock of the frames.
 
-    Args:
-        model: The network; a visual one needs no audio.
-        reader: The audio, its sample 0 at `begin_seconds`. None: silence.
-        begin_seconds: Where the prediction starts, on the clock of the frames.
+    None for the reader is silence. A visual `model` needs no audio.
     """
 
     def __init__(

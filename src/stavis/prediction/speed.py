@@ -24,25 +24,19 @@ MEASURED_FILE = Path(__file__).with_name("speed.json")  # written by benchmarks/
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to compute the maps.
+    """A way to compute the maps."""
 
-    Attributes:
-        speed: What was asked for.
-        precision: As in `PredictOptions`.
-        stride: As in `PredictOptions`.
-        deviation: Measured deviation from the exact maps: mean and lowest `cc`, `sim`, `nss_difference`.
-        videos: The videos on which it was measured.
-        same_weights: Whether it was measured with the weights in use.
-        measured_here: Whether `stavis bench` was run on this machine, so that the choice rests on its speeds.
-    """
-
-    speed: Speed
-    precision: Precision
-    stride: int
-    deviation: dict[str, float]
-    videos: tuple[str, ...]
-    same_weights: bool
-    measured_here: bool
+    speed: Speed  # what was asked for
+    precision: Precision  # as in `PredictOptions`
+    stride: int  # as in `PredictOptions`
+    deviation: dict[
+        str, float
+    ]  # measured deviation from the exact maps: mean and lowest `cc`, `sim`, `nss_difference`
+    videos: tuple[str, ...]  # the videos on which it was measured
+    same_weights: bool  # whether it was measured with the weights in use
+    measured_here: (
+        bool  # whether `stavis bench` was run on this machine, so that the choice rests on its speeds
+    )
 
     def __str__(self) -> str:
         notes = [] if self.same_weights else ["measured with other weights"]
@@ -59,18 +53,12 @@ def choose_mode(
 ) -> Mode | None:
     """Chooses the fastest mode of this machine whose maps are close enough to the exact ones; None for "exact".
 
-    Of modes that are about equally fast, including decoding, writing and the engine's setup, the one closest to the
-    exact maps is taken. Without measurements of this machine (`stavis bench`) only strides of exact maps are
-    considered, which are faster on any machine.
+    "balanced" allows a CC with the exact map of at least 0.99 on every measured frame, "fast" of 0.98. Of modes that
+    are about equally fast, including decoding, writing and the engine's setup, the one closest to the exact maps is
+    taken. Without measurements of this machine (`stavis bench`) only strides of exact maps are considered, which are
+    faster on any machine.
 
-    Args:
-        speed: "exact", "balanced" (CC with the exact map at least 0.99 on every measured frame) or "fast" (0.98).
-        model: The network, on its device.
-        weights_sha256: Checksum of its weights.
-        engine: Engine to be used.
-
-    Raises:
-        ValueError: There is no such speed.
+    Raises ValueError if there is no such speed.
     """
     if speed not in get_args(Speed):
         raise ValueError(f"`speed={speed}`: allowed are {', '.join(get_args(Speed))}")

@@ -39,8 +39,6 @@ RUN_FILE = "testrun.json"
 
 @dataclass(frozen=True)
 class RunVideo:
-    """One video of a test list."""
-
     database: str  # its database
     split: int  # the split whose list it is in and whose weights predict it
     entry: FoldEntry  # its line
@@ -187,11 +185,8 @@ def find_test_videos(
 ) -> list[RunVideo]:
     """Lists all videos of the test lists, ordered by split, database and position.
 
-    Args:
-        split: Split to list. None: all three, those of each database that it has a list for.
-
-    Raises:
-        StavisError: A list is missing or empty, or a database is unknown.
+    A `split` of None lists all three, those of each database that it has a list for. Raises StavisError if a list is
+    missing or empty, or a database is unknown.
     """
     layout = Layout(data)
     videos = []
@@ -248,7 +243,6 @@ def run_test(
 
 
 def maps_folder(output: Path, video: RunVideo) -> Path:
-    """Folder of a video's maps in a run."""
     return output / f"split{video.split}_results" / result_folder(video.database) / video.entry.video
 
 

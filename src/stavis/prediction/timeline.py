@@ -18,8 +18,6 @@ from stavis.runtime.files import atomic_path
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small overlay for the timeline."""
-
     time_seconds: float  # where it stands
     image: npt.NDArray[np.uint8]  # (h, w, 3) uint8 RGB
 
@@ -141,7 +139,6 @@ class AudioLevels:
         self._start = 0
 
     def add(self, time_seconds: float) -> None:
-        """Measures the next frame."""
         if self._sound is None or self.decibels is None:
             return
         if self._reader is None:

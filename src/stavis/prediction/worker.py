@@ -45,14 +45,11 @@ class Task:
     number: int = 0  # which segment this is, from 0
 
     def segment_folder(self, number: int) -> Path:
-        """The folder for the maps of a segment."""
         return self.folder.parent / SEGMENTS / self.folder.name / f"{number + 1}-of-{len(self.segments)}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs to know."""
-
     weights: str
     modality: Modality | None
     device: str
@@ -62,8 +59,6 @@ class Plan:
 
 
 class Worker:
-    """A loaded network with its settings."""
-
     def __init__(self, plan: Plan) -> None:
         use_one_arena()
         self.plan = plan

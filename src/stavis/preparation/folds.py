@@ -152,15 +152,10 @@ def listed_videos(layout: Layout, database: str) -> set[str]:
 def write_folds(
     layout: Layout, database: str, folds: Sequence[Fold], entries: Mapping[str, FoldEntry]
 ) -> list[Path]:
-    """Writes the fold lists of a database and removes its other ones.
+    """Writes the fold lists of a database and removes its other ones. Returns their paths.
 
     One fold is written as a list for all splits, several as one list per split. DIEM has one for all splits: the first.
-
-    Args:
-        entries: Name -> its line, for the videos that exist; others are left out of the lists.
-
-    Returns:
-        The lists' paths.
+    `entries` has the lines of the videos that exist, by name; others are left out of the lists.
     """
     if database in SINGLE_SPLIT_DATABASES:
         folds = folds[:1]

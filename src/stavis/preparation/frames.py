@@ -24,19 +24,13 @@ def choose_frames(
 ) -> tuple[Fraction, npt.NDArray[np.int64] | None]:
     """Chooses the frames to write and their constant rate.
 
-    Frames at constant intervals, each less than half an interval off, are all kept. Otherwise (a variable rate, or
-    another one is wanted) frame j of the result is the one on display in the middle of its interval.
+    `times` are (N,) at which each frame appears, in seconds from the first, ascending. Frames at constant intervals,
+    each less than half an interval off, are all kept. Otherwise (a variable rate, or another one is wanted than the
+    `announced_rate` of the file) frame j of the result is the one on display in the middle of its interval.
 
-    Args:
-        times: (N,) time at which each frame appears, in seconds from the first, ascending.
-        announced_rate: Frames per second according to the file.
-        wanted_rate: Frames per second to write; None keeps the video's own.
+    Returns the rate, and (M,) the index of the frame to show in each interval; None if all are shown once.
 
-    Returns:
-        The rate, and (M,) the index of the frame to show in each interval; None if all are shown once.
-
-    Raises:
-        StavisError: A frame stays on display for over ten minutes: no memory and no copies by a clock that jumps.
+    Raises StavisError if a frame stays on display for over ten minutes: no memory and no copies by a clock that jumps.
     """
     num = len(times)
     gaps = np.diff(times)

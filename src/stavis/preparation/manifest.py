@@ -32,14 +32,12 @@ class _Wanted:
 def find_sources(inputs: Sequence[str], gaze: Sequence[str], options: PrepareOptions) -> list[Source]:
     """Lists the videos to prepare with their gaze.
 
-    Args:
-        inputs: Video files, image folders, folders of videos, patterns, or manifests (`.csv`).
-        gaze: Gaze files, folders and patterns for the videos that no manifest names. All belong to a single video; of
-            several, each belongs to the video whose name its own name contains, and tables that name videos to all.
-        options: Options for all of them; a manifest's columns replace `gaze.format` and `gaze.clip`.
+    `inputs` are video files, image folders, folders of videos, patterns, or manifests (`.csv`), whose columns replace
+    `gaze.format` and `gaze.clip` of the options. `gaze` are files, folders and patterns for the videos that no manifest
+    names. All belong to a single video; of several, each belongs to the video whose name its own name contains, and
+    tables that name videos to all.
 
-    Raises:
-        StavisError: Something does not exist, two videos have the same name, or gaze cannot be assigned.
+    Raises StavisError if something does not exist, two videos have the same name, or gaze cannot be assigned.
     """
     manifests = [Path(text) for text in inputs if Path(text).suffix.lower() == ".csv"]
     plain = [str(_in_any_form(Path(text))) for text in inputs if Path(text) not in manifests]

@@ -53,19 +53,12 @@ class PrepareOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A video to prepare.
+    """A video to prepare."""
 
-    Attributes:
-        name: Name of its folders in the layout.
-        video: The video file or image folder.
-        gaze: Its gaze files and folders; none for prediction only.
-        options: How it is prepared.
-    """
-
-    name: str
-    video: Path
-    gaze: tuple[Path, ...]
-    options: PrepareOptions
+    name: str  # name of its folders in the layout
+    video: Path  # the video file or image folder
+    gaze: tuple[Path, ...]  # its gaze files and folders; none for prediction only
+    options: PrepareOptions  # how it is prepared
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,6 @@ _ARRAYS = {
 
 @dataclass(frozen=True)
 class ImportedSet:
-    """An imported picture set."""
-
     name: str  # "osie", "eyecrowd", "scene500", or the name of its folder
     num_pictures: int  # number of its pictures
     num_observers: int  # number of its observers

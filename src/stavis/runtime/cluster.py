@@ -20,13 +20,10 @@ Result = TypeVar("Result")
 
 
 def connect(address: str) -> Any:
-    """Connects to a Ray cluster, or starts one on this machine.
+    """Connects to the Ray cluster at an address, or starts one on this machine.
 
-    Args:
-        address: Of the cluster; "auto" for the one that Ray finds or else starts here; "local" to start one here.
-
-    Raises:
-        StavisError: Ray is not installed or cannot be reached.
+    "auto" is the one that Ray finds or else starts here, "local" starts one here. Raises StavisError if Ray is not
+    installed or cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Its new default changes this variable for actors without a GPU, whose PyTorch then warns.
@@ -58,17 +55,11 @@ def run_on_ray(
 ) -> Iterator[tuple[int, Result]]:
     """Does tasks in a pool of actors and yields their numbers and results as they arrive.
 
-    A worker process that dies is replaced and its tasks are done again, `MAX_RETRIES` times; then they have no result.
+    `make_worker`, a function of a module, makes what does the tasks in an actor from `plan` and a number of threads.
+    The `num_workers` actors share the processors of the cluster; of `num_gpus` each, a half lets two share one. A
+    worker process that dies is replaced and its tasks are done again, `MAX_RETRIES` times; then they have no result.
 
-    Args:
-        make_worker: Makes what does the tasks in an actor, from `plan` and a number of threads; of a module.
-        plan: What it needs to know.
-        num_workers: Number of actors. They share the processors of the cluster.
-        num_gpus: GPUs per actor; a half lets two share one.
-
-    Raises:
-        StavisError: The cluster fails.
-        Exception: The first that a worker raises.
+    Raises StavisError if the cluster fails, and the first exception that a worker raises.
     """
     ray = connect(address)
     num_cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // num_workers))
@@ -105,8 +96,6 @@ def run_on_ray(
 
 
 class _Actor:
-    """Calls a worker for each row."""
-
     def __init__(self, make_worker: Any, plan: Any, threads: int) -> None:
         self._worker = make_worker(plan, threads)
 

@@ -67,14 +67,12 @@ def track(
 ) -> Iterator[Advance]:
     """Shows progress on standard error while the block runs.
 
-    Args:
-        total: The number of units to come, None when it is not known.
-        unit: What is counted, in the plural: "frames". `BYTES` are shown as kB, MB or GB.
-        already_done: Units done by an earlier run: part of what is done, but not of the speed.
+    `total` is the number of units to come, None when it is not known; `unit` says what is counted, in the plural
+    ("frames"), and `BYTES` are shown as kB, MB or GB. Units `already_done` by an earlier run are part of what is done,
+    but not of the speed.
 
-    Yields:
-        A function that is called with the number of units just done (1 by default) and, where there is more
-        to say than the rate, a note that is shown behind it.
+    Yields a function that is called with the number of units just done (1 by default) and, where there is more to say
+    than the rate, a note that is shown behind it.
     """
     if (listener := _listener.get()) is not None:
         done = already_done

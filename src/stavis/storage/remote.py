@@ -207,17 +207,10 @@ def list_files(folder: RemotePath) -> dict[str, str]:
 
 
 def upload(source: Path, target: RemotePath, *, names: Iterable[Path], last: str | None = None) -> None:
-    """Copies files of a folder to a URL.
+    """Copies files of a folder, `names` relative to it, to a URL. Raises StavisError if they cannot be written.
 
-    Args:
-        source: The folder.
-        target: What it becomes.
-        names: The files to copy, relative to `source`.
-        last: One of them that shows that the others are complete. It is written after them, under a temporary name, and
-            renamed.
-
-    Raises:
-        StavisError: They cannot be written.
+    `last` is one of them that shows that the others are complete. It is written after them, under a temporary name, and
+    renamed.
     """
     files, key = _filesystem(target)
     key = key.rstrip("/")
@@ -274,9 +267,7 @@ def _filesystem(path: RemotePath) -> tuple[Any, str]:
 def _retry(path: RemotePath, action: Callable[[], T]) -> T:
     """The result of `action`, which is tried again with growing pauses if the server or the connection fails.
 
-    Raises:
-        FileNotFoundError: As `action` raises it.
-        StavisError: What fails otherwise, or too often.
+    Raises FileNotFoundError as `action` does, and StavisError for what fails otherwise, or too often.
     """
     for attempt in itertools.count(1):
         try:
@@ -390,17 +381,12 @@ class _Reader(io.RawIOBase):
 def staged(
     target: RemotePath, last: str, *, own: Collection[str] = (), overwrite: bool = False
 ) -> Iterator[Path]:
-    """Yields a local folder in the place of a remote one, and uploads what the block wrote into it.
+    """Yields a local folder in the place of a remote one, and uploads what the block wrote into it, the file `last`
+    last.
 
     If the remote folder is complete, `last` is in it, and its other files and folders are there without their contents,
-    so that what exists can be told from what is missing.
-
-    Args:
-        target: The remote folder.
-        last: Name of the file that shows that the folder is complete; it is uploaded last.
-        own: Names of what the block may write. Unless the remote folder was complete, those are removed from it before
-            the upload; other files are left alone.
-        overwrite: Start from an empty folder, as if the remote one were not complete.
+    so that what exists can be told from what is missing. Otherwise, or to `overwrite` it, the folder is empty, and the
+    files of the block's `own` names are removed from the remote one before the upload; other files are left alone.
     """
     with tempfile.TemporaryDirectory(prefix="stavis-") as temporary:
         local = Path(temporary) / target.name

@@ -53,7 +53,6 @@ class Settings:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames of a video."""
         return max(1, round(self.seconds * self.frame_rate))
 
     def shares(self) -> Preset:

@@ -65,7 +65,6 @@ class Occluder:
         self.thing = canvas.sprite()
 
     def poses(self, times: Array, performance: Performance | None) -> Array:
-        """Returns an array without columns."""
         return np.zeros((len(times), 0))
 
     def parts(self, pose: Array) -> Iterable[Part]:

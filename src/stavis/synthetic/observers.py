@@ -15,8 +15,6 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Eyes:
-    """Parameters of eye movements."""
-
     # Mean and standard deviation of the time from a stimulus to the start of a saccade.
     latency_seconds: tuple[float, float] = (0.2, 0.03)
     latency_limits: tuple[float, float] = (0.12, 0.35)  # minimum and maximum, in seconds

@@ -18,8 +18,6 @@ _SOUNDTRACKS = ("silence", "music", "ambience", "off-screen")
 
 @dataclass(frozen=True)
 class Role:
-    """One object of a shot."""
-
     actor: int  # its number, unique within the video
     shot: int  # index of its shot
     kind: str  # "person", "striker", "player", "machine" or "mover"
@@ -50,8 +48,6 @@ class Turn:
 
 @dataclass(frozen=True)
 class Script:
-    """Shots, roles and sounds of a video."""
-
     num_frames: int  # number of frames
     frame_rate: float  # frames per second
     shots: tuple[Shot, ...]  # consecutive, without gaps

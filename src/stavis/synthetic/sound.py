@@ -58,8 +58,6 @@ def render_performance(
 
 
 class _Timbre(Protocol):
-    """Timbre of one source."""
-
     def __init__(self, rng: np.random.Generator, sample_rate: int) -> None: ...
 
     def carrier(self, num: int, pitch: float) -> Array:

@@ -137,7 +137,6 @@ class Canvas:
         return _float32(np.clip(0.5 - outside * self.density, 0, 1))
 
     def polygon(self, points: list[tuple[float, float]]) -> Array:
-        """Returns the coverage of each pixel by a polygon."""
         fine = 3
         mask = Image.new("L", (self.width * fine, self.height * fine))
         scaled = [
@@ -158,7 +157,6 @@ class Canvas:
         self.colors *= factor[..., None] if isinstance(factor, np.ndarray) else factor
 
     def sprite(self) -> Sprite:
-        """Returns the painted sprite."""
         scale = 1 / self.density
         return Sprite(
             Image.fromarray(np.clip(self.colors, 0, 255).astype(np.uint8)),

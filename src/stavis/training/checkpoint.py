@@ -21,8 +21,6 @@ BEST_FILE = "best.pt"
 
 @dataclass
 class Position:
-    """Progress of a run."""
-
     epoch: int = 1  # the current epoch, from 1; the number of epochs plus 1 when all are finished
     step_in_epoch: int = 0  # optimizer steps done in this epoch. After the last one comes its validation
     step: int = 0  # optimizer steps done in total

@@ -118,8 +118,6 @@ def join_processes(device: str) -> Iterator[Processes]:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Division of a global batch."""
-
     batch_size: int  # clips per optimizer step, over all processes
     world_size: int  # number of processes
     micro_size: int  # clips per forward pass of a process

@@ -117,7 +117,6 @@ class RunLog:
             self._writer.add_image("overlays", picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Closes the files."""
         self._file.close()
         if self._writer is not None:
             self._writer.close()

@@ -33,9 +33,8 @@ def download(source: str) -> HubWeights:
 
     `source` is "hf://owner/name" or "hf://owner/name@revision", where the revision is a branch, a tag or a commit.
 
-    Raises:
-        StavisError: huggingface_hub is not installed, the name is malformed, the repository, revision or file does not
-            exist or is private, the connection fails, or a file differs from its checksum.
+    Raises StavisError if huggingface_hub is not installed, the name is malformed, the repository, revision or file does
+    not exist or is private, the connection fails, or a file differs from its checksum.
     """
     repo, revision = _parse(source)
     with _explain(source):

@@ -13,8 +13,6 @@ from stavis.weights.sources import DEFAULT, UNTRAINED, locate
 
 
 class LoadedNetwork(NamedTuple):
-    """A network ready to predict."""
-
     model: STAViS  # in eval mode, on its device
     name: str  # name of its weights for the screen and for results
     sha256: str | None  # checksum of their file; None if they are random

@@ -61,8 +61,6 @@ _INERT: list[Any] = [argparse.Namespace] + [
 
 @dataclass(frozen=True)
 class StateDict:
-    """State dict of a checkpoint file."""
-
     tensors: dict[str, Tensor]  # name -> tensor, on the CPU
     wrapper: str  # the key that held the state dict; "" if it is the file's outermost object
     prefix: str  # what was removed from the start of every name, for example "module."
@@ -72,9 +70,7 @@ class StateDict:
 def read_state_dict(path: Path) -> StateDict:
     """Reads the state dict of a .pth file, also one that is wrapped together with an optimizer's state.
 
-    Raises:
-        StavisError: The file holds no state dict. The message says what it holds instead.
-        OSError: The file cannot be opened.
+    Raises StavisError, which says what the file holds instead, if it holds none; OSError if it cannot be opened.
     """
     if found := describe_other_content(path):
         raise StavisError(f"{path}: {found}")

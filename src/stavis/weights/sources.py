@@ -23,8 +23,6 @@ DATA_VARIABLE = "STAVIS_DATA"
 
 
 class Located(NamedTuple):
-    """Weights on this machine."""
-
     path: Path  # a weights folder or a file
     name: str  # what results record: the path, or the name with what it stood for
 
