@@ -19,18 +19,8 @@ from stavis.weights.files import WEIGHTS_FILE
 from stavis.weights.sources import DEFAULT_FOLDER, PUBLISHED_PREFIX, data_folder, published_path
 
 DECODERS = (
-    "h264",
-    "hevc",
-    "vp9",
-    "av1",
-    "mpeg4",
-    "mpeg2video",
-    "prores",
-    "mjpeg",
-    "aac",
-    "mp3",
-    "opus",
-    "flac",
+    *("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "prores", "mjpeg"),
+    *("aac", "mp3", "opus", "flac"),
 )
 ENCODERS = ("libx264", "aac")  # overlays and maps as video
 
@@ -52,8 +42,6 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the inventory."""
-
     section: str  # "versions", "hardware", "media", "extras", "weights" or "storage"
     name: str  # what was looked at
     value: str  # what was found

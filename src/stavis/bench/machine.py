@@ -136,7 +136,6 @@ def count_work(config: "ModelConfig", *, shared_stem: bool) -> Work:
 
 
 def peak_megabytes() -> float:
-    """Returns the peak memory of this process in 10^6 bytes."""
     try:
         # Not getrusage, whose maximum starts at that of the parent process.
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():

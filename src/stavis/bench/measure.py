@@ -28,8 +28,6 @@ WARM_UP_WINDOWS = 2
 
 @dataclass(frozen=True)
 class MediaSpeed:
-    """Speed of the steps around the network."""
-
     decode_fps: float  # frames per second decoded and resized for the network
     write_fps: float  # frames per second of overlay and PNG maps, drawn and encoded
 
@@ -49,8 +47,6 @@ class EngineSpeed:
 
 @dataclass(frozen=True)
 class Task:
-    """Input of a measuring process."""
-
     weights: str
     device: str
     video: Path

@@ -166,21 +166,15 @@ def evaluate(
 
 
 def _show(output: Path, evaluation: "Evaluation", report: bool) -> None:
-    from stavis.evaluation.tables import (
-        category_rows,
-        ordered_metrics,
-        remark_lines,
-        score_rows,
-        terminal_table,
-    )
+    from stavis.evaluation import tables
 
-    rows = score_rows(evaluation)
+    rows = tables.score_rows(evaluation)
     console = shared.table_console(120)
-    console.print(terminal_table(rows, ordered_metrics(evaluation.metrics), console.width))
-    if categories := category_rows(evaluation):
-        metrics = ordered_metrics(evaluation.metrics)
-        console.print(terminal_table(categories, metrics, console.width, "category"))
-    for line in remark_lines(rows):
+    console.print(tables.terminal_table(rows, tables.ordered_metrics(evaluation.metrics), console.width))
+    if categories := tables.category_rows(evaluation):
+        metrics = tables.ordered_metrics(evaluation.metrics)
+        console.print(tables.terminal_table(categories, metrics, console.width, "category"))
+    for line in tables.remark_lines(rows):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for database in evaluation.skipped_databases:
         typer.echo(f"{database}: no predictions, left out", err=True)

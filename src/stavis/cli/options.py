@@ -124,7 +124,6 @@ def split_names(databases: list[str] | None) -> list[str] | None:
 
 
 def split_number(split: Split) -> int | None:
-    """The number of a split; None for all."""
     return None if split == "all" else int(split)
 
 

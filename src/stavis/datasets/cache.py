@@ -367,7 +367,6 @@ class CachedReader:
         self._paths = {(file.part, file.database, file.entry): file.path for file in files}
 
     def frames(self, database: str, entry: FoldEntry, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """The frames in the requested order, (T, height, width, 3)."""
         array = _open_array(self._paths["frames", database, entry])
         first, stop = frames[0], frames[-1] + 1
         if list(frames) == list(range(first, stop)):
@@ -375,12 +374,10 @@ class CachedReader:
         return array[list(frames)]
 
     def maps(self, database: str, entry: FoldEntry, frame: int) -> npt.NDArray[np.uint8]:
-        """Density and fixation map of a frame, (2, height, width)."""
         maps: npt.NDArray[np.uint8] = _open_array(self._paths["maps", database, entry])[frame]
         return maps
 
     def waveform(self, database: str, entry: FoldEntry) -> tuple[npt.NDArray[np.float32], int]:
-        """(S,) samples in -1..1 and their rate in Hz."""
         array = _open_array(self._paths["wave", database, entry])
         return array[1:], int(array[0])
 

@@ -39,8 +39,6 @@ SINGLE_SPLIT_DATABASES = frozenset({"DIEM"})
 
 @dataclass(frozen=True)
 class FoldEntry:
-    """One line of a fold list."""
-
     video: str  # name of the video's folder
     num_frames: int  # number of frames according to the list
     frame_rate: float  # frames per second

@@ -55,7 +55,6 @@ class PictureSet:
         return len(self.names)
 
     def set_name(self, index: int) -> str:
-        """The name of the set that a picture belongs to."""
         return Path(self.names[index]).parent.name
 
     def part(self, part: Part) -> list[int]:
@@ -238,7 +237,6 @@ class PictureDataset(EpochDataset):
 
     @property
     def num_frames(self) -> int:
-        """Frames of a sample."""
         return self.preprocessing.clip_length if self._camera else 1
 
     def describe(self, index: int) -> SampleDescription:

@@ -22,7 +22,6 @@ class LoaderQuirks:
 
     @classmethod
     def reference(cls) -> "LoaderQuirks":
-        """All quirks of the published loader."""
         return cls(True, True, True, True)
 
     @classmethod

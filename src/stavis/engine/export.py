@@ -31,8 +31,6 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An exported network."""
-
     path: Path  # file of the model
     # Largest difference of a probability to PyTorch, over random clips in batches of 1 and 3.
     max_difference: float
@@ -88,7 +86,6 @@ class _WithProbabilities(nn.Module):
         return torch.sigmoid(self.model(clips, audio).logits)
 
     def examples(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
-        """Random inputs in the range of real ones."""
         p = self.model.config.preprocessing
         generator = torch.Generator().manual_seed(seed)
         clips = torch.rand(batch, 3, p.clip_length, *p.input_size, generator=generator) * 255

@@ -81,8 +81,6 @@ class OpenVINOBackend:
 
 
 class _KeptNetwork(NamedTuple):
-    """A compiled network."""
-
     compiled: Any  # the network
     file: mmap.mmap | None = None  # memory map that holds its weights; None if it owns them
 

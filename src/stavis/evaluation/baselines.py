@@ -128,13 +128,6 @@ def reference_stride(method: str, num_frames: int, num_observers: int = 1) -> in
 # --- The mean of the training videos ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _TrainingVideo:
-    layout: Layout
-    database: str
-    entry: FoldEntry
-
-
 def train_mean_map(
     layout: Layout,
     database: str,
@@ -171,7 +164,7 @@ def train_mean_map(
                 f"{folder}: {int((~there).sum())} of {entry.num_frames} density maps missing; the train-mean baseline "
                 "needs those of all training videos"
             )
-    videos = [_TrainingVideo(layout, database, entry) for entry in entries]
+    videos = [(layout, database, entry) for entry in entries]
     total = sum(min(entry.num_frames, FRAMES_PER_TRAINING_VIDEO) for entry in entries)
     name = f"{database}, split {split}: mean of the training videos"
     means = run_parallel(
@@ -192,11 +185,12 @@ def has_training_maps(layout: Layout, database: str, split: int) -> bool:
     return bool(entries) and all(find_files(layout, database, entry).density_maps.all() for entry in entries)
 
 
-def _mean_of_video(video: _TrainingVideo, advance: Callable[[int], None]) -> Float64Map | None:
-    num = min(video.entry.num_frames, FRAMES_PER_TRAINING_VIDEO)
+def _mean_of_video(video: tuple[Layout, str, FoldEntry], advance: Callable[[int], None]) -> Float64Map | None:
+    layout, database, entry = video
+    num = min(entry.num_frames, FRAMES_PER_TRAINING_VIDEO)
     total, num_maps = np.zeros((MAP_SIDE, MAP_SIDE)), 0
-    for frame in np.linspace(0, video.entry.num_frames - 1, num).round().astype(int):
-        path = video.layout.density_map(video.database, video.entry.video, int(frame))
+    for frame in np.linspace(0, entry.num_frames - 1, num).round().astype(int):
+        path = layout.density_map(database, entry.video, int(frame))
         density = np.maximum(maps.resize(maps.read_density_map(path), (MAP_SIDE, MAP_SIDE)), 0.0)
         if density.any():
             total += density / density.sum()
@@ -210,8 +204,6 @@ def _mean_of_video(video: _TrainingVideo, advance: Callable[[int], None]) -> Flo
 
 @dataclass(frozen=True)
 class VideoGaze:
-    """Gaze of each observer of a video."""
-
     observers: Observers  # every fixation with its observer
     sigma_pixels: float  # standard deviation of the Gaussian of its density maps
 

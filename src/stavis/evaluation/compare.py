@@ -63,8 +63,6 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences between two evaluations."""
-
     before: MethodScores  # the reference
     after: MethodScores  # the evaluation that is compared with it
     # (database, video) -> metric -> difference, with an interval from the variation between seconds.

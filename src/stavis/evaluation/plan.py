@@ -116,8 +116,6 @@ class VideoTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """The videos of an evaluation and the work that they take."""
-
     # The evaluated entries of the test lists, in the order of databases, splits and lists.
     videos: list[ListedVideo]
     scored: dict[tuple[ListedVideo, str], ScoredMaps]  # the scored maps of each of them and each method
@@ -296,7 +294,6 @@ def make_tasks(
     scored: dict[tuple[ListedVideo, str], ScoredMaps],
     settings: EvaluationSettings,
 ) -> list[VideoTask]:
-    """The maps to be scored, grouped by video."""
     of_video: dict[tuple[str, FoldEntry], dict[ScoredMaps, None]] = {}
     for (video, _), maps_of_method in scored.items():
         of_video.setdefault((video.database, video.entry), {})[maps_of_method] = None

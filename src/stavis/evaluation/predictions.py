@@ -30,8 +30,6 @@ OWN_MAP_PREFIX = "map_"  # of the images of `stavis predict`, which are numbered
 
 @dataclass(frozen=True)
 class MapSource:
-    """Where the maps of a video are."""
-
     # "images": a folder of numbered JPEGs or PNGs. "archive": an `.npz` with `saliency` (N, h, w) and `index` (N,) from
     # 0. "video": one map per frame.
     kind: SourceKind

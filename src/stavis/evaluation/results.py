@@ -48,6 +48,9 @@ class VideoScores:
         return int(np.isnan(self.scores[metric]).sum())
 
 
+_STORED_AS_THEY_ARE = ("method", "database", "video", "split", "num_frames", "frame_rate", "source")
+
+
 def mean_of_defined(values: Float64) -> float:
     """The mean without nan; nan if nothing is left."""
     defined = values[~np.isnan(values)]
@@ -63,13 +66,7 @@ def write_scores(path: Path, video: VideoScores, identity: dict[str, Any]) -> No
     """Writes the scores together with what they depend on (`identity`)."""
     record = {
         "identity": identity,
-        "method": video.method,
-        "database": video.database,
-        "video": video.video,
-        "split": video.split,
-        "num_frames": video.num_frames,
-        "frame_rate": video.frame_rate,
-        "source": video.source,
+        **{name: getattr(video, name) for name in _STORED_AS_THEY_ARE},
         "notes": list(video.notes),
         "missing_frames": list(video.missing),
         "num_maps_beyond": video.num_beyond,
@@ -94,17 +91,11 @@ def read_scores(path: Path) -> tuple[VideoScores, dict[str, Any]] | None:
         if any(values.shape != frames.shape for values in scores.values()):
             raise ValueError
         video = VideoScores(
-            method=record["method"],
-            database=record["database"],
-            video=record["video"],
-            split=record["split"],
-            num_frames=record["num_frames"],
-            frame_rate=record["frame_rate"],
+            **{name: record[name] for name in _STORED_AS_THEY_ARE},
             frames=frames,
             scores=scores,
             missing=tuple(record["missing_frames"]),
             num_beyond=record["num_maps_beyond"],
-            source=record["source"],
             notes=tuple(record.get("notes", ())),
         )
         return video, dict(record["identity"])

@@ -168,7 +168,6 @@ def remark_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Row], metrics: Sequence[str], group: str = "database") -> str:
-    """The score table and the remarks below it."""
     lines = markdown_head([group, "maps", *metric_names(metrics), "videos", "frames"])
     for row in rows:
         cells = [row.database, method_name(row.method), *row.formatted(), *row.numbers()]
@@ -201,7 +200,6 @@ def latex_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """The text with LaTeX's special characters escaped."""
     replacement: Callable[[re.Match[str]], str] = lambda match: {  # noqa: E731
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",

@@ -41,8 +41,6 @@ class ArchiveError(StavisError):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """Contents of an unpacked archive."""
-
     sha256: str  # of the archive file, in hexadecimal
     # Of the names and contents of the files in it. It does not depend on compression, on the order of the files or on
     # their times.

@@ -202,8 +202,6 @@ def download(
 
 @dataclass(frozen=True)
 class _Transfer:
-    """Requests for what is missing of one file."""
-
     session: requests.Session
     url: str
     pieces: _Pieces

@@ -19,7 +19,6 @@ _FRACTIONS = ("normalized", "ratio", "fraction", "proportion", "arbitrary", "a.u
 
 
 def is_bids(path: Path) -> bool:
-    """Whether a file is named as a physiological recording of BIDS."""
     return re.search(r"_physio\.tsv(\.gz)?$", path.name) is not None
 
 
@@ -186,7 +185,6 @@ def _events(path: Path, clock: FloatArray, seconds_per_tick: float) -> NDArray[n
 
 
 def names_stimuli(path: Path) -> bool:
-    """Whether the events of a recording name what was presented."""
     return bool(_stimuli(path))
 
 

@@ -65,7 +65,6 @@ def is_eyelink(lines: Sequence[str]) -> bool:
 
 
 def holds_several(path: Path) -> bool:
-    """Whether an ASC file contains several recordings."""
     return sum(line.startswith("START") for line in read_text(path).split("\n")) > 1
 
 

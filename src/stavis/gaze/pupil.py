@@ -17,7 +17,6 @@ _TIMES = ("gaze_timestamp", "timestamp [ns]", "timestamp")
 
 
 def is_pupil(names: Sequence[str]) -> bool:
-    """Whether these columns are those of a Pupil Labs export of gaze."""
     plain_names = {plain(name) for name in names}
     return any({*pair} <= plain_names for pair in _PAIRS) and bool({*_TIMES} & plain_names)
 

@@ -58,7 +58,6 @@ def event_from_word(word: object) -> Event:
 
 
 def events_from_words(words: Iterable[object]) -> NDArray[np.uint8]:
-    """The `Event` codes of a column of words."""
     return np.array([event_from_word(word) for word in words], np.uint8)
 
 

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stavis.errors import StavisError, some
+from stavis.gaze import tables
 from stavis.gaze.recording import Coordinates, Recording
-from stavis.gaze.tables import (
-    SECONDS_PER_UNIT,
-    Table,
-    TimeUnit,
-    events_from_words,
-    number_names,
-    unit_in_name,
-)
 from stavis.gaze.text import names_video, plain
 from stavis.gaze.trackers import Eye
 
@@ -25,7 +18,6 @@ _TIME = ("Recording timestamp", "RecordingTimestamp")
 
 
 def is_tobii(names: Sequence[str]) -> bool:
-    """Whether these columns are those of a Tobii export."""
     return any(_GAZE.fullmatch(plain(name)) for name in names) and _time_column(names) is not None
 
 
@@ -34,7 +26,9 @@ def _time_column(names: Sequence[str]) -> str | None:
     return next((name for name in names if re.sub(r" ?[\[(].*", "", plain(name)) in wanted), None)
 
 
-def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | None, video: str) -> Recording:
+def read_tobii(
+    table: tables.Table, *, eye: Eye, origin: int, time_unit: tables.TimeUnit | None, video: str
+) -> Recording:
     """Reads the rows of a Tobii export that belong to a video.
 
     If the export names the presented stimulus, these are the rows in which it is the video; otherwise all. The video
@@ -48,8 +42,8 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
     x_name, y_name, coordinates, normalized = _position_columns(table, eye)
     time_name = _time_column(table.names)
     assert time_name is not None
-    unit = time_unit or unit_in_name(time_name) or "ms"
-    time = table.numbers(time_name) * SECONDS_PER_UNIT[unit]
+    unit = time_unit or tables.unit_in_name(time_name) or "ms"
+    time = table.numbers(time_name) * tables.SECONDS_PER_UNIT[unit]
 
     def words(*names: str) -> list[str] | None:
         name = table.find(*names)
@@ -91,7 +85,7 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
     size = _display_size(table)
     if not normalized:
         x, y = x - origin, y - origin
-    observers, observer = number_names([participant[row] for row in rows])
+    observers, observer = tables.number_names([participant[row] for row in rows])
     types = words("Eye movement type", "GazeEventType")
     return Recording(
         observers,
@@ -99,7 +93,7 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
         x,
         y,
         time_seconds=time[rows] - zero,
-        event=None if types is None else events_from_words(types[row] for row in rows),
+        event=None if types is None else tables.events_from_words(types[row] for row in rows),
         coordinates=coordinates,
         size=size if coordinates == "screen" else None,
         normalized=normalized,
@@ -107,7 +101,7 @@ def read_tobii(table: Table, *, eye: Eye, origin: int, time_unit: TimeUnit | Non
     )
 
 
-def _position_columns(table: Table, eye: Eye) -> tuple[str, str, Coordinates, bool]:
+def _position_columns(table: tables.Table, eye: Eye) -> tuple[str, str, Coordinates, bool]:
     """The columns of x and y, whether they are on the display or on the stimulus, and whether in fractions."""
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for name in table.names:
@@ -125,7 +119,7 @@ def _position_columns(table: Table, eye: Eye) -> tuple[str, str, Coordinates, bo
     )
 
 
-def _display_size(table: Table) -> tuple[int, int] | None:
+def _display_size(table: tables.Table) -> tuple[int, int] | None:
     width, height = table.find("Recording resolution width"), table.find("Recording resolution height")
     if width is not None and height is not None:
         sizes = [table.numbers(name) for name in (width, height)]

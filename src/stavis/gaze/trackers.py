@@ -93,7 +93,6 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
 
 
 def is_smi_header(line: str) -> bool:
-    """Whether `line` is the header of an SMI export."""
     return line.startswith("Time\tType\t") and "POR X [px]" in line
 
 

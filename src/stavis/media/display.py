@@ -20,8 +20,6 @@ from stavis.media.container import check_size
 
 @dataclass(frozen=True)
 class Display:
-    """How the frames of a stream are displayed."""
-
     coded_width: int  # width of the stored frame in pixels
     coded_height: int  # height of the stored frame in pixels
     sample_aspect_ratio: Fraction  # width of a stored pixel divided by its height

@@ -322,7 +322,6 @@ class _Clock:
         self._last: Fraction | None = None
 
     def feed(self, packet: "Packet[VideoStream]") -> None:
-        """Takes note of a packet that is about to be decoded."""
         if packet.is_discard:
             self._losses.num_discarded += 1
         elif packet.pts is not None:
@@ -333,7 +332,6 @@ class _Clock:
                 del self._fed[next(iter(self._fed))]
 
     def drop(self, packet: "Packet[VideoStream]") -> None:
-        """Takes note of a packet that could not be decoded."""
         if packet.pts is not None:
             self._fed.pop(packet.pts, None)
 

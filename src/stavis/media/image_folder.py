@@ -38,8 +38,6 @@ _LARGEST_JITTER = 0.2  # of such numbers, in intervals
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """The images of a folder."""
-
     paths: tuple[Path, ...]  # in the order of their numbers
     # Index of each image among the frames, from 0, with gaps where numbers are missing.
     positions: tuple[int, ...]

@@ -141,7 +141,6 @@ def _probe_images(folder: Path, audio_stream: int | None, frame_rate: Fraction |
 
 
 def describe_sound(path: Path, container: InputContainer, stream: AudioStream | None) -> AudioInfo | None:
-    """Returns the properties of an audio stream."""
     if stream is None:
         return None
     context = stream.codec_context

@@ -167,11 +167,9 @@ class ResNet3D(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
 
     def activate_stem(self, x: Tensor) -> Tensor:
-        """Applies what follows the convolution of the stem."""
         return F.relu(self.bn1(x), inplace=True)
 
     def max_pool(self, x: Tensor) -> Tensor:
-        """Applies the pooling between the stem and layer1."""
         if x.shape[2] == 1:
             return F.max_pool2d(x[:, :, 0], kernel_size=3, stride=2, padding=1).unsqueeze(2)
         return F.max_pool3d(x, kernel_size=3, stride=2, padding=1)

@@ -18,19 +18,9 @@ from stavis.errors import StavisError, one_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import is_same_file
 from stavis.model import ModelConfig, STAViS
+from stavis.prediction import outputs
 from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.outputs import (
-    OUTPUT_NAMES,
-    MapFormat,
-    OutputKind,
-    Write,
-    gray_video,
-    map_folder,
-    overlay_video,
-    probability_archive,
-    published_folder,
-)
 from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
 from stavis.prediction.timeline import AudioLevels, Thumbnails, draw_timeline
@@ -51,8 +41,10 @@ class FolderSettings:
     """Everything that decides what a result folder contains."""
 
     options: PredictOptions  # how the video is predicted
-    kinds: tuple[OutputKind, ...]  # outputs to write besides `summary.json`, `frames.csv` and `timeline.png`
-    map_format: MapFormat = field(default_factory=MapFormat)  # format of `maps`
+    kinds: tuple[
+        outputs.OutputKind, ...
+    ]  # outputs to write besides `summary.json`, `frames.csv` and `timeline.png`
+    map_format: outputs.MapFormat = field(default_factory=outputs.MapFormat)  # format of `maps`
     style: OverlayStyle = field(default_factory=OverlayStyle)  # what the overlay shows
     weights: str = ""  # name of the network's weights, for the summary
     weights_sha256: str | None = None  # checksum of their file. None: untrained or unknown
@@ -161,7 +153,7 @@ def write_folder(
         with collect_warnings() as warnings:
             rows, info, failed = _write_outputs(frames, video, partial, settings, missing, quiet)
         seconds = time.monotonic() - began
-        there: list[OutputKind] = [] if finished is None else finished["outputs"]
+        there: list[outputs.OutputKind] = [] if finished is None else finished["outputs"]
         whole = {*there, *missing} - failed.keys()
         summary = {
             "stavis": __version__,
@@ -172,7 +164,7 @@ def write_folder(
             "depth": config.depth,
             **settings.identity(),
             "speed": settings.speed,
-            "outputs": [kind for kind in OUTPUT_NAMES if kind in whole],
+            "outputs": [kind for kind in outputs.OUTPUT_NAMES if kind in whole],
             "failed_outputs": failed,
             "num_frames": len(rows),
             "width": info.width,
@@ -213,11 +205,11 @@ def collect_warnings() -> Iterator[list[str]]:
 class _Attempt:
     """One output of a folder. If it fails, it is abandoned and removed, and the others go on."""
 
-    def __init__(self, path: Path, make: Callable[[], AbstractContextManager[Write]]) -> None:
+    def __init__(self, path: Path, make: Callable[[], AbstractContextManager[outputs.Write]]) -> None:
         self.path = path
         self.failure: str | None = None
         self._stack = ExitStack()
-        self._write: Write | None = None
+        self._write: outputs.Write | None = None
         with self._guarded():
             self._write = self._stack.enter_context(make())
 
@@ -226,7 +218,9 @@ class _Attempt:
 
     def write(self, frame: FrameSaliency) -> None:
         # Only the published files include maps past the last frame.
-        if self._write is None or (frame.image is None and self.path.name != OUTPUT_NAMES["published"]):
+        if self._write is None or (
+            frame.image is None and self.path.name != outputs.OUTPUT_NAMES["published"]
+        ):
             return
         with self._guarded():
             self._write(frame)
@@ -273,7 +267,7 @@ def _write_outputs(
     video: Path,
     partial: Path,
     settings: FolderSettings,
-    kinds: tuple[OutputKind, ...],
+    kinds: tuple[outputs.OutputKind, ...],
     quiet: bool,
 ) -> tuple[list[FrameStatistics], media.VideoInfo, dict[str, str]]:
     options = settings.options
@@ -312,18 +306,20 @@ def _write_outputs(
     return rows, info, {str(kind): reason for kind, reason in failed.items()}
 
 
-def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: FolderSettings) -> _Attempt:
-    path, size = partial / OUTPUT_NAMES[kind], (info.width, info.height)
+def _attempt(
+    kind: outputs.OutputKind, partial: Path, info: media.VideoInfo, settings: FolderSettings
+) -> _Attempt:
+    path, size = partial / outputs.OUTPUT_NAMES[kind], (info.width, info.height)
 
-    def make() -> AbstractContextManager[Write]:
+    def make() -> AbstractContextManager[outputs.Write]:
         if kind == "maps":
-            return map_folder(path, size, settings.map_format)
+            return outputs.map_folder(path, size, settings.map_format)
         if kind == "npz":
-            return probability_archive(path, "<f4" if settings.is_segment else "<f2")
+            return outputs.probability_archive(path, "<f4" if settings.is_segment else "<f2")
         if kind == "published":
-            return published_folder(path)
+            return outputs.published_folder(path)
         if kind == "video":
-            return gray_video(path, size, info.frame_rate)
+            return outputs.gray_video(path, size, info.frame_rate)
         sound = find_sound(info, settings.options)
         writer = media.VideoWriter(
             path,
@@ -334,7 +330,7 @@ def _attempt(kind: OutputKind, partial: Path, info: media.VideoInfo, settings: F
             audio_stream=None if sound is None else sound.stream,
             keep_gaps=settings.options.keep_gaps,
         )
-        return overlay_video(writer, settings.style)
+        return outputs.overlay_video(writer, settings.style)
 
     return _Attempt(path, make)
 
@@ -382,10 +378,10 @@ def _finished_summary(folder: Path, video: Path, settings: FolderSettings) -> di
 
 
 def _missing_kinds(
-    summary: dict[str, Any], folder: Path, kinds: tuple[OutputKind, ...]
-) -> tuple[OutputKind, ...]:
+    summary: dict[str, Any], folder: Path, kinds: tuple[outputs.OutputKind, ...]
+) -> tuple[outputs.OutputKind, ...]:
     return tuple(
         kind
         for kind in kinds
-        if kind not in summary.get("outputs", []) or not (folder / OUTPUT_NAMES[kind]).exists()
+        if kind not in summary.get("outputs", []) or not (folder / outputs.OUTPUT_NAMES[kind]).exists()
     )

@@ -76,15 +76,8 @@ class RunSettings:
 
     def options(self, **others: Unpack[PredictKeywords]) -> PredictOptions:
         """These settings as options of a prediction, with others."""
-        return PredictOptions(
-            stride=self.stride,
-            edges=self.edges,
-            quirks=self.quirks,
-            batch_size=self.batch_size,
-            engine=self.engine,
-            precision=self.precision,
-            **others,  # type: ignore[misc]
-        )
+        names = ("stride", "edges", "quirks", "batch_size", "engine", "precision")
+        return PredictOptions(**{name: getattr(self, name) for name in names}, **others)
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine the maps."""

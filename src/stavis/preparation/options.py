@@ -122,7 +122,6 @@ class Preparation:
 
     @property
     def failed(self) -> tuple[PreparedVideo, ...]:
-        """The videos that could not be prepared."""
         return tuple(video for video in self.videos if video.record is None)
 
 

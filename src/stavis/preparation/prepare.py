@@ -23,6 +23,7 @@ from stavis.errors import StavisError, some
 from stavis.gaze import gaze_files, median_per_observer, read_gaze, write_observers
 from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.media import probe
+from stavis.preparation import records
 from stavis.preparation.folds import FoldChoice, choose_folds, listed_videos, write_folds
 from stavis.preparation.frames import choose_frames, select_frames, write_frames, write_sound
 from stavis.preparation.manifest import find_sources
@@ -36,19 +37,6 @@ from stavis.preparation.options import (
     video_stem,
 )
 from stavis.preparation.preview import draw_preview
-from stavis.preparation.records import (
-    RECORD_NAME,
-    STAGING_FOLDER,
-    differences,
-    finished_videos,
-    hash_files,
-    is_complete,
-    move_into_place,
-    read_record,
-    refuse_foreign_folders,
-    staging_folder,
-    unfinished_videos,
-)
 from stavis.runtime.files import write_text
 from stavis.runtime.workers import Advance, run_parallel
 from stavis.version import __version__
@@ -102,9 +90,9 @@ def prepare(
     layout = Layout(Path(output))
     sources = find_sources(_paths(videos), _paths(gaze), options or PrepareOptions())
     choice = folds or FoldChoice()
-    known = finished_videos(layout, database)
+    known = records.finished_videos(layout, database)
     if not overwrite:
-        ours = {*known, *unfinished_videos(layout, database)}
+        ours = {*known, *records.unfinished_videos(layout, database)}
         if foreign := listed_videos(layout, database) - ours:
             raise StavisError(
                 f"{layout.root}: the fold lists of {database} name videos that were not prepared here "
@@ -113,7 +101,7 @@ def prepare(
     names = [source.name for source in sources]
     choose_folds(choice, [*known, *names])  # so that mistakes in it are reported before the work
     results = _prepare_sources(layout, database, sources, jobs, overwrite, preview, quiet)
-    entries = finished_videos(layout, database)
+    entries = records.finished_videos(layout, database)
     # A video that failed today keeps its place in the folds for when it is repaired.
     made, left_out = choose_folds(choice, [*entries, *names])
     return Preparation(
@@ -141,7 +129,7 @@ def _prepare_sources(
     for source in sources:
         if source.gaze:
             check_sigma(source.options)
-    staging = layout.root / STAGING_FOLDER
+    staging = layout.root / records.STAGING_FOLDER
     staging.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(staging / "lock")
     try:
@@ -179,13 +167,13 @@ class _Task:
     def prepare(self, source: Source, advance: Advance) -> PreparedVideo:
         layout, database = self.layout, self.database
         inputs = _describe_inputs(source)
-        staging = staging_folder(layout, database, source.name)
-        finished = read_record(layout, database, source.name)
+        staging = records.staging_folder(layout, database, source.name)
+        finished = records.read_record(layout, database, source.name)
         if not self.overwrite and not staging.exists():
-            if finished is not None and is_complete(layout, database, source.name, finished):
+            if finished is not None and records.is_complete(layout, database, source.name, finished):
                 if finished["inputs"] != inputs:
                     raise StavisError(
-                        f"was prepared before with other {differences(finished['inputs'], inputs)}; "
+                        f"was prepared before with other {records.differences(finished['inputs'], inputs)}; "
                         "`overwrite=True` prepares it anew"
                     )
                 advance((2 if source.gaze else 1) * finished["num_frames"])
@@ -193,7 +181,7 @@ class _Task:
                     _draw(layout, database, source.name, finished)
                 return PreparedVideo(source, finished, was_finished=True)
             if finished is None:
-                refuse_foreign_folders(layout, database, source.name)
+                records.refuse_foreign_folders(layout, database, source.name)
         interrupted = staging.exists()
         _clear(staging)
         # The same layout, so that everything written here has its final relative path.
@@ -208,10 +196,10 @@ class _Task:
                 _discard(staging)
             raise
         write_text(
-            staged.annotations_folder(database, source.name) / RECORD_NAME,
+            staged.annotations_folder(database, source.name) / records.RECORD_NAME,
             json.dumps(record, indent=2) + "\n",
         )
-        move_into_place(staged, layout, database, source.name)
+        records.move_into_place(staged, layout, database, source.name)
         _discard(staging)
         return PreparedVideo(source, record)
 
@@ -317,8 +305,8 @@ def _describe_inputs(source: Source) -> dict[str, Any]:
         options = {key: options[key] for key in ("frame_rate", "audio_stream", "quality")}
     inputs = {
         "version": RECORD_VERSION,
-        "video": {"file": source.video.name, "sha256": hash_files(source.video)},
-        "gaze": [{"file": path.name, "sha256": hash_files(path)} for path in gaze],
+        "video": {"file": source.video.name, "sha256": records.hash_files(source.video)},
+        "gaze": [{"file": path.name, "sha256": records.hash_files(path)} for path in gaze],
         "options": options,
     }
     described: dict[str, Any] = json.loads(json.dumps(inputs))

@@ -21,7 +21,6 @@ STAGING_FOLDER = ".prepare"
 
 
 def staging_folder(layout: Layout, database: str, name: str) -> Path:
-    """The folder in which a video is prepared before it is moved to its places."""
     return layout.root / STAGING_FOLDER / database / name
 
 
@@ -42,7 +41,6 @@ def read_record(layout: Layout, database: str, name: str) -> dict[str, Any] | No
 
 
 def entry_of(record: Mapping[str, Any]) -> FoldEntry:
-    """The fold-list line of a finished video."""
     return FoldEntry(str(record["video"]), int(record["num_frames"]), float(record["frame_rate"]))
 
 

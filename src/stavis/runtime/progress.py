@@ -6,21 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from rich import box
+from rich import box, progress
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -51,12 +39,12 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-class _RateColumn(ProgressColumn):
+class _RateColumn(progress.ProgressColumn):
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         rate = task.finished_speed or task.speed
         return Text(f"{rate:.1f} {self.unit}/s" if rate else f"- {self.unit}/s", style="progress.data.speed")
 
@@ -87,17 +75,17 @@ def track(
         yield lambda num=1, note="": None
     elif console.is_terminal:
         columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn() if unit == BYTES else _count_column(total, unit),
-            TransferSpeedColumn() if unit == BYTES else _RateColumn(unit),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.DownloadColumn() if unit == BYTES else _count_column(total, unit),
+            progress.TransferSpeedColumn() if unit == BYTES else _RateColumn(unit),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
         )
-        with Progress(*columns, console=console) as bar:
+        with progress.Progress(*columns, console=console) as bar:
             task = bar.add_task(description, total=total, completed=int(already_done), note="")
             yield lambda num=1, note="": bar.update(task, advance=num, note=note)
     else:
@@ -105,8 +93,10 @@ def track(
             yield advance
 
 
-def _count_column(total: float | None, unit: str) -> TextColumn:
-    return TextColumn("{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}"))
+def _count_column(total: float | None, unit: str) -> progress.TextColumn:
+    return progress.TextColumn(
+        "{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}")
+    )
 
 
 def text_table(*left: str, right: Iterable[str], **options: Any) -> Table:

@@ -66,8 +66,6 @@ class Path:
 
 @dataclass
 class Actor:
-    """A body that moves along a path."""
-
     kind: str  # "person", "striker", "player", "machine" or "mover"
     body: Body  # its appearance
     path: Path  # its path from the start of the shot

@@ -55,7 +55,6 @@ class Preset:
 
     @property
     def sound_share(self) -> float:
-        """Share of the fixations that go to the sounding object because it sounds."""
         return self.drives["source"]
 
 

@@ -27,8 +27,6 @@ class Role:
 
 @dataclass(frozen=True)
 class Shot:
-    """Frames from one cut to the next."""
-
     start_frame: int  # first frame
     stop_frame: int  # one past the last frame
     route: str  # how the sounding object can be found, one of `ROUTES`

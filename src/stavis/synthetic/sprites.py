@@ -52,8 +52,6 @@ def place(x: float, y: float, *, angle: float = 0.0, scale_x: float = 1.0, scale
 
 @dataclass(frozen=True)
 class Sprite:
-    """A painted part of an object."""
-
     colors: Image.Image  # RGB picture; colors extend beyond the soft edge, so that no fringe shows
     cover: Image.Image  # grayscale picture of the same size: 255 where the part is opaque
     to_local: Affine  # sprite pixels -> units of the object

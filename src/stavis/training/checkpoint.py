@@ -33,8 +33,6 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to resume."""
-
     recipe: str  # the recipe as TOML
     samples: str  # fingerprint of the training samples, to detect changed data
     position: Position  # progress of the run

@@ -64,7 +64,6 @@ def describe_epoch(record: dict[str, Any], num_epochs: int) -> str:
 
 
 def format_scores(means: dict[str, float | None]) -> str:
-    """Formats loss, CC and NSS with their names."""
     formats = (("loss", "loss", "{:.4g}"), ("CC", "cc", "{:.3f}"), ("NSS", "nss", "{:.3f}"))
     values = ((label, means[name], form) for label, name, form in formats)
     return ", ".join(

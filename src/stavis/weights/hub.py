@@ -22,8 +22,6 @@ _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?"
 
 
 class HubWeights(NamedTuple):
-    """A weights folder in the local cache of the Hub."""
-
     folder: Path  # holds model.safetensors and config.json
     name: str  # hf://owner/name@commit, with the full commit hash
 

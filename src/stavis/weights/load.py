@@ -18,18 +18,8 @@ from stavis.clips.preprocess import ResizeFilter
 from stavis.errors import StavisError
 from stavis.model import Modality, ModelConfig, Shortcut, STAViS
 from stavis.model.stavis import INITIAL_LOGIT_BIAS
+from stavis.weights import files
 from stavis.weights.device import resolve_device
-from stavis.weights.files import (
-    BACKBONE,
-    COUNTER,
-    Kind,
-    Stored,
-    misfit,
-    modality_of_name,
-    plain,
-    read,
-    shapes,
-)
 from stavis.weights.inflate import Inflation
 from stavis.weights.sources import locate
 
@@ -55,7 +45,7 @@ class LoadReport:
     """
 
     source: Path
-    kind: Kind
+    kind: files.Kind
     sha256: str
     modality: Modality
     depth: int
@@ -111,7 +101,7 @@ def load_model_with_report(
         inflation: How the kernels of a 2D ResNet get a temporal axis, see `stavis.weights.inflate`.
     """
     target = resolve_device(device)
-    stored = read(locate(source, modality).path, inflation)
+    stored = files.read(locate(source, modality).path, inflation)
     if stored.config is not None:
         config = stored.config
         if modality is not None and modality != config.modality:
@@ -121,7 +111,7 @@ def load_model_with_report(
     else:
         # A SoundNet file has no depth, so it gets the published network around it.
         config = ModelConfig(
-            modality or modality_of_name(stored.source) or "audiovisual",
+            modality or files.modality_of_name(stored.source) or "audiovisual",
             stored.depth or 50,
             stored.shortcut or "B",
         )
@@ -168,7 +158,7 @@ def initialize(
         StavisError: The file cannot be read, is incomplete, has another depth or shortcut, or has nothing for this
             network.
     """
-    stored = read(locate(source).path, inflation)
+    stored = files.read(locate(source).path, inflation)
     if keep_read_out and model.config.modality == "audiovisual" and "fuse.weight" in stored.tensors:
         weight, bias = stored.tensors["fuse.weight"], stored.tensors["fuse.bias"]
         num_fusion_maps = model.fuseav.in_channels - weight.shape[1]
@@ -182,7 +172,7 @@ def initialize(
 # Filling a network -------------------------------------------------------------------------------------------------
 
 
-def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
+def _fill(model: STAViS, stored: files.Stored, *, partly: bool) -> LoadReport:
     """Copies what fits from a file into a network, and raises an error if a required entry is missing."""
     config, source = model.config, stored.source
     if (stored.depth or config.depth, stored.shortcut or config.shortcut) != (config.depth, config.shortcut):
@@ -193,24 +183,28 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
     wanted = model.state_dict()
     # BatchNorm's counters came with PyTorch 0.4.1; older files, such as the Kinetics ones, lack them.
     counters = (
-        {name for name in wanted if name.endswith(COUNTER)} if stored.kind != "weights folder" else set()
+        {name for name in wanted if name.endswith(files.COUNTER)}
+        if stored.kind != "weights folder"
+        else set()
     )
     used = {name: value for name, value in stored.tensors.items() if name in wanted}
 
     match stored.kind:
         case "Kinetics initializer" | "inflated 2D initializer":
-            part = {name for name in wanted if name.startswith(BACKBONE)}
+            part = {name for name in wanted if name.startswith(files.BACKBONE)}
         case "SoundNet initializer":
             part = {name for name in wanted if name.startswith("soundnet8.")}
         case _ if partly:
-            of_modality = (shapes(one, config.depth, config.shortcut) for one in get_args(Modality))
+            of_modality = (files.shapes(one, config.depth, config.shortcut) for one in get_args(Modality))
             part = set.intersection(*map(set, of_modality))
         case _:
             part = set(wanted)
     if not part:
         raise StavisError(f"{source}: a {stored.kind}, which has nothing for a {config.modality} network")
     if missing := part - used.keys() - counters:
-        raise misfit(source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing)
+        raise files.misfit(
+            source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing
+        )
     for name, value in used.items():
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape)
@@ -218,7 +212,7 @@ def _fill(model: STAViS, stored: Stored, *, partly: bool) -> LoadReport:
         if not all(math.isfinite(extreme.item()) for extreme in value.aminmax()):
             raise StavisError(f"{source}: {name} has values that are not finite; the weights are damaged")
 
-    values = {name: plain(value) for name, value in used.items()}
+    values = {name: files.plain(value) for name, value in used.items()}
     if not partly:
         values |= {name: torch.tensor(0) for name in counters - values.keys()}
     model.load_state_dict(values, strict=not partly, assign=not partly)

@@ -12,6 +12,7 @@ import numpy as np
 
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError, some
+from stavis.evaluation import plan
 from stavis.evaluation.baselines import (
     OWN,
     REFERENCES,
@@ -20,15 +21,6 @@ from stavis.evaluation.baselines import (
     gaussian_map,
     read_center,
     reference_stride,
-)
-from stavis.evaluation.plan import (
-    EvaluationSettings,
-    ListedVideo,
-    Plan,
-    ScoredMaps,
-    VideoTask,
-    check_length,
-    make_tasks,
 )
 from stavis.evaluation.predictions import MapReader, MapSource, describe_content, source_in
 from stavis.evaluation.results import PREDICTIONS
@@ -73,7 +65,7 @@ class FieldData(ABC):
     is_strict: ClassVar[bool] = False
     methods: ClassVar[tuple[str, ...]] = (PREDICTIONS,)
 
-    def __init__(self, root: Path, settings: EvaluationSettings) -> None:
+    def __init__(self, root: Path, settings: plan.EvaluationSettings) -> None:
         self.root = root
         self.settings = settings
 
@@ -95,7 +87,7 @@ class FieldData(ABC):
         """
 
     @abstractmethod
-    def score(self, saliency: Array, truth: Truth, task: VideoTask, method: str) -> Sequence[float]:
+    def score(self, saliency: Array, truth: Truth, task: plan.VideoTask, method: str) -> Sequence[float]:
         """The scores, in the order of `metrics`, of a map (h, w) or (h, w, channels), in whatever samples it has."""
 
     def challenge_scores(self, prediction: Float64, truth: Truth) -> tuple[float, float, float, float]:
@@ -121,7 +113,9 @@ class FieldData(ABC):
         """The data's own center prior (h, w); None if it has none."""
         return None
 
-    def prepare(self, tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
+    def prepare(
+        self, tasks: Sequence[plan.VideoTask], jobs: int, overwrite: bool, quiet: bool
+    ) -> list[plan.VideoTask]:
         """Work that needs all videos, before they are scored one by one."""
         return list(tasks)
 
@@ -135,7 +129,7 @@ def make_field_plan(
     baselines: Sequence[str],
     references: bool,
     allow_missing: bool,
-) -> Plan:
+) -> plan.Plan:
     """Finds the videos of the subsets and their predictions. Arguments as of `evaluate`; databases are subsets."""
     subsets = data.subsets()
     for name in set(databases or ()) - subsets.keys():
@@ -164,10 +158,10 @@ def make_field_plan(
             "allow_missing=True scores the others"
         )
     there = [key for key in listed if key not in lacking]
-    videos = [ListedVideo(subset, None, data.entry(subset, name)) for subset, name in there]
+    videos = [plan.ListedVideo(subset, None, data.entry(subset, name)) for subset, name in there]
     for video in videos:
         if video.entry.num_frames:
-            check_length(video, data.settings)
+            plan.check_length(video, data.settings)
     extra: dict[str, list[str]] = {}
     if references and predictions is not None:
         candidates = [name for name in REFERENCES if name in data.baselines and name not in baselines]
@@ -179,10 +173,10 @@ def make_field_plan(
         for video in videos
         for one in _scored_maps(data, video, found, baselines, extra.get(video.database, ()))
     }
-    tasks = make_tasks(data.root, output, videos, scored, data.settings)
-    missing = [ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
+    tasks = plan.make_tasks(data.root, output, videos, scored, data.settings)
+    missing = [plan.ListedVideo(subset, None, FoldEntry(name, 0, 0.0)) for subset, name in lacking]
     unavailable = {s: ["no inter-observer row: these data do not tell observers apart"] for s in extra}
-    return Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
+    return plan.Plan(videos, scored, tasks, missing, [], (), frozenset(), unavailable)
 
 
 def _find_sources(predictions: Path, subsets: dict[str, list[str]]) -> dict[tuple[str, str], MapSource]:
@@ -196,20 +190,20 @@ def _find_sources(predictions: Path, subsets: dict[str, list[str]]) -> dict[tupl
 
 def _scored_maps(
     data: FieldData,
-    video: ListedVideo,
+    video: plan.ListedVideo,
     found: dict[tuple[str, str], MapSource],
     baselines: Sequence[str],
     references: Sequence[str],
-) -> Iterator[ScoredMaps]:
+) -> Iterator[plan.ScoredMaps]:
     source = found.get((video.database, video.entry.video))
     if source is not None:
-        yield from (ScoredMaps(method, None, source) for method in data.methods)
-    yield from (ScoredMaps(baseline, None, None) for baseline in baselines)
+        yield from (plan.ScoredMaps(method, None, source) for method in data.methods)
+    yield from (plan.ScoredMaps(baseline, None, None) for baseline in baselines)
     num = data.settings.num_scored(video.entry)
-    yield from (ScoredMaps(name, None, None, reference_stride(name, num)) for name in references)
+    yield from (plan.ScoredMaps(name, None, None, reference_stride(name, num)) for name in references)
 
 
-def with_center(data: FieldData, tasks: list[VideoTask], overwrite: bool) -> list[VideoTask]:
+def with_center(data: FieldData, tasks: list[plan.VideoTask], overwrite: bool) -> list[plan.VideoTask]:
     """The tasks with a center prior that is fitted to the training videos, if there are any."""
     if not any(scored.method == "center" for task in tasks for scored in task.scored):
         return tasks
@@ -223,7 +217,7 @@ def with_center(data: FieldData, tasks: list[VideoTask], overwrite: bool) -> lis
     return [replace(task, train_means={0: center}) for task in tasks] if center.size else tasks
 
 
-def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int], None]) -> None:
+def score_field_video(data: FieldData, task: plan.VideoTask, advance: Callable[[int], None]) -> None:
     """Scores every method's maps of a video and stores the scores. Memory does not grow with the video's length."""
     tallies = [Tally(task, scored) for scored in task.scored]
     notes: list[str] = []
@@ -265,8 +259,8 @@ def score_field_video(data: FieldData, task: VideoTask, advance: Callable[[int],
 
 def _open_reader(
     data: FieldData,
-    task: VideoTask,
-    scored: ScoredMaps,
+    task: plan.VideoTask,
+    scored: plan.ScoredMaps,
     size: tuple[int, int],
     takes: Callable[[int], bool],
 ) -> MapReader:
@@ -284,7 +278,7 @@ def _open_reader(
 class _OtherTruth(MapReader):
     """Reader of the baseline "shuffled": the density maps of another video, from its start again at its end."""
 
-    def __init__(self, data: FieldData, task: VideoTask, takes: Callable[[int], bool]) -> None:
+    def __init__(self, data: FieldData, task: plan.VideoTask, takes: Callable[[int], bool]) -> None:
         assert task.partner is not None
         self._open = partial(data.truths, task.database, task.partner.video, [])
         self._num_frames, self._takes = max(1, task.partner.num_frames), takes

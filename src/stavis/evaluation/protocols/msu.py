@@ -144,7 +144,6 @@ class MsuData(FieldData):
 
 @functools.lru_cache(maxsize=2)
 def read_adaptation(path: Path) -> Adaptation:
-    """Reads the adaptation of an evaluation's predictions."""
     with np.load(path, allow_pickle=False) as arrays:
         return Adaptation(float(arrays["beta"]), arrays["curve"], arrays["counts"])
 
