@@ -15,15 +15,10 @@ SUBROWS = 4  # sampled per row of a map; along rows, coverage is exact
 
 
 class KeyFrame(NamedTuple):
-    """The shape of an area from some moment on.
+    """The shape of an area from some moment on."""
 
-    Attributes:
-        position: Frame, from 0, or seconds, as the area's `unit` says.
-        points: (K, 2) corners in pixels of the picture as displayed; None hides the area.
-    """
-
-    position: float
-    points: FloatArray | None
+    position: float  # frame, from 0, or seconds, as the area's `unit` says
+    points: FloatArray | None  # (K, 2) corners in pixels of the picture as displayed; None hides the area
 
 
 @dataclass(frozen=True)

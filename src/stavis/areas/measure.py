@@ -27,66 +27,39 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class AreaFrame:
-    """An area in a frame: a row of `areas.csv`.
+    """An area in a frame: a row of `areas.csv`."""
 
-    Attributes:
-        frame: From 0.
-        time_seconds: Presentation time.
-        area: The area's name.
-        visible: 1 where it is, at least in part, in the picture.
-        share: Share of the map's mass inside it, 0..1.
-        picture_share: Its share of the picture.
-        ratio: `share` over `picture_share`: above 1 it attracts more than its size; nan where it is not visible.
-        rank: 1 for the visible area of the largest share; 0 where it is not visible.
-        peak_inside: 1 where the map's maximum lies inside it.
-        gaze_share: Share of the observers' points inside it; nan without gaze in that frame.
-        num_gaze: Points of gaze in the frame.
-    """
-
-    frame: int
-    time_seconds: float
-    area: str
-    visible: int
-    share: float
-    picture_share: float
-    ratio: float
-    rank: int
-    peak_inside: int
-    gaze_share: float = float("nan")
-    num_gaze: int = 0
+    frame: int  # from 0
+    time_seconds: float  # presentation time
+    area: str  # the area's name
+    visible: int  # 1 where it is, at least in part, in the picture
+    share: float  # share of the map's mass inside it, 0..1
+    picture_share: float  # its share of the picture
+    ratio: float  # `share` over `picture_share`: above 1 it attracts more than its size; nan where it is not visible
+    rank: int  # 1 for the visible area of the largest share; 0 where it is not visible
+    peak_inside: int  # 1 where the map's maximum lies inside it
+    gaze_share: float = float(
+        "nan"
+    )  # share of the observers' points inside it; nan without gaze in that frame
+    num_gaze: int = 0  # points of gaze in the frame
 
 
 @dataclass(frozen=True, slots=True)
 class AreaSummary:
-    """An area in the whole video. Times are in seconds; nan where there is none.
+    """An area in the whole video. Times are in seconds; nan where there is none."""
 
-    Attributes:
-        area: Its name.
-        share: Mean share of attention while it is visible.
-        picture_share: Mean share of the picture while it is visible.
-        ratio: The first over the second.
-        mean_rank: While it is visible.
-        visible_seconds: How long it is visible.
-        lead_seconds: How long it has the largest share.
-        first_peak_seconds: When the map's maximum first lies inside it.
-        gaze_share: Share of all points of gaze inside it.
-        dwell_seconds: How long an observer looks at it, on average.
-        observers_share: Share of the observers who ever look at it.
-        first_gaze_seconds: When the first observer does.
-    """
-
-    area: str
-    share: float
-    picture_share: float
-    ratio: float
-    mean_rank: float
-    visible_seconds: float
-    lead_seconds: float
-    first_peak_seconds: float
-    gaze_share: float = float("nan")
-    dwell_seconds: float = float("nan")
-    observers_share: float = float("nan")
-    first_gaze_seconds: float = float("nan")
+    area: str  # its name
+    share: float  # mean share of attention while it is visible
+    picture_share: float  # mean share of the picture while it is visible
+    ratio: float  # the first over the second
+    mean_rank: float  # while it is visible
+    visible_seconds: float  # how long it is visible
+    lead_seconds: float  # how long it has the largest share
+    first_peak_seconds: float  # when the map's maximum first lies inside it
+    gaze_share: float = float("nan")  # share of all points of gaze inside it
+    dwell_seconds: float = float("nan")  # how long an observer looks at it, on average
+    observers_share: float = float("nan")  # share of the observers who ever look at it
+    first_gaze_seconds: float = float("nan")  # when the first observer does
 
 
 @dataclass(frozen=True, repr=False)

@@ -108,11 +108,9 @@ def draw_areas(
 
 def draw_shares(path: Path, attention: AreaAttention, title: str) -> None:
     """Draws each area's share of attention over time as a PNG; real gaze, where there is any, dashed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     num = len(attention.areas)
     times = np.array([row.time_seconds for row in attention.rows[::num]])

@@ -109,12 +109,10 @@ def _in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def draw_roofline(report: BenchReport, path: Path) -> None:
     """Draws the roofline of the machine (attainable FLOP/s over FLOP per byte) with the engines in it, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     machine = report.machine
     figure = Figure(figsize=(8, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     ridge = machine.matrix_gflops / machine.bandwidth
     xs = np.geomspace(min(1.0, ridge / 4), max(4 * e.intensity for e in report.engines), 200)

@@ -37,19 +37,14 @@ Part = Literal["training", "held-out"]
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Pictures and where people looked in them.
+    """Pictures and where people looked in them."""
 
-    Attributes:
-        folder: Folder with the pictures and `fixations.npz`.
-        names: Path of each picture below `folder`; its parent folder's name is the set that it belongs to.
-        points: Of each picture, (N, 2) float32: x and y of the fixations as shares of width and height, in 0..1.
-        observers: Of each picture, (N,) int16: whose fixation each is.
-    """
-
-    folder: Path
+    folder: Path  # folder with the pictures and `fixations.npz`
+    # Path of each picture below `folder`; its parent folder's name is the set that it belongs to.
     names: tuple[str, ...]
+    # Of each picture, (N, 2) float32: x and y of the fixations as shares of width and height, in 0..1.
     points: tuple[Points, ...]
-    observers: tuple[npt.NDArray[np.int16], ...]
+    observers: tuple[npt.NDArray[np.int16], ...]  # of each picture, (N,) int16: whose fixation each is
 
     def __len__(self) -> int:
         return len(self.names)

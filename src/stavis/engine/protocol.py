@@ -34,15 +34,10 @@ class Engine(Protocol):
 
 
 class Example(NamedTuple):
-    """A window of the video to be predicted, for calibration.
+    """A window of the video to be predicted, for calibration."""
 
-    Attributes:
-        frames: (T, h, w, 3) RGB at the network's size.
-        audio: (S,) excerpt in -256..256; None for a visual network.
-    """
-
-    frames: npt.NDArray[np.uint8]
-    audio: npt.NDArray[np.float32] | None
+    frames: npt.NDArray[np.uint8]  # (T, h, w, 3) RGB at the network's size
+    audio: npt.NDArray[np.float32] | None  # (S,) excerpt in -256..256; None for a visual network
 
 
 class MakeEngine(Protocol):

@@ -28,22 +28,15 @@ LOWER_IS_BETTER = frozenset({"kldiv"})
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the leaderboard on one database.
+    """A row of the leaderboard on one database."""
 
-    Attributes:
-        name: Name of the model or baseline.
-        kind: "model", "baseline", or "published" for numbers from a paper, which have no intervals and no ranks.
-        means: Metric -> mean over the videos that all models share.
-        intervals: Metric -> 95 % interval of the mean.
-        ranks: Metric -> 1 plus the number of models that are significantly better.
-        sound: Column ("silent", "exchanged", "shifted") -> metric -> change against normal sound, with its interval.
-    """
-
-    name: str
-    kind: str
-    means: dict[str, float]
-    intervals: dict[str, Interval] = field(default_factory=dict)
+    name: str  # name of the model or baseline
+    kind: str  # "model", "baseline", or "published" for numbers from a paper, which have no intervals and no ranks
+    means: dict[str, float]  # metric -> mean over the videos that all models share
+    intervals: dict[str, Interval] = field(default_factory=dict)  # metric -> 95 % interval of the mean
+    # Metric -> 1 plus the number of models that are significantly better.
     ranks: dict[str, int] = field(default_factory=dict)
+    # Column ("silent", "exchanged", "shifted") -> metric -> change against normal sound, with its interval.
     sound: dict[str, dict[str, tuple[float, Interval]]] = field(default_factory=dict)
 
 

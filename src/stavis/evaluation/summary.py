@@ -44,27 +44,20 @@ class ListedScores:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Mean scores of several entries of test lists.
+    """Mean scores of several entries of test lists."""
 
-    Attributes:
-        means: Metric -> mean; nan if a video of the group has no frame in which the metric is defined.
-        intervals: Metric -> bootstrap 95 % interval of the mean over videos, each video counting once.
-        num_videos: Number of entries; a video that is listed twice counts twice.
-        num_frames: Number of scored frames of these entries.
-        num_undefined: Metric -> number of frames in which it is undefined, which are excluded from its means.
-        num_missing: Number of frames that should have a map and have none.
-        num_beyond: Number of maps beyond their video's end.
-        notes: What a reader of the scores must know, with the video's name.
-    """
-
-    means: dict[str, float]
+    means: dict[
+        str, float
+    ]  # metric -> mean; nan if a video of the group has no frame in which the metric is defined
+    # Metric -> bootstrap 95 % interval of the mean over videos, each video counting once.
     intervals: dict[str, Interval]
-    num_videos: int
-    num_frames: int
+    num_videos: int  # number of entries; a video that is listed twice counts twice
+    num_frames: int  # number of scored frames of these entries
+    # Metric -> number of frames in which it is undefined, which are excluded from its means.
     num_undefined: dict[str, int]
-    num_missing: int
-    num_beyond: int
-    notes: tuple[str, ...]
+    num_missing: int  # number of frames that should have a map and have none
+    num_beyond: int  # number of maps beyond their video's end
+    notes: tuple[str, ...]  # what a reader of the scores must know, with the video's name
 
 
 @dataclass(frozen=True, repr=False)

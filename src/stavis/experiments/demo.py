@@ -204,7 +204,6 @@ def choose_moments(truth: Truth) -> list[int]:
 
 def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: Saliency, path: Path) -> None:
     """Draws frames, the observers' density and both predictions, one column per moment."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -216,7 +215,6 @@ def draw_moments(clip: Path, truth: Truth, with_sound: Saliency, without_sound: 
     figure = Figure(
         figsize=(0.9 + column_inches * len(moments), 2 * title_inches + 4 * row_inches), layout="constrained"
     )
-    FigureCanvasAgg(figure)
     axes = figure.subplots(4, len(moments), squeeze=False)
     rows = ("frame", "observers", "prediction\nwith sound", "prediction\nwithout sound")
     for row, label in enumerate(rows):

@@ -35,15 +35,10 @@ class Prediction(NamedTuple):
 
 
 class VisualFeatures(NamedTuple):
-    """Output of the visual stages for fusion and read-out.
+    """Output of the visual stages for fusion and read-out."""
 
-    Attributes:
-        dsam: Outputs of the four modules, in the order of the stages.
-        layer2: (B, C, T/4, H/8, W/8) before attention.
-    """
-
-    dsam: tuple[DSAMOutput, ...]
-    layer2: Tensor
+    dsam: tuple[DSAMOutput, ...]  # outputs of the four modules, in the order of the stages
+    layer2: Tensor  # (B, C, T/4, H/8, W/8) before attention
 
 
 class STAViS(ResNet3D):

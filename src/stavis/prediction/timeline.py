@@ -38,7 +38,6 @@ def draw_timeline(
         audio_level_db: (N,) dB of full scale of each frame's sound; None if there is none.
         entropy_bits: (N,) entropy of each frame's map: low where saliency is concentrated.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
@@ -50,7 +49,6 @@ def draw_timeline(
         zoom = min(0.92 * width_inches * 72 / len(thumbnails) / width, 2.2 * 72 / height)
         strip_height = zoom * height / 72 + 0.5
     figure = Figure(figsize=(width_inches, strip_height + plots_height), layout="constrained")
-    FigureCanvasAgg(figure)
     ratios = (strip_height, plots_height / 2, plots_height / 2)
     strip, sound, spread = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
     # A file name may contain line breaks, and bytes that are not UTF-8.

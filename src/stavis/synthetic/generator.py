@@ -29,27 +29,16 @@ _IDLE_APPEAL = 0.35  # of an idle object relative to an active one
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of generated videos. A video depends on them and its key only, so more videos keep the first.
+    """Settings of generated videos. A video depends on them and its key only, so more videos keep the first."""
 
-    Attributes:
-        preset: A name of `PRESETS`, or your own preset.
-        sound_share: In 0..1; None for that of the preset.
-        routes: Route -> weight; None for those of the preset.
-        seconds: Duration of a video.
-        size: (width, height) in pixels.
-        frame_rate: Frames per second.
-        num_observers: Simulated observers per video.
-        seed: Random seed, at least 0.
-    """
-
-    preset: str | Preset = "mixed"
-    sound_share: float | None = None
-    routes: dict[str, float] | None = None
-    seconds: float = 8.0
-    size: tuple[int, int] = (320, 240)
-    frame_rate: float = 25.0
-    num_observers: int = 20
-    seed: int = 0
+    preset: str | Preset = "mixed"  # a name of `PRESETS`, or your own preset
+    sound_share: float | None = None  # in 0..1; None for that of the preset
+    routes: dict[str, float] | None = None  # route -> weight; None for those of the preset
+    seconds: float = 8.0  # duration of a video
+    size: tuple[int, int] = (320, 240)  # (width, height) in pixels
+    frame_rate: float = 25.0  # frames per second
+    num_observers: int = 20  # simulated observers per video
+    seed: int = 0  # random seed, at least 0
 
     @property
     def num_frames(self) -> int:

@@ -29,29 +29,23 @@ DRIVES = ("center", "contrast", "objects", "source", "uniform")
 
 @dataclass(frozen=True)
 class Preset:
-    """Shares and ranges from which a world is generated.
+    """Shares and ranges from which a world is generated."""
 
-    Attributes:
-        routes: Route -> share of the shots; they sum to 1.
-        drives: Drive -> share of the fixations while an object on screen sounds; they sum to 1.
-        shot_seconds: Minimum and maximum duration of a shot.
-        turn_seconds: Minimum and maximum time that one object sounds before the next takes over.
-        num_candidates: Minimum and maximum number of active objects per shot.
-        num_movers: Minimum and maximum number of silent distractors that move through a shot.
-        camera_motion: 0 for a static camera, 1 for the strongest pans, zooms and shake.
-        person_share: Probability that the first object of a shot is a person.
-        bed_share: Share of the videos with background music or ambience.
-    """
-
-    routes: Mapping[str, float]
-    drives: Mapping[str, float]
-    shot_seconds: tuple[float, float] = (3.0, 7.0)
+    routes: Mapping[str, float]  # route -> share of the shots; they sum to 1
+    drives: Mapping[
+        str, float
+    ]  # drive -> share of the fixations while an object on screen sounds; they sum to 1
+    shot_seconds: tuple[float, float] = (3.0, 7.0)  # minimum and maximum duration of a shot
+    # Minimum and maximum time that one object sounds before the next takes over.
     turn_seconds: tuple[float, float] = (1.8, 3.6)
-    num_candidates: tuple[int, int] = (2, 4)
-    num_movers: tuple[int, int] = (0, 2)
-    camera_motion: float = 1.0
-    person_share: float = 0.6
-    bed_share: float = 0.5
+    num_candidates: tuple[int, int] = (2, 4)  # minimum and maximum number of active objects per shot
+    num_movers: tuple[int, int] = (
+        0,
+        2,
+    )  # minimum and maximum number of silent distractors that move through a shot
+    camera_motion: float = 1.0  # 0 for a static camera, 1 for the strongest pans, zooms and shake
+    person_share: float = 0.6  # probability that the first object of a shot is a person
+    bed_share: float = 0.5  # share of the videos with background music or ambience
 
     @property
     def sound_share(self) -> float:

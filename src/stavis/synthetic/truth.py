@@ -27,23 +27,16 @@ SIGMA_SHARE = 1 / 36
 
 @dataclass(frozen=True)
 class SimulatedGaze:
-    """Gaze of simulated observers: one sample per frame and observer, none during saccades and blinks.
+    """Gaze of simulated observers: one sample per frame and observer, none during saccades and blinks."""
 
-    Attributes:
-        observer: (N,) numbers from 0.
-        frame: (N,) from 0.
-        x: (N,) pixels from the left edge; the pixel is `floor(x)`.
-        y: (N,) pixels from the top edge.
-        drive: (N,) index into `DRIVES`, the reason to look there; -1 before the first choice.
-        fixation: (N,) number of the fixation, counted per observer.
-    """
-
-    observer: npt.NDArray[np.int32]
-    frame: npt.NDArray[np.int32]
-    x: npt.NDArray[np.float32]
-    y: npt.NDArray[np.float32]
-    drive: npt.NDArray[np.int8]
-    fixation: npt.NDArray[np.int32]
+    observer: npt.NDArray[np.int32]  # (N,) numbers from 0
+    frame: npt.NDArray[np.int32]  # (N,) from 0
+    x: npt.NDArray[np.float32]  # (N,) pixels from the left edge; the pixel is `floor(x)`
+    y: npt.NDArray[np.float32]  # (N,) pixels from the top edge
+    drive: npt.NDArray[
+        np.int8
+    ]  # (N,) index into `DRIVES`, the reason to look there; -1 before the first choice
+    fixation: npt.NDArray[np.int32]  # (N,) number of the fixation, counted per observer
 
     def fixation_maps(self, num_frames: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Returns fixation maps (T, H, W): pixels at which at least one observer looks."""
@@ -71,53 +64,36 @@ NO_GAZE = SimulatedGaze(_none, _none, _none, _none, _none, _none)
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of a generated video. Coordinates are in pixels from the top left corner; a pixel is `floor(x)`.
+    """Ground truth of a generated video. Coordinates are in pixels from the top left corner; a pixel is `floor(x)`."""
 
-    Attributes:
-        seed: Random seed.
-        preset: Name of the preset.
-        width, height: In pixels.
-        frame_rate: Frames per second.
-        num_frames: Number of frames.
-        sample_rate: Sample rate of the audio in Hz.
-        drives: Drive -> share of the fixations while an object on screen sounds.
-        shots: One dictionary per shot: start_frame, stop_frame, route.
-        actors: One dictionary per object: actor (its number), shot, kind, candidate, onsets (seconds).
-        turns: One dictionary per turn: start_seconds, stop_seconds, actor (-1: off screen), sound, level.
-        bed: "music", "ambience" or "none" in the background.
-        shot_index: (T,) index of the shot of each frame.
-        sounding: (T,) actor that is heard: its number, -1 (off screen) or -2 (`SILENT`).
-        targets: (T, A, 3) x, y and standard deviation in pixels of where gaze lands on each actor; nan if it is not in
-            the shot.
-        boxes: (T, A, 4) left, top, right, bottom in pixels (of people, the head); nan likewise.
-        activity: (T, A) strength of each action in 0..1, whether heard or not.
-        appeal: (T, A) weight of each actor in the drive "objects"; 0 outside the frame.
-        contrast_map: (T, h, w) the drive "contrast" in 0..255, on a coarse grid.
-        loudness: (T,) root mean square of the audio within half a frame of each frame's time.
-        gaze: Samples of the observers.
-    """
-
-    seed: int
-    preset: str
-    width: int
-    height: int
-    frame_rate: float
-    num_frames: int
-    sample_rate: int
-    drives: dict[str, float]
-    shots: list[dict[str, Any]]
+    seed: int  # random seed
+    preset: str  # name of the preset
+    width: int  # in pixels
+    height: int  # in pixels
+    frame_rate: float  # frames per second
+    num_frames: int  # number of frames
+    sample_rate: int  # sample rate of the audio in Hz
+    drives: dict[str, float]  # drive -> share of the fixations while an object on screen sounds
+    shots: list[dict[str, Any]]  # one dictionary per shot: start_frame, stop_frame, route
+    # One dictionary per object: actor (its number), shot, kind, candidate, onsets (seconds).
     actors: list[dict[str, Any]]
+    # One dictionary per turn: start_seconds, stop_seconds, actor (-1: off screen), sound, level.
     turns: list[dict[str, Any]]
-    bed: str
-    shot_index: npt.NDArray[np.int16]
-    sounding: npt.NDArray[np.int16]
+    bed: str  # "music", "ambience" or "none" in the background
+    shot_index: npt.NDArray[np.int16]  # (T,) index of the shot of each frame
+    sounding: npt.NDArray[np.int16]  # (T,) actor that is heard: its number, -1 (off screen) or -2 (`SILENT`)
+    # (T, A, 3) x, y and standard deviation in pixels of where gaze lands on each actor; nan if it is not in the shot.
     targets: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    activity: npt.NDArray[np.float32]
-    appeal: npt.NDArray[np.float32]
-    contrast_map: npt.NDArray[np.uint8]
-    loudness: npt.NDArray[np.float32]
-    gaze: SimulatedGaze
+    boxes: npt.NDArray[
+        np.float32
+    ]  # (T, A, 4) left, top, right, bottom in pixels (of people, the head); nan likewise
+    activity: npt.NDArray[np.float32]  # (T, A) strength of each action in 0..1, whether heard or not
+    appeal: npt.NDArray[np.float32]  # (T, A) weight of each actor in the drive "objects"; 0 outside the frame
+    contrast_map: npt.NDArray[np.uint8]  # (T, h, w) the drive "contrast" in 0..255, on a coarse grid
+    loudness: npt.NDArray[
+        np.float32
+    ]  # (T,) root mean square of the audio within half a frame of each frame's time
+    gaze: SimulatedGaze  # samples of the observers
 
     @property
     def sigma_pixels(self) -> float:

@@ -161,7 +161,6 @@ def compare_pictures(
 
 def draw_curves(runs: Sequence[Path], path: Path) -> None:
     """Plots loss, CC and NSS of runs over the epochs, training dashed and validation solid."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -171,7 +170,6 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
             f"{', '.join(map(str, runs))}: no epoch is finished yet, so there is nothing to plot"
         )
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, score in zip(figure.subplots(1, 3), ("loss", "cc", "nss"), strict=True):
         for number, (run, records) in enumerate(epochs.items()):
             for subset, line in (("training", "--"), ("validation", "-")):

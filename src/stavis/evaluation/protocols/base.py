@@ -43,17 +43,11 @@ def evenly(items: Sequence[T], num: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of a frame.
+    """Ground truth of a frame."""
 
-    Attributes:
-        density: (H, W) as the protocol compares it.
-        fixated: (n,) flat indices of the fixations, with repeats; empty if there are none.
-        num_positives: What AUC-Judd subtracts from the number of pixels.
-    """
-
-    density: Float64
-    fixated: Indices
-    num_positives: int
+    density: Float64  # (H, W) as the protocol compares it
+    fixated: Indices  # (n,) flat indices of the fixations, with repeats; empty if there are none
+    num_positives: int  # what AUC-Judd subtracts from the number of pixels
 
 
 class FieldData(ABC):
