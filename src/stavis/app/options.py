@@ -14,9 +14,7 @@ class PredictForm(BaseModel):
         extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-")
     )
 
-    outputs: str = Field(
-        "npz,video,overlay", max_length=100, description="As for `stavis predict --outputs`."
-    )
+    outputs: str = Field("npz,video,overlay", max_length=100, description="As `stavis predict --outputs`.")
     without_sound: bool = Field(False, description="Predict a second time as if there were no audio.")
     map_size: Literal["video", "network"] = "video"
     map_bits: Literal["8", "16"] = "8"

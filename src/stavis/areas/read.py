@@ -69,9 +69,7 @@ def read_areas(path: str | Path, size: tuple[int, int]) -> list[Area]:
     except FileNotFoundError:
         raise StavisError(f"{path}: no such file of areas") from None
     except UnicodeDecodeError:
-        raise StavisError(
-            f"{path}: not a text file in UTF-8; known formats: {', '.join(AREA_FORMATS)}"
-        ) from None
+        raise StavisError(f"{path}: not UTF-8 text; known formats: {', '.join(AREA_FORMATS)}") from None
     try:
         shapes, drawn_on = _parse(path, text)
     except StavisError:

@@ -29,9 +29,7 @@ def bench(
         Path | None, typer.Option("--output", "-o", help="Folder for bench.json and roofline.png.")
     ] = None,
     frames: Annotated[int, typer.Option(min=17, help="Number of frames to predict.")] = 64,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Number of threads; by default all cores.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads; default: all cores.")] = None,
     device: shared.DeviceOption = "auto",
     quiet: shared.QuietOption = False,
 ) -> None:

@@ -22,9 +22,7 @@ def convert(
             metavar="FILE.pth",
         ),
     ],
-    folder: Annotated[
-        Path, typer.Argument(help="Folder for model.safetensors and config.json.", metavar="DIR")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder for the weights.", metavar="DIR")],
     modality: shared.ModalityOption = None,
     resize_filter: Annotated[
         Literal["nearest", "bicubic"] | None,

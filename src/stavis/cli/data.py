@@ -20,9 +20,7 @@ data = typer.Typer(
 )
 
 
-SplitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the lists of this split. Default: all splits.")
-]
+SplitOption = Annotated[int | None, typer.Option(min=1, help="Only this split's lists. Default: all splits.")]
 
 
 @data.command()
@@ -33,9 +31,7 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Open every file: find broken ones, compare sizes and lengths.")
     ] = False,
-    maps: Annotated[
-        bool, typer.Option("--maps/--no-maps", help="Whether density and fixation maps are needed.")
-    ] = True,
+    maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Whether maps are needed.")] = True,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Whether WAV files are needed.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     jobs: shared.JobsOption = None,

@@ -31,9 +31,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this evaluation.")] = None,
     databases: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Databases; repeat the option, or separate names by commas. Default: all with predictions."
-        ),
+        typer.Option(help="Databases; repeat, or use commas. Default: all with predictions."),
     ] = None,
     split: shared.SplitOption = "all",
     protocol: Annotated[
@@ -53,13 +51,9 @@ def evaluate(
     ] = None,
     first_frame: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="First frame that is scored, from 1. Default: 9 in the published layout, else 1."
-        ),
+        typer.Option(min=1, help="First scored frame, from 1. Default: 9 in the published layout, else 1."),
     ] = None,
-    stride: Annotated[
-        int, typer.Option(min=1, help="Score only every N-th frame, from the first one on.")
-    ] = 1,
+    stride: Annotated[int, typer.Option(min=1, help="Score only every N-th frame, from the first on.")] = 1,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,9 +82,7 @@ def evaluate(
         typer.Option("--format", help="parquet: write frames.parquet in addition to frames.csv."),
     ] = "csv",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Compare the evaluations A B ... instead of scoring.")
-    ] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare evaluations A B ...")] = False,
     overwrite: shared.OverwriteOption = False,
     quiet: shared.QuietOption = False,
 ) -> None:
@@ -216,6 +208,4 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
     for comparison in comparisons:
         if comparison.only_in_one:
             num = len(comparison.only_in_one)
-            typer.echo(
-                f"{comparison.after.folder}: {num} videos are in only one of the two, left out", err=True
-            )
+            typer.echo(f"{comparison.after.folder}: {num} videos in only one of the two, left out", err=True)

@@ -9,9 +9,7 @@ from stavis.cli import options as shared
 
 
 def leaderboard(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of evaluations of the same videos.", metavar="RUN...")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Evaluations of the same videos.", metavar="RUN...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")] = Path(
         "leaderboard.html"
     ),

@@ -57,9 +57,7 @@ PrecisionOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int | None,
-    running(
-        min=1, help="Clips per forward pass. Default: 1 on a CPU, where more do not help, and 8 on a GPU."
-    ),
+    running(min=1, help="Clips per forward pass. Default: 1 on a CPU (more do not help), 8 on a GPU."),
 ]
 OverwriteOption = Annotated[bool, running("--overwrite", help="Redo finished work.")]
 QuietOption = Annotated[bool, running("--quiet", "-q", help="No progress; warnings and errors only.")]
@@ -76,9 +74,7 @@ RayGpusOption = Annotated[
 ]
 VideosArgument = Annotated[
     list[str],
-    typer.Argument(
-        help="Videos, folders of videos or of numbered images, or glob patterns.", metavar="VIDEO"
-    ),
+    typer.Argument(help="Videos, folders of videos or numbered images, or glob patterns.", metavar="VIDEO"),
 ]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for the results, one folder per video.")

@@ -54,9 +54,7 @@ def predict(
     color_bar: Annotated[bool, _written(help="Overlay: color bar.")] = True,
     contour: Annotated[
         float,
-        _written(
-            help="Overlay: outline the most salient part of the image, this share of its area (try 0.2)."
-        ),
+        _written(help="Overlay: outline the most salient part, this share of the area (try 0.2)."),
     ] = 0.0,
     peak: Annotated[bool, _written("--peak", help="Overlay: ring the most salient point.")] = False,
     stride: Annotated[
@@ -74,9 +72,7 @@ def predict(
     ] = "fixed",
     start: Annotated[float | None, _frames(help="Start at this time.", metavar="SECONDS")] = None,
     end: Annotated[float | None, _frames(help="End at this time.", metavar="SECONDS")] = None,
-    frame_rate: Annotated[
-        float | None, _frames(help="Frames per second of a folder of images.", metavar="FPS")
-    ] = None,
+    frame_rate: Annotated[float | None, _frames(help="Frames per second of images.", metavar="FPS")] = None,
     context: Annotated[
         bool,
         _frames(
@@ -91,9 +87,7 @@ def predict(
             help="Keep gaps of more than five minutes between frames instead of closing them up.",
         ),
     ] = False,
-    audio: Annotated[
-        str | None, _audio(help="Use the audio of this file or URL instead.", metavar="FILE")
-    ] = None,
+    audio: Annotated[str | None, _audio(help="Use the audio of this file or URL.", metavar="FILE")] = None,
     audio_stream: Annotated[
         int | None, _audio(min=0, help="Audio stream, from 0. Default: the video's default one.")
     ] = None,
@@ -123,9 +117,7 @@ def predict(
             metavar="TABLE",
         ),
     ] = None,
-    shard: Annotated[
-        str, _many(help="Predict only this share of the manifest, 1/N to N/N.", metavar="I/N")
-    ] = "1/1",
+    shard: Annotated[str, _many(help="Only this share of the manifest, 1/N to N/N.", metavar="I/N")] = "1/1",
     retry_failed: Annotated[
         bool, _many("--retry-failed", help="Try again what an earlier run of the manifest failed on.")
     ] = False,

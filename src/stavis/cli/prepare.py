@@ -48,9 +48,7 @@ def prepare(
             metavar="INPUT",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Data folder; created, or added to if it exists.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Data folder; created, or added to.")],
     database: Annotated[str, typer.Option("--database", "-d", help="Name of the database: any word.")],
     gaze: Annotated[
         list[str] | None,
@@ -94,13 +92,9 @@ def prepare(
     ] = 0.0,
     start_message: Annotated[
         str | None,
-        _gaze(
-            help="EyeLink: text in the message at which the video starts. Default: SYNCTIME or DISPLAY ON."
-        ),
+        _gaze(help="EyeLink: text in the message that starts the video. Default: SYNCTIME or DISPLAY ON."),
     ] = None,
-    stimulus: Annotated[
-        str | None, _gaze(help="What the gaze files call the video, if not by its file's name.")
-    ] = None,
+    stimulus: Annotated[str | None, _gaze(help="What gaze files call the video, if not its name.")] = None,
     pixel_origin: Annotated[
         int | None, _gaze(min=0, max=1, help="Coordinate of the first pixel. Default: the format's own.")
     ] = None,
@@ -128,9 +122,7 @@ def prepare(
         Literal["with", "without"],
         _gaze(help="Coutrot: recorded with (default) or without the clip's audio."),
     ] = "with",
-    screen_resolution: Annotated[
-        str | None, _screen(help="Of the screen, in pixels: 1440x900.", metavar="WxH")
-    ] = None,
+    screen_resolution: Annotated[str | None, _screen(help="In pixels: 1440x900.", metavar="WxH")] = None,
     mapping: Annotated[
         Literal["auto", "letterbox", "stretch", "center", "none"],
         _screen(
@@ -154,13 +146,9 @@ def prepare(
     ] = None,
     gaze_offset: Annotated[
         str | None,
-        _screen(
-            help="Instead of the mapping's: screen pixel at the picture's top left corner.", metavar="X,Y"
-        ),
+        _screen(help="Instead of the mapping's: screen pixel at the picture's top left.", metavar="X,Y"),
     ] = None,
-    screen_size: Annotated[
-        str | None, _screen(help="Of the screen, in cm: 47.4x29.6.", metavar="WxH")
-    ] = None,
+    screen_size: Annotated[str | None, _screen(help="In cm: 47.4x29.6.", metavar="WxH")] = None,
     distance: Annotated[float | None, _screen(help="From the eyes to the screen, in cm.")] = None,
     sigma_pixels: Annotated[
         float | None, _maps(help="Sigma of the density maps' Gaussian, in pixels of the video.")
@@ -207,9 +195,7 @@ def prepare(
     overwrite: shared.OverwriteOption = False,
     preview: Annotated[
         bool,
-        typer.Option(
-            "--preview", help="Draw gaze on frames: annotations/<database>/<video>/preview.png. Look at it."
-        ),
+        typer.Option("--preview", help="Draw gaze on frames: annotations/<database>/<video>/preview.png."),
     ] = False,
     quiet: shared.QuietOption = False,
 ) -> None:

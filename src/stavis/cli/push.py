@@ -10,9 +10,7 @@ def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Weights folder, such as runs/x/weights.")],
     target: Annotated[
         str,
-        typer.Argument(
-            metavar="hf://OWNER/NAME", help="Repository, created if necessary; @branch may follow."
-        ),
+        typer.Argument(metavar="hf://OWNER/NAME", help="Repository, created if missing; @branch may follow."),
     ],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:

@@ -15,30 +15,22 @@ if TYPE_CHECKING:
 
 def reframe(
     inputs: shared.VideosArgument,
-    aspect: Annotated[
-        str, typer.Option(help="Shape of the new picture, width:height.", metavar="W:H")
-    ] = "9:16",
+    aspect: Annotated[str, typer.Option(help="Shape of the new picture.", metavar="W:H")] = "9:16",
     output: shared.OutputOption = Path("stavis-output"),
     path: Annotated[
         Literal["json", "csv", "sendcmd"] | None,
         typer.Option(help="Write the window's path alone, in this format, and no video."),
     ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Also draw the window on the source: preview.mp4.")
-    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Also draw the window: preview.mp4.")] = False,
     zoom: Annotated[
         bool, typer.Option("--zoom", help="Move in slowly on what people look at, up to --max-zoom.")
     ] = False,
     max_zoom: Annotated[float, typer.Option(help="Largest magnification with --zoom, 1 to 8.")] = 1.5,
     smoothness: Annotated[
         float,
-        typer.Option(
-            help="Above 1 the window moves less, below 1 it follows more closely; 3 suits maps of real gaze."
-        ),
+        typer.Option(help="Above 1 the window moves less, below 1 it follows closely; 3 suits maps of gaze."),
     ] = 1.0,
-    max_speed: Annotated[
-        float, typer.Option(help="Fastest motion of the window, in picture widths per second.")
-    ] = 0.4,
+    max_speed: Annotated[float, typer.Option(help="Fastest motion, in picture widths per second.")] = 0.4,
     bounds: Annotated[
         str | None,
         typer.Option(

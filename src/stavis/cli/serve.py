@@ -35,9 +35,7 @@ def serve(
         Path | None, _access(help="TLS certificate (PEM), to serve https.", exists=True)
     ] = None,
     key: Annotated[Path | None, _access(help="Private key of the certificate.", exists=True)] = None,
-    folder: Annotated[
-        Path | None, _limits(help="Where uploads and results live; a cache folder by default.")
-    ] = None,
+    folder: Annotated[Path | None, _limits(help="For uploads and results; default: a cache folder.")] = None,
     keep: Annotated[
         float, _limits(min=0, help="Hours that results are kept; 0: until the server stops.", metavar="HOURS")
     ] = 24.0,

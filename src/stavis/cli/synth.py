@@ -24,9 +24,7 @@ def synth(
         str,
         _videos(help="Names of the databases to make, separated by commas, or 'all' for the published six."),
     ] = "DIEM",
-    test_share: Annotated[
-        float, _videos(help="Share of the videos in the test list of each split, up to 1/3.")
-    ] = 0.2,
+    test_share: Annotated[float, _videos(help="Share of videos in each split's test list, up to 1/3.")] = 0.2,
     preset: Annotated[
         str, _world(help="How much sound reveals: mixed, sound-decides, sight-decides or unrelated.")
     ] = "mixed",

@@ -55,9 +55,7 @@ def train(
     ] = False,
     on_nan: Annotated[
         Literal["stop", "skip"] | None,
-        typer.Option(
-            help="Stop, or skip the step, when the loss is not finite. Short for --set runtime.on_nan=..."
-        ),
+        typer.Option(help="Stop, or skip the step, if the loss is not finite (--set runtime.on_nan=...)."),
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the complete recipe as TOML and exit.")
@@ -92,9 +90,7 @@ def train(
     else:
         if resume is not None:
             if configs or output is not None:
-                raise StavisError(
-                    f"--resume {resume} takes the recipe from there; leave CONFIG and --output out"
-                )
+                raise StavisError(f"--resume {resume} has its recipe; leave CONFIG and --output out")
             run, recipe = resume, read_recipe(resume / "config.toml", changes)
         elif configs is None or len(configs) != 1:
             raise StavisError(

@@ -49,9 +49,7 @@ class Preprocessing:
             raise ValueError(f"mean is {self.mean!r}; expected one value for each of R, G, B")
         for name in ("intermediate_size", "input_size"):
             if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected two positive numbers of pixels"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected two positive numbers")
         for name in ("clip_length", "sample_rate", "num_audio_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")

@@ -84,9 +84,7 @@ def read_picture_set(folder: Path | str) -> PictureSet:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise StavisError(f"{path}: cannot be read as a NumPy archive: {error}") from None
     if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
-        raise StavisError(
-            f"{path}: names has shape {names.shape} and type {names.dtype}; expected names of pictures"
-        )
+        raise StavisError(f"{path}: names is {names.dtype} {names.shape}; expected names of pictures")
     shapes = {array.shape for array in (picture, observer, x, y)}
     if len(shapes) != 1 or picture.ndim != 1:
         raise StavisError(

@@ -154,16 +154,12 @@ def _check_precision(name: EngineName, precision: Precision, *, on_cpu: bool) ->
     Raises StavisError if it does not; the message says what to do instead.
     """
     if name == "plain":
-        raise StavisError(
-            "`engine=plain` computes in float32 only; choose another engine, or `precision=float32`"
-        )
+        raise StavisError("`engine=plain` computes in float32 only; choose another, or `precision=float32`")
     if not on_cpu:
         if precision == "int8":
             raise StavisError("precision 'int8' is for CPUs; on a GPU use 'bf16' or 'fp16'")
         if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise StavisError(
-                "this GPU does not compute in bf16; use `precision=fp16` or `precision=float32`"
-            )
+            raise StavisError("this GPU cannot compute in bf16; use `precision=fp16` or `precision=float32`")
         return
     if precision == "fp16":
         raise StavisError("precision 'fp16' is for GPUs; on a CPU use 'bf16' or 'int8'")

@@ -222,9 +222,7 @@ def read_video_gaze(layout: Layout, database: str, video: str) -> VideoGaze:
         )
     sigma = observers.sigma_pixels or _recorded_sigma(layout, database, video)
     if sigma is None or not sigma > 0:
-        raise StavisError(
-            f"{path}: has no sigma_pixels, the standard deviation of the density maps' Gaussian"
-        )
+        raise StavisError(f"{path}: has no sigma_pixels, the sigma of the density maps' Gaussian")
     return VideoGaze(observers, sigma)
 
 

@@ -121,9 +121,7 @@ def _dhf1k_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
         found = [folder / kind for folder in walk_folders(data) if (folder / kind).is_dir()]
         named = named or [(path.parent.name, path) for path in sorted(found)]
     if not named:
-        raise StavisError(
-            f"{data}: no test videos in it: video files, or folders <video>/images or <video>/maps"
-        )
+        raise StavisError(f"{data}: no test videos: video files, or folders <video>/images or <video>/maps")
     return dict(one_per_name((name.zfill(4) if name.isdecimal() else name, path) for name, path in named))
 
 
@@ -133,9 +131,7 @@ def _find(kind: Kind, predictions: Path, name: str, problems: list[str]) -> MapS
         video = next((p for p in (predictions / name).glob("saliency.*") if p.suffix in VIDEO_SUFFIXES), None)
         source = MapSource.at(video) if video is not None else None
         if source is None:
-            problems.append(
-                f"{name}: a video file is needed, found other maps (stavis predict --outputs video)"
-            )
+            problems.append(f"{name}: needs a video file, has other maps (stavis predict --outputs video)")
             return None
     if source is None:
         problems.append(f"{name}: no prediction")

@@ -299,9 +299,7 @@ class _Writer:
             raise self.refuse(path, "is a sparse file")
         target_bytes = os.fsencode(member.linkname)
         if is_link and (not 0 < len(target_bytes) <= MAX_PATH_BYTES or b"\0" in target_bytes):
-            raise self.refuse(
-                path, f"is a link to something that is not a path of 1 to {MAX_PATH_BYTES} bytes"
-            )
+            raise self.refuse(path, f"is a link to what is not a path of 1 to {MAX_PATH_BYTES} bytes")
         if is_link and member.linkname.startswith("/"):
             raise self.refuse(path, f"is a link to the absolute path {member.linkname!a}")
         if _data_filter is not None:

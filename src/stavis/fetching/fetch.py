@@ -296,9 +296,7 @@ def _merge(root: Path, folder: Path) -> None:
     for path in files:
         place = folder / path.relative_to(root)
         if place.exists() and not (place.is_file() and filecmp.cmp(path, place, shallow=False)):
-            raise PartError(
-                f"{place}: differs from the published file of that name; move it away and run again"
-            )
+            raise PartError(f"{place}: differs from the published file; move it away and run again")
     for path in files:
         place = folder / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -355,8 +353,6 @@ def fetch_published(weights: str, modality: "Modality | None", *, quiet: bool) -
 
     path = published_path(weights, modality, data_folder())
     if path is None:
-        raise StavisError(
-            f"--fetch is for weights published-1, published-2 and published-3, not for {weights}"
-        )
+        raise StavisError(f"--fetch is for weights published-1, published-2 and published-3, not {weights}")
     if not path.is_file():
         fetch(["weights"], data=data_folder(), quiet=quiet)

@@ -210,9 +210,7 @@ def _column(path: Path, samples: list[list[str]], column: int) -> FloatArray:
     try:
         return np.array([_coordinate(words[column]) for words in samples])
     except (IndexError, ValueError):
-        raise StavisError(
-            f"{path}: EyeLink ASC in which a sample has no number in column {column + 1}"
-        ) from None
+        raise StavisError(f"{path}: EyeLink ASC: a sample has no number in column {column + 1}") from None
 
 
 def _sample_times(path: Path, samples: list[list[str]]) -> FloatArray:

@@ -39,9 +39,7 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
     """
     images = numbered_images(folder) or numbered_images(folder / "fixation")
     if not images:
-        raise StavisError(
-            f"{folder}: no numbered PNG file in it; a folder of fixation maps has 0001.png, 0002.png, ..."
-        )
+        raise StavisError(f"{folder}: no numbered PNG; a folder of fixation maps has 0001.png, 0002.png, ...")
     size: tuple[int, int] | None = None
     frames, xs, ys = [], [], []
     for number, path in sorted(images.items()):

@@ -72,6 +72,4 @@ def read_observers(path: Path) -> Observers:
     except FileNotFoundError:
         raise StavisError(f"{path}: not found; `stavis prepare` writes it for videos with gaze") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise StavisError(
-            f"{path}: not a file of observers as `stavis prepare` writes it ({error})"
-        ) from None
+        raise StavisError(f"{path}: not a file of observers of `stavis prepare` ({error})") from None

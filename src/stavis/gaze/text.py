@@ -44,9 +44,7 @@ def read_text(path: Path, limit: int | None = None) -> str:
         data = _gunzip(path, limit)
     text = _decode(data, cut=limit is not None)
     if text is None or _CONTROLS.search(text):
-        raise StavisError(
-            f"{path}: not a text file; allowed: UTF-8, UTF-16, UTF-32 and Windows-1252 (Latin-1)"
-        )
+        raise StavisError(f"{path}: not a text file; allowed: UTF-8, UTF-16, UTF-32, Windows-1252 (Latin-1)")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

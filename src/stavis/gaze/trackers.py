@@ -66,9 +66,7 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
         if values.ndim != 2 or values.shape[1] != 9:
             raise ValueError
     except ValueError:
-        raise StavisError(
-            f"{path}: not rows of 9 numbers (frame, then x y dilation event of each eye)"
-        ) from None
+        raise StavisError(f"{path}: not rows of 9 numbers (frame, then x y dilation event per eye)") from None
     tracks = []
     for begin in (1, 5):
         codes = values[:, begin + 3]

@@ -65,9 +65,7 @@ def _read(path: Path, *, color_allowed: bool, prediction: bool = False) -> Array
     except FileNotFoundError:
         raise StavisError(f"{path}: map not found") from None
     except Image.DecompressionBombError:
-        raise StavisError(
-            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels is too large for a map"
-        ) from None
+        raise StavisError(f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels") from None
     # Pillow reports broken files as OSError (UnidentifiedImageError among them), SyntaxError or ValueError.
     except (OSError, SyntaxError, ValueError) as error:
         raise StavisError(f"{path}: cannot be read ({error}); expected an 8-bit JPEG or PNG") from None

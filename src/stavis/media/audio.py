@@ -130,9 +130,7 @@ class AudioReader:
         if announced is not None and look > announced:
             self._trusts_header = False
             assert self._track is not None
-            logger.warning(
-                "%s: the audio is longer than its header says; all of it is used", self._track.path
-            )
+            logger.warning("%s: the audio is longer than its header says; all is used", self._track.path)
         return stop
 
     def _fill(self, begin: int, end: int) -> None:

@@ -36,9 +36,7 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
         if path.exists() or path.is_symlink() or not glob.has_magic(text):
             videos = _of_path(path)
             if len(inputs) > 1 and any(map(_is_result, path.parents)):
-                logger.warning(
-                    "%s: passed over, as it is a result of stavis predict; name it alone to use it", path
-                )
+                logger.warning("%s: a result of stavis predict, passed over; name it alone to use it", path)
                 continue
         else:
             videos = [video for match in _expand(text) for video in _of_match(match, text)]

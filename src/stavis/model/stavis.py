@@ -111,9 +111,7 @@ class STAViS(ResNet3D):
         size = "B" if batch is None else batch
         expected = f"({size}, 1, 1, S) or ({size}, S) with S at least {soundnet.MIN_NUM_SAMPLES}"
         if audio is None:
-            raise ValueError(
-                f"an audiovisual network needs audio {expected}; for a silent clip give it zeros"
-            )
+            raise ValueError(f"an audiovisual network needs audio {expected}; zeros for a silent clip")
         if (
             audio.ndim not in (2, 4)
             or (audio.ndim == 4 and audio.shape[1:3] != (1, 1))

@@ -93,9 +93,7 @@ def load_maps(path: Path) -> npt.NDArray[np.floating]:
             f"{path}: not an .npz file with an array `saliency`, as `stavis predict --outputs npz` writes ({error})"
         ) from None
     if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
-        raise StavisError(
-            f"{path}: `saliency` is {values.dtype} {values.shape}; it must be floats of shape (N, h, w)"
-        )
+        raise StavisError(f"{path}: `saliency` is {values.dtype} {values.shape}; needed are floats (N, h, w)")
     return np.asarray(values)
 
 

@@ -123,9 +123,7 @@ def predict_frames(
     settings = PredictOptions(frame_rate=frame_rate, **options)
     sequence = frames if isinstance(frames, Sequence | np.ndarray) else None
     if settings.precision == "int8" and sequence is None:
-        raise ValueError(
-            "`precision=int8` calibrates on the frames beforehand: pass a list or an array, not an iterator"
-        )
+        raise ValueError("`precision=int8` calibrates on the frames first: pass a list or an array")
     samples = None if audio is None else _to_mono(audio)
     make_engine = EngineFactory(model, settings.engine, settings.precision)
     return _stream_frames(model, frames, samples, settings, keep_images, make_engine)
@@ -186,9 +184,7 @@ def _to_mono(audio: tuple[npt.ArrayLike, int]) -> tuple[npt.NDArray[np.float32],
     if sample_rate <= 0:
         raise ValueError(f"the sample rate of `audio` is {sample_rate} Hz; it must be above 0")
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 64):
-        raise ValueError(
-            f"the samples of `audio` have shape {samples.shape}; allowed: (S,) and (S, channels)"
-        )
+        raise ValueError(f"samples of `audio` have shape {samples.shape}; allowed: (S,) and (S, channels)")
     if samples.dtype == np.int16:
         samples = samples / np.float32(32768)
     elif samples.dtype.kind != "f":

@@ -63,9 +63,7 @@ def choose_policy(samples: SamplePolicy, gaze: Gaze) -> SamplePolicy:
         by_time = gaze.time_seconds is not None
         return "one-per-observer" if by_time and gaze.observers_known else "all"
     if samples == "one-per-observer" and not gaze.observers_known:
-        raise StavisError(
-            "`samples=one-per-observer` needs gaze that distinguishes observers; this format does not"
-        )
+        raise StavisError("`samples=one-per-observer` needs a format that distinguishes observers")
     return samples
 
 

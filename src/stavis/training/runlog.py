@@ -166,9 +166,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
 
     epochs = {run: [record for record in read_metrics(run) if record["kind"] == "epoch"] for run in runs}
     if not any(epochs.values()):
-        raise StavisError(
-            f"{', '.join(map(str, runs))}: no epoch is finished yet, so there is nothing to plot"
-        )
+        raise StavisError(f"{', '.join(map(str, runs))}: no epoch is finished yet: nothing to plot")
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, score in zip(figure.subplots(1, 3), ("loss", "cc", "nss"), strict=True):
         for number, (run, records) in enumerate(epochs.items()):

@@ -80,9 +80,7 @@ def push(folder: Path, target: str, *, private: bool = False) -> str:
 def _parse(name: str) -> tuple[str, str | None]:
     if found := _NAME.fullmatch(name):
         return found["repo"], found["revision"]
-    raise StavisError(
-        f"{name}: not a name on the Hugging Face Hub; expected hf://owner/name or hf://owner/name@revision"
-    )
+    raise StavisError(f"{name}: not a name on the Hub; expected hf://owner/name or hf://owner/name@revision")
 
 
 def _endpoint() -> str | None:
@@ -136,9 +134,7 @@ def _verify(source: str, path: Path) -> None:
     if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", blob.name) and found != blob.name:
         blob.unlink()
         path.unlink(missing_ok=True)
-        raise StavisError(
-            f"{source}: {path.name} arrived damaged (wrong checksum) and was removed; try again"
-        )
+        raise StavisError(f"{source}: {path.name} arrived damaged (wrong checksum), now removed; try again")
 
 
 def _make_card(repo: str, config: Path) -> str:

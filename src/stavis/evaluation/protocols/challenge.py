@@ -168,9 +168,7 @@ class ChallengeData(FieldData):
                 or (rows < -height).any()
                 or (columns < -width).any()
             ):
-                raise StavisError(
-                    f"{where}: a fixation lies outside the frame; the published script stops there"
-                )
+                raise StavisError(f"{where}: a fixation outside the frame; the published script stops there")
             # Negative numbers count from the far border. Distinct are counted columns, not fixations: 2 at most times.
             return rows % height * width + columns % width, len({tuple(c) for c in array.T.tolist()}), 0
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
