@@ -108,10 +108,8 @@ class LivePredictor:
         audio = np.zeros((1, p.num_audio_samples), np.float32) if self._audiovisual else None
         engine.predict([Window((-1,) * p.clip_length, -1)], audio)
         engine.drop_frames_before(0)
-        if (
-            self._make_engine.name in ("auto", "openvino")
-            and importlib.util.find_spec("openvino") is not None
-        ):
+        has_openvino = importlib.util.find_spec("openvino") is not None
+        if self._make_engine.name in ("auto", "openvino") and has_openvino:
             # OpenVINO has its own threads by now. What is left to PyTorch is small: where other programs (a browser,
             # say) compete for the cores, its threads would wait for one another far longer than they compute.
             torch.set_num_threads(1)

@@ -122,20 +122,17 @@ class _Prediction:
         )
         make_engine = EngineFactory(network.model, options["engine"], options["precision"])
 
-        def predict(phase: int, target: Path, folder_settings: "FolderSettings") -> "FolderResult":
+        def predict(phase: int, target: Path, own: "FolderSettings") -> "FolderResult":
             self.begin(phase)
-            return predict_to_folder(
-                network.model, self.video, target, folder_settings, make_engine=make_engine
-            )
+            return predict_to_folder(network.model, self.video, target, own, make_engine=make_engine)
 
         self.began = time.monotonic()
         with listening(self.report):
             done = predict(0, self.results, folder_settings)
             if options["without_sound"]:
                 silent = replace(folder_settings.options, silent=True)
-                predict(
-                    1, self.results / WITHOUT_SOUND, replace(folder_settings, options=silent, kinds=("npz",))
-                )
+                own = replace(folder_settings, options=silent, kinds=("npz",))
+                predict(1, self.results / WITHOUT_SOUND, own)
             if self.has_page:
                 self.begin(2)
                 write_page_data(self.video, self.results, folder_settings.options, self.report)

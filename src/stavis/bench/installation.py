@@ -104,13 +104,8 @@ def _extras() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(
-                "extras",
-                distribution,
-                "not installed",
-                "missing",
-                f"pip install 'stavis[{extra}]': {purpose}",
-            )
+            hint = f"pip install 'stavis[{extra}]': {purpose}"
+            yield Finding("extras", distribution, "not installed", "missing", hint)
         else:
             yield Finding("extras", distribution, version, hint=purpose)
 
@@ -142,9 +137,8 @@ def _storage() -> Iterator[Finding]:
             hint = f"set {variable} to a folder that can be written; without it nothing is kept for next time"
             yield Finding("storage", name, f"{folder}: not writable", "missing", hint)
         else:
-            size = sum(
-                one.stat().st_size for one in folder.rglob("*") if one.is_file() and not one.is_symlink()
-            )
+            files = [one for one in folder.rglob("*") if one.is_file() and not one.is_symlink()]
+            size = sum(one.stat().st_size for one in files)
             yield Finding("storage", name, f"{folder}: {size / 1e6:.0f} MB")
     for name, folder in (("current folder", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free

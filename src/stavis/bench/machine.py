@@ -48,9 +48,8 @@ def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -
         rng = np.random.default_rng(0)
         samples = rng.normal(0, 0.1, int(num_frames / CLIP_RATE * 22050)).astype(np.float32)
         media.write_wave(wave, samples, 22050)
-        with media.VideoWriter(
-            path, width=width, height=height, frame_rate=CLIP_RATE, audio_from=wave
-        ) as writer:
+        writer = media.VideoWriter(path, width=width, height=height, frame_rate=CLIP_RATE, audio_from=wave)
+        with writer:
             for picture in moving_pictures(num_frames, size):
                 writer.write(picture)
 

@@ -38,7 +38,7 @@ from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import load_frame, load_maps, load_waveform
 from stavis.errors import StavisError
-from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.files import atomic_path, read_json, write_text
 from stavis.runtime.progress import console
 from stavis.runtime.workers import run_parallel
 
@@ -163,13 +163,8 @@ class FrameCache:
     def _describe(self, missing: Sequence[CacheFile]) -> None:
         """Writes down the settings behind the hashes in the file names."""
         path = self.folder / "settings.json"
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there yet, or broken
-            known = {}
-        wanted = {
-            self.prefix(file.part, file.entry).split("-")[2]: self._settings(file.part) for file in missing
-        }
+        known = read_json(path) or {}
+        wanted = {self.prefix(f.part, f.entry).split("-")[2]: self._settings(f.part) for f in missing}
         if not wanted.keys() <= known.keys():
             write_text(path, json.dumps(known | wanted, indent=1) + "\n")
 
@@ -201,14 +196,12 @@ def plan_cache(
         found = {entry: find_files(cache.layout, database, entry) for entry in entries}
         problems += find_missing(cache.layout, database, found, annotations=maps, audio=audio)
         for entry, there in found.items():
-            any_there = {
+            exists = {
                 "frames": there.frames.any(),
                 "maps": (there.density_maps & there.fixation_maps).any(),
                 "wave": there.wave,
             }
-            files += [
-                cache.file(part, database, entry) for part in wanted if wanted[part] and any_there[part]
-            ]
+            files += [cache.file(part, database, entry) for part in wanted if wanted[part] and exists[part]]
     return files, problems
 
 
@@ -317,10 +310,8 @@ def _write_part(cache: FrameCache, file: CacheFile, advance: Callable[[int], Non
     database, video, num_frames = file.database, file.entry.video, file.entry.num_frames
     height, width = preprocessing.input_size
     if file.part == "wave":
-        native = quirks.native_sample_rate
-        samples, rate = load_waveform(
-            layout.wave(database, video), None if native else preprocessing.sample_rate
-        )
+        wanted_rate = None if quirks.native_sample_rate else preprocessing.sample_rate
+        samples, rate = load_waveform(layout.wave(database, video), wanted_rate)
         _write_rows(file.path, (1 + len(samples),), np.float32, [np.array([rate], np.float32), samples])
         advance(1)
         return

@@ -83,11 +83,8 @@ class Layout:
         A database has one list per split, or one list for all splits, like DIEM. If only the other kind exists, it is
         used, so that databases other than the six can have either.
         """
-        folder = self.root / "fold_lists"
-        kinds = [
-            folder / f"{database}_list_{subset}_{split}_fps.txt",
-            folder / f"{database}_list_{subset}_fps.txt",
-        ]
+        names = (f"{database}_list_{subset}_{split}_fps.txt", f"{database}_list_{subset}_fps.txt")
+        kinds = [self.root / "fold_lists" / name for name in names]
         if database in SINGLE_SPLIT_DATABASES:
             kinds.reverse()
         usual, other = kinds
@@ -117,11 +114,8 @@ class Layout:
                 "(docs/data.md)"
             )
         pattern = re.compile(r"(.+)_list_(?:train|test)(?:_[0-9]+)?_fps\.txt")
-        names = {
-            match[1]
-            for name in _list_folder(folder)
-            if (match := pattern.fullmatch(name)) and not name.startswith(".")
-        }
+        matches = [pattern.fullmatch(name) for name in _list_folder(folder) if not name.startswith(".")]
+        names = {match[1] for match in matches if match}
         if not names:
             raise StavisError(f"{folder}: no fold list in it (<database>_list_<train|test>_<split>_fps.txt)")
         return [name for name in DATABASES if name in names] + sorted(names.difference(DATABASES))
@@ -157,9 +151,7 @@ def find_files(layout: Layout, database: str, entry: FoldEntry) -> VideoFiles:
 def _find_numbered(folder: Path, prefix: str, suffix: str, num: int) -> tuple[npt.NDArray[np.bool_], int]:
     """Which of the files 1 to `num` are in `folder`, and how many more files of that form."""
     names = {name for name in _list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)}
-    present = np.fromiter(
-        (f"{prefix}{i:05d}{suffix}" in names for i in range(1, num + 1)), np.bool_, count=num
-    )
+    present = np.array([f"{prefix}{i:05d}{suffix}" in names for i in range(1, num + 1)], np.bool_)
     numbered = sum(name[len(prefix) : -len(suffix)].isdecimal() for name in names)
     return present, numbered - int(np.count_nonzero(present))
 

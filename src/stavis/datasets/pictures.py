@@ -90,9 +90,7 @@ def read_picture_set(folder: Path | str) -> PictureSet:
         raise StavisError(
             f"{path}: picture, observer, x and y have shapes {sorted(map(str, shapes))}; expected one (N,)"
         )
-    if picture.dtype.kind not in "iu" or (
-        len(picture) and not 0 <= picture.min() <= picture.max() < len(names)
-    ):
+    if picture.dtype.kind not in "iu" or not ((picture >= 0) & (picture < len(names))).all():
         raise StavisError(f"{path}: picture must be an index into the {len(names)} names")
     points = np.stack([x, y], axis=1).astype(np.float32)
     inside = ((points >= 0) & (points <= 1)).all(axis=1)
@@ -332,9 +330,8 @@ class PictureDataset(EpochDataset):
 
 def _read_sound(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
     with media.AudioReader(path, sample_rate=sample_rate) as reader:
-        samples = reader.read(
-            0, min(reader.num_samples or LONGEST_SOUND * sample_rate, LONGEST_SOUND * sample_rate)
-        )
+        longest = LONGEST_SOUND * sample_rate
+        samples = reader.read(0, min(reader.num_samples or longest, longest))
     if not samples.any():
         raise StavisError(f"{path}: has no audio that can be decoded, or only silence")
     return samples

@@ -35,9 +35,7 @@ class SharedStage:
             return changes[id(old)]
 
         found = [self._kept.get(step) for step in stem.steps]
-        missing = [
-            number for number, one in enumerate(found) if one is None or change(one[1]) > LARGEST_CHANGE
-        ]
+        missing = [i for i, one in enumerate(found) if one is None or change(one[1]) > LARGEST_CHANGE]
         if missing:
             pooled = torch.stack([stem.maxima[number] for number in missing], dim=1)[None]
             computed = self._network.enter(pooled, attention)

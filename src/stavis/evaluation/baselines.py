@@ -97,25 +97,18 @@ def gaussian_map(moments: Float64Map) -> Float64Map:
 def moments_of(density: maps.Array) -> Float64Map:
     """The (4,) `gaussian_map` moments of an (H, W) map >= 0; nan for a map of zeros."""
     down, across = ((np.arange(n) + 0.5) / n * 2 - 1 for n in density.shape)
-    columns, rows = density.sum(axis=0, dtype=np.float64), density.sum(axis=1, dtype=np.float64)
-    sums = [
-        (columns * across).sum(),
-        (rows * down).sum(),
-        (columns * across**2).sum(),
-        (rows * down**2).sum(),
-    ]
+    xs, ys = density.sum(axis=0, dtype=np.float64), density.sum(axis=1, dtype=np.float64)
+    sums = [(xs * across).sum(), (ys * down).sum(), (xs * across**2).sum(), (ys * down**2).sum()]
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.array(sums) / columns.sum())
+        return np.asarray(np.array(sums) / xs.sum())
 
 
 def read_center(task: "VideoTask", split: int | None, size: tuple[int, int]) -> FixedMap:
     """The baseline "center": fitted to the mean of the training videos if there is one (`VideoTask.train_means`)."""
     mean = task.train_means.get(split or 0)
-    return (
-        FixedMap(center_map(size), FIXED)
-        if mean is None
-        else FixedMap(gaussian_map(moments_of(mean)), FITTED)
-    )
+    if mean is None:
+        return FixedMap(center_map(size), FIXED)
+    return FixedMap(gaussian_map(moments_of(mean)), FITTED)
 
 
 def reference_stride(method: str, num_frames: int, num_observers: int = 1) -> int:
@@ -150,9 +143,8 @@ def train_mean_map(
     entries = list(dict.fromkeys(read_fold_list(path)))
     if not entries:
         raise StavisError(f"{path}: contains no video; the train-mean baseline of {database} needs one")
-    key = json.dumps(
-        [database, MAP_SIDE, FRAMES_PER_TRAINING_VIDEO, [(e.video, e.num_frames) for e in entries]]
-    )
+    listed = [(entry.video, entry.num_frames) for entry in entries]
+    key = json.dumps([database, MAP_SIDE, FRAMES_PER_TRAINING_VIDEO, listed])
     kept = cache / f"{database}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     if kept.exists() and not overwrite:
         return np.asarray(np.load(kept, allow_pickle=False), dtype=np.float64)
@@ -170,9 +162,8 @@ def train_mean_map(
     means = run_parallel(
         _mean_of_video, videos, jobs=jobs, description=name, total=total, unit="maps", quiet=quiet
     )
-    mean: Float64Map = np.mean(
-        [m for m in means if m is not None] or [np.zeros((MAP_SIDE, MAP_SIDE))], axis=0
-    )
+    known = [mean for mean in means if mean is not None]
+    mean: Float64Map = np.mean(known or [np.zeros((MAP_SIDE, MAP_SIDE))], axis=0)
     with atomic_path(kept) as temporary, temporary.open("wb") as file:
         np.save(file, mean)
     return mean
@@ -263,9 +254,8 @@ class InterObserver:
         self, frame: int, negatives: Negatives, fixated: Pixels, protocol: Protocol
     ) -> FrameScores[float]:
         """The scores of a frame; all nan where fewer than two observers fixate."""
-        here = self._rows[
-            np.searchsorted(self._frames, frame) : np.searchsorted(self._frames, frame, "right")
-        ]
+        first, last = np.searchsorted(self._frames, (frame, frame + 1))
+        here = self._rows[first:last]
         observers = self._gaze.observers
         who, x, y = observers.observer[here], observers.x[here], observers.y[here]
         present = np.unique(who)

@@ -78,10 +78,8 @@ def evaluate(
     if merge and output is None:
         raise ValueError("merge=True needs an output folder")
     if ray is not None:  # its processes have other working directories
-        predictions, data = (
-            None if predictions is None else Path(predictions).absolute(),
-            Path(data).absolute(),
-        )
+        predictions = None if predictions is None else Path(predictions).absolute()
+        data = Path(data).absolute()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if output is None else Path(output).absolute()
         plan, record = _begin(

@@ -134,9 +134,7 @@ def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
                 changed = _means_of_videos(of_tests[entry.name, column])
                 entry.sound[column] = _changes(rows[entry.name], changed, shared, metrics)
         complete = {n: scores for n, scores in baselines.items() if all(key in scores for key in shared)}
-        entries += [
-            _entry(n, "baseline", _columns(scores, shared, metrics)) for n, scores in complete.items()
-        ]
+        entries += [_entry(n, "baseline", _columns(s, shared, metrics)) for n, s in complete.items()]
         if protocol not in FIELD_PROTOCOLS and database in PUBLISHED:
             entries.append(Entry("STAViS, as published", "published", dict(PUBLISHED[database])))
         databases[database] = entries
@@ -179,13 +177,11 @@ Means = dict[tuple[str, str], dict[str, float]]
 
 def _means_of_videos(model: MethodScores) -> Means:
     """(database, video) -> metric -> mean; splits of a video are weighted equally."""
-    return {
-        key: {
-            m: float(np.mean([s.mean(m) for s in splits.values()]))
-            for m in next(iter(splits.values())).scores
-        }
-        for key, splits in model.videos.items()
-    }
+    means = {}
+    for key, splits in model.videos.items():
+        scores = list(splits.values())
+        means[key] = {m: float(np.mean([one.mean(m) for one in scores])) for m in scores[0].scores}
+    return means
 
 
 def _columns(scores: Means, shared: Sequence[tuple[str, str]], metrics: Sequence[str]) -> dict[str, Float64]:

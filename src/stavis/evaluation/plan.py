@@ -156,9 +156,7 @@ def make_plan(
     absent_splits: tuple[int, ...] = ()
     if predictions is not None and split is None:
         absent_splits = find_absent_splits(predictions)
-        listed = {
-            name: [v for v in videos if v.split not in absent_splits] for name, videos in listed.items()
-        }
+        listed = {n: [v for v in videos if v.split not in absent_splits] for n, videos in listed.items()}
     found: dict[ListedVideo, tuple[MapSource, bool]] = {}
     if predictions is not None:
         for video in [video for videos in listed.values() for video in videos]:

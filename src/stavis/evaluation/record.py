@@ -9,7 +9,7 @@ from typing import Any
 
 from stavis.errors import StavisError
 from stavis.evaluation.plan import EvaluationSettings
-from stavis.runtime.files import write_text
+from stavis.runtime.files import read_json, write_text
 from stavis.version import __version__
 
 RUN_FILE = "evaluation.json"
@@ -34,7 +34,8 @@ def claim(
         "settings": asdict(settings),
         "data": str(data.resolve()),
         "predictions": None if predictions is None else str(predictions.resolve()),
-        "test_run": _read_test_run(predictions),
+        # The record of the `stavis test` run that made the maps.
+        "test_run": None if predictions is None else read_json(predictions / "testrun.json"),
         "versions": _versions(),
     }
     before = read_run(output) if path.exists() else None
@@ -61,16 +62,6 @@ def read_run(output: Path) -> dict[str, Any]:
         raise StavisError(f"{output}: no evaluation in it ({RUN_FILE} of `stavis evaluate`)") from None
     except (ValueError, KeyError, TypeError):
         raise StavisError(f"{path}: not the record of an evaluation") from None
-
-
-def _read_test_run(predictions: Path | None) -> Any:
-    """The record of the `stavis test` run that made the maps; None if there is none."""
-    if predictions is None:
-        return None
-    try:
-        return json.loads((predictions / "testrun.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _versions() -> dict[str, str]:

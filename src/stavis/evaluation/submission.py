@@ -68,9 +68,8 @@ def make_submission(
     predictions, data, output = Path(predictions), Path(data), Path(output)
     if not predictions.is_dir():
         raise StavisError(f"{predictions}: the folder of predictions does not exist")
-    expected = (
-        _challenge_inputs(data, predictions) if kind == "challenge" else _dhf1k_inputs(data, predictions)
-    )
+    list_inputs = _challenge_inputs if kind == "challenge" else _dhf1k_inputs
+    expected = list_inputs(data, predictions)
     problems: list[str] = []
     sources = {name: _find(kind, predictions, name, problems) for name in expected}
     extra = {

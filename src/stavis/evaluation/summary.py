@@ -161,9 +161,8 @@ def summarize(
             whole = average(lines)
             if database in plan.one_list:
                 # The mean of the splits' means, which differ from that of all entries where videos are missing.
-                means = {
-                    m: float(np.mean([group.means[m] for group in splits.values()])) for m in whole.means
-                }
+                groups = splits.values()
+                means = {m: float(np.mean([group.means[m] for group in groups])) for m in whole.means}
                 whole = replace(whole, means=means)
             of_databases[method][database], of_splits[method][database] = whole, splits
     return Evaluation(
@@ -188,10 +187,8 @@ def _of_categories(
     for method, lines in listed.items():
         groups: dict[str, list[ListedScores]] = {}
         for line in lines:
-            name = unicodedata.normalize("NFC", line.scores.video)
-            of_video = {
-                c for database, c in categories.get(name, ()) if database in (None, line.scores.database)
-            }
+            pairs = categories.get(unicodedata.normalize("NFC", line.scores.video), ())
+            of_video = {category for name, category in pairs if name in (None, line.scores.database)}
             for category in of_video:
                 groups.setdefault(category, []).append(line)
         result[method] = {category: average(groups[category]) for category in sorted(groups)}

@@ -78,11 +78,7 @@ def check_time(gaze: Gaze, by_frame: Gaze, frame_starts: FloatArray, end_seconds
         return f"the first at {label}{values[where][0]:.10g}{unit}"
 
     num_outside = int(outside.sum())
-    lost = [
-        i
-        for i in range(len(gaze.observers))
-        if (gaze.observer == i).any() and outside[gaze.observer == i].all()
-    ]
+    lost = [int(i) for i in np.unique(gaze.observer) if outside[gaze.observer == i].all()]
     if num_outside == num:
         raise StavisError(
             f"no sample lies in {limits}: all {num} are outside, {first(outside)}; {_cause(gaze, values, end_seconds)}"

@@ -45,9 +45,8 @@ def read_fixation_images(folder: Path, *, frame_origin: int) -> Recording:
     for number, path in sorted(images.items()):
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(
-                    image.convert("L") if image.mode not in ("L", "1", "I;16", "I") else image
-                )
+                is_gray = image.mode in ("L", "1", "I;16", "I")
+                pixels = np.asarray(image if is_gray else image.convert("L"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StavisError(f"{path}: not a readable PNG file: {error}") from None
         if size is not None and size != pixels.shape[::-1]:
@@ -86,9 +85,8 @@ def _refuse_areas(path: Path, pixels: np.ndarray) -> None:
     surrounded = fixated & around[2:, 1:-1] & around[:-2, 1:-1] & around[1:-1, 2:] & around[1:-1, :-2]
     levels = len(np.unique(pixels[fixated]))
     if surrounded.sum() > 0.3 * num or levels > 16:
-        what = (
-            f"a density map ({levels} gray levels)" if levels > 16 else "a mask, or fixations drawn as dots"
-        )
+        mask = "a mask, or fixations drawn as dots"
+        what = f"a density map ({levels} gray levels)" if levels > 16 else mask
         raise StavisError(
             f"{path}: {num} of {pixels.size} pixels are above 0, {surrounded.sum()} of them amid others: {what}; "
             "allowed is one pixel above 0 per fixation"
@@ -120,11 +118,8 @@ def read_challenge_json(path: Path, *, video: str | None) -> Recording:
         if not isinstance(entry, list):
             raise problem
         for point in entry:
-            if not (
-                isinstance(point, list)
-                and len(point) == 2
-                and all(isinstance(c, int | float) and abs(c) < 1e9 for c in point)
-            ):
+            is_pair = isinstance(point, list) and len(point) == 2
+            if not is_pair or not all(isinstance(c, int | float) and abs(c) < 1e9 for c in point):
                 raise StavisError(
                     f"{path}: frame {frame}: {json.dumps(point)[:60]} is not a point [row, column]"
                 )

@@ -266,10 +266,8 @@ def merge_gaze(parts: Sequence[Gaze]) -> Gaze:
     if len({part.frame is None for part in parts}) != 1:
         raise ValueError("some gaze has frames and some has times")
     names = tuple(dict.fromkeys(name for part in parts for name in part.observers))
-    positions = {name: i for i, name in enumerate(names)}
-    indices = [
-        np.array([positions[name] for name in part.observers], np.int64)[part.observer] for part in parts
-    ]
+    number = {name: i for i, name in enumerate(names)}
+    indices = [np.array([number[name] for name in part.observers], np.int64)[part.observer] for part in parts]
     dropped: dict[str, int] = {}
     for part in parts:
         for reason, num in part.dropped.items():

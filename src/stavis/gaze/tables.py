@@ -113,11 +113,8 @@ def _parse_header(lines: Sequence[str]) -> tuple[str, list[str], int]:
     delimiter = next((candidate for candidate in "\t;," if candidate in header), ",")
     if separator:
         delimiter = separator[1].replace("\\t", "\t")
-    return (
-        delimiter,
-        [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])],
-        num_lines,
-    )
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    return delimiter, [name.strip() for name in names], num_lines
 
 
 def read_text_table(path: Path) -> Table:

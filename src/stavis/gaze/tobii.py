@@ -75,12 +75,8 @@ def read_tobii(
         for row in range(len(table))
         if presented[row] and "mouse" not in sensor[row].lower() and not (event is not None and event[row])
     ]
-    zero = np.array(
-        [
-            marked.get(key, starts.get(key, 0.0))
-            for key in ((participant[row], recording[row]) for row in rows)
-        ]
-    )
+    keys = [(participant[row], recording[row]) for row in rows]
+    zero = np.array([marked.get(key, starts.get(key, 0.0)) for key in keys])
     x, y = table.numbers(x_name, rows), table.numbers(y_name, rows)
     size = _display_size(table)
     if not normalized:

@@ -14,9 +14,8 @@ def ffmpeg_versions() -> dict[str, str]:
 
 def missing_codecs(decoders: tuple[str, ...], encoders: tuple[str, ...]) -> list[str]:
     """Returns which of the named decoders and encoders this FFmpeg lacks."""
-    return [name for name in decoders if not _has(name, "r")] + [
-        name for name in encoders if not _has(name, "w")
-    ]
+    unread = [name for name in decoders if not _has(name, "r")]
+    return unread + [name for name in encoders if not _has(name, "w")]
 
 
 def _has(name: str, mode: Literal["r", "w"]) -> bool:

@@ -95,10 +95,8 @@ def longest_gap(stream: VideoStream | AudioStream) -> Fraction:
     """Returns the longest gap that is kept, in seconds."""
     if isinstance(stream, AudioStream):
         return Fraction(LONGEST_GAP_SECONDS)
-    rate = (
-        max(Fraction(rate or 0) for rate in (stream.average_rate, stream.guessed_rate)) or DEFAULT_FRAME_RATE
-    )
-    return max(Fraction(LONGEST_GAP_SECONDS), _FRAMES_PER_GAP / rate)
+    rate = max(Fraction(rate or 0) for rate in (stream.average_rate, stream.guessed_rate))
+    return max(Fraction(LONGEST_GAP_SECONDS), _FRAMES_PER_GAP / (rate or DEFAULT_FRAME_RATE))
 
 
 def indexed_gaps(stream: VideoStream | AudioStream) -> list[tuple[Fraction, Fraction]]:

@@ -82,15 +82,10 @@ def find_images(folder: Path, frame_rate: Fraction, *, keep_gaps: bool = False) 
         message = "%s: frame numbers are missing: %d, the first is %d"
         logger.warning(message, folder, num_missing, numbers[place] + step)
     longest = LONGEST_GAP_SECONDS * frame_rate
-    if (
-        not keep_gaps
-        and max(steps, default=0) > longest
-        and not _has_long_audio(folder, sum(steps) / frame_rate)
-    ):
-        message = (
-            "%s: %d gaps of more than %d s between frame numbers are closed up (`keep_gaps=True` keeps them)"
-        )
-        logger.warning(message, folder, sum(num > longest for num in steps), LONGEST_GAP_SECONDS)
+    num_gaps = 0 if keep_gaps else sum(num > longest for num in steps)
+    if num_gaps and not _has_long_audio(folder, sum(steps) / frame_rate):
+        message = "%s: %d gaps of more than %d s between frame numbers are closed up"
+        logger.warning(message + " (`keep_gaps=True` keeps them)", folder, num_gaps, LONGEST_GAP_SECONDS)
         steps = [1 if num > longest else num for num in steps]
     positions = tuple(itertools.accumulate(steps, initial=0))
     return ImageSequence(tuple(sequence[number] for number in numbers), positions)
@@ -146,11 +141,8 @@ def exact_frame_rate(frame_rate: Fraction | float) -> Fraction:
     """Returns the rate as a fraction; 23.976, 29.97 and 59.94 become the broadcast rates n * 1000 / 1001."""
     if isinstance(frame_rate, float):
         broadcast = Fraction(round(frame_rate * 1.001) * 1000, 1001)
-        if (
-            broadcast
-            and abs(frame_rate - broadcast) < 0.0015
-            and abs(frame_rate - round(frame_rate)) > 0.0015
-        ):
+        is_whole = abs(frame_rate - round(frame_rate)) <= 0.0015
+        if broadcast and abs(frame_rate - broadcast) < 0.0015 and not is_whole:
             return broadcast
         return Fraction(frame_rate).limit_denominator(100_000) or Fraction(1, 100_000)
     return Fraction(frame_rate)

@@ -1,7 +1,6 @@
 """Resolution of files, folders and glob patterns to videos, and of videos to names of result folders."""
 
 import glob
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from stavis.errors import StavisError
 from stavis.media.container import logger
 from stavis.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stavis.runtime.files import read_json
 from stavis.storage.remote import RemotePath, expand, hide_credentials, is_url
 
 _RESULT_FILE = "summary.json"  # in every result folder of `stavis predict`
@@ -116,13 +116,9 @@ def _is_result(folder: Path) -> bool:
 
 def _input_of(folder: Path) -> str | None:
     """The video whose results `folder` holds; None if it does not hold results."""
-    try:
-        summary = json.loads((folder / _RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return (
-        str(summary["input"]) if isinstance(summary, dict) and {"stavis", "input"} <= summary.keys() else None
-    )
+    summary = read_json(folder / _RESULT_FILE)
+    is_ours = isinstance(summary, dict) and {"stavis", "input"} <= summary.keys()
+    return str(summary["input"]) if is_ours else None
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -172,11 +168,8 @@ def name_folders(videos: Iterable[Path], output: Path | None = None) -> dict[Pat
     for video, stem in zip(videos, stems, strict=True):
         if video in names:
             continue
-        name = (
-            f"{stem}_{video.suffix[1:]}"
-            if stems.count(stem) > 1 and video.suffix and not video.is_dir()
-            else stem
-        )
+        is_ambiguous = stems.count(stem) > 1 and video.suffix and not video.is_dir()
+        name = f"{stem}_{video.suffix[1:]}" if is_ambiguous else stem
         number, candidate = 2, name
         while candidate in taken:
             candidate, number = f"{name}_{number}", number + 1

@@ -133,12 +133,8 @@ def _decode(
         why = reason(error)
     finally:
         if num_damaged:
-            logger.warning(
-                "%s: in the audio %s skipped and replaced by silence (%s)",
-                path,
-                count_damaged(num_damaged),
-                why,
-            )
+            message = "%s: in the audio %s skipped and replaced by silence (%s)"
+            logger.warning(message, path, count_damaged(num_damaged), why)
 
 
 class SoundTrack:
@@ -268,14 +264,10 @@ class SoundTrack:
                 duration = Fraction(frame.samples, frame.sample_rate)
                 placed = self._gaps.place(stamp, duration, self._others_frame) - self.zero
                 begin = round(placed * self.sample_rate) + correction
+                steps_back = last_stamp is not None and stamp <= last_stamp
                 if expected is not None and abs(begin - expected) <= tolerance:
                     begin = expected
-                elif (
-                    expected is not None
-                    and begin < expected
-                    and last_stamp is not None
-                    and stamp <= last_stamp
-                ):
+                elif expected is not None and begin < expected and steps_back:
                     correction += expected - begin
                     begin = expected
                 last_stamp = stamp

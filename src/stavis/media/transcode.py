@@ -232,10 +232,9 @@ class _Encoding:
         while len(self._graphs) >= _CACHED_GRAPHS:
             del self._graphs[next(iter(self._graphs))]
         graph = Graph()
+        width, height = picture.width, picture.height
         nodes = [
-            graph.add_buffer(
-                width=picture.width, height=picture.height, format=picture.format, time_base=self._time_base
-            )
+            graph.add_buffer(width=width, height=height, format=picture.format, time_base=self._time_base)
         ]
         if (picture.width, picture.height) != self._size:  # a stream may change its size
             nodes.append(graph.add("scale", f"{self._size[0]}:{self._size[1]}"))

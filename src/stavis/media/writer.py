@@ -136,10 +136,8 @@ class VideoWriter:
         Raises:
             StavisError: The file cannot be written, for example because the disk is full.
         """
-        if image.dtype != np.uint8 or image.shape not in {
-            (self.height, self.width),
-            (self.height, self.width, 3),
-        }:
+        size = (self.height, self.width)
+        if image.dtype != np.uint8 or image.shape not in (size, (*size, 3)):
             raise ValueError(
                 f"a frame has shape {image.shape} and type {image.dtype}; expected uint8 of shape "
                 f"({self.height}, {self.width}, 3) or ({self.height}, {self.width})"
@@ -223,10 +221,8 @@ class VideoWriter:
         scale = min(Fraction(1), Fraction(_LARGEST_SIDE[codec], max(self.width, self.height)))
         self._size = max(1, int(self.width * scale)), max(1, int(self.height * scale))
         if scale < 1:
-            message = "%s: frames of %dx%d are scaled to %dx%d, as the encoder takes at most %d pixels a side"
-            logger.warning(
-                message, self.path.name, self.width, self.height, *self._size, _LARGEST_SIDE[codec]
-            )
+            text = "%s: frames of %dx%d are scaled to %dx%d, as the encoder takes at most %d pixels a side"
+            logger.warning(text, self.path.name, self.width, self.height, *self._size, _LARGEST_SIDE[codec])
         multiple = 2 if self._pixel_format == "yuv420p" else 1
         stream.width, stream.height = (-(-length // multiple) * multiple for length in self._size)
         stream.pix_fmt = self._pixel_format

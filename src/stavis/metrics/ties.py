@@ -53,11 +53,8 @@ class NearPixels:
         if self._scaled.size < values.size:
             self._scaled, self._bin_of = np.empty(values.size), np.empty(values.size, dtype=np.intp)
             self._narrow = np.empty(values.size, dtype=np.int32)
-        scaled, narrow, bins = (
-            self._scaled[: values.size],
-            self._narrow[: values.size],
-            self._bin_of[: values.size],
-        )
+        num = values.size
+        scaled, narrow, bins = self._scaled[:num], self._narrow[:num], self._bin_of[:num]
         np.subtract(values, self._lowest, out=scaled)
         scaled *= self._scale
         np.copyto(narrow, scaled, casting="unsafe")

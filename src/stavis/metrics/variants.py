@@ -90,8 +90,5 @@ def _auc_of_splits(stretched: Array, fixated: Array, others: Array, rng: np.rand
 
 
 def _area(true_positives: Float64, false_positives: Float64) -> float:
-    return float(
-        np.trapezoid(
-            np.concatenate([[0.0], true_positives, [1.0]]), np.concatenate([[0.0], false_positives, [1.0]])
-        )
-    )
+    ys, xs = (np.concatenate([[0.0], rates, [1.0]]) for rates in (true_positives, false_positives))
+    return float(np.trapezoid(ys, xs))

@@ -218,12 +218,10 @@ class _Attempt:
 
     def write(self, frame: FrameSaliency) -> None:
         # Only the published files include maps past the last frame.
-        if self._write is None or (
-            frame.image is None and self.path.name != outputs.OUTPUT_NAMES["published"]
-        ):
-            return
-        with self._guarded():
-            self._write(frame)
+        takes = frame.image is not None or self.path.name == outputs.OUTPUT_NAMES["published"]
+        if self._write is not None and takes:
+            with self._guarded():
+                self._write(frame)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

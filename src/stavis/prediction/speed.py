@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from stavis.engine import EngineFactory, EngineName, Precision
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.runtime.files import write_text
+from stavis.runtime.files import read_json, write_text
 
 Speed = Literal["exact", "balanced", "fast"]
 
@@ -122,10 +122,7 @@ def keep_measurements(report: dict[str, Any]) -> None:
 
 def _read_measurements() -> dict[str, Any]:
     path = bench_file()
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):
-        return {}
+    kept = None if path is None else read_json(path)
     return kept if isinstance(kept, dict) else {}
 
 

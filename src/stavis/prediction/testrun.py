@@ -277,11 +277,8 @@ def _claim(
     weights = {}
     for split in sorted({video.split for video in videos}):
         network = load(split)
-        weights[str(split)] = {
-            "name": network.name,
-            "sha256": network.sha256,
-            "config": str(network.model.config),
-        }
+        config = str(network.model.config)
+        weights[str(split)] = {"name": network.name, "sha256": network.sha256, "config": config}
     record = {"stavis": __version__, "settings": settings.identity(), "weights": weights}
     before = None if overwrite else read_record(path, "the record of a test run")
     if before is not None:

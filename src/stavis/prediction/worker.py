@@ -62,18 +62,14 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         use_one_arena()
         self.plan = plan
-        self.network = load_network(plan.weights, modality=plan.modality, device=plan.device)
-        self.settings = replace(plan.settings, weights=self.network.name, weights_sha256=self.network.sha256)
-        self.mode = choose_mode(
-            plan.speed, self.network.model, self.network.sha256, plan.settings.options.engine
-        )
+        self.network = network = load_network(plan.weights, modality=plan.modality, device=plan.device)
+        self.settings = replace(plan.settings, weights=network.name, weights_sha256=network.sha256)
+        self.mode = choose_mode(plan.speed, network.model, network.sha256, plan.settings.options.engine)
         if self.mode is not None:
             chosen = replace(self.settings.options, stride=self.mode.stride, precision=self.mode.precision)
             self.settings = replace(self.settings, options=chosen, speed=asdict(self.mode))
         options = self.settings.options
-        self.make_engine = EngineFactory(
-            self.network.model, options.engine, options.precision, keep_model=False
-        )
+        self.make_engine = EngineFactory(network.model, options.engine, options.precision, keep_model=False)
 
     def run(self, task: Task, quiet: bool) -> FolderResult:
         """Predicts a video, or a segment of it, and joins the segments after the last one.

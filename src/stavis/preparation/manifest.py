@@ -56,15 +56,8 @@ def find_sources(inputs: Sequence[str], gaze: Sequence[str], options: PrepareOpt
     if gaze and not paths:
         raise StavisError(f"{gaze[0]}: matches no gaze file")
     matched = match_gaze([video_stem(row.video) for row in open_videos], paths, options) if paths else {}
-    return [
-        Source(
-            row.name,
-            row.video,
-            matched.get(video_stem(row.video), ()) if row.gaze is None else row.gaze,
-            row.options,
-        )
-        for row in wanted
-    ]
+    found = [matched.get(video_stem(row.video), ()) if row.gaze is None else row.gaze for row in wanted]
+    return [Source(row.name, row.video, own, row.options) for row, own in zip(wanted, found, strict=True)]
 
 
 def folder_name(name: str) -> str:
@@ -135,9 +128,8 @@ def _read_row(place: str, cells: Mapping[str, str], base: Path, options: Prepare
         (video,) = find_videos([str(_in_any_form(base / cells["video"]))])
     except ValueError:
         raise StavisError(f"{place}: {cells['video']} matches several videos; a row names one") from None
-    gaze = [
-        path for part in cells["gaze"].split(";") if part.strip() for path in expand_path(part.strip(), base)
-    ]
+    parts = [part.strip() for part in cells["gaze"].split(";") if part.strip()]
+    gaze = [path for part in parts for path in expand_path(part, base)]
     name = folder_name(cells["name"] or video_stem(video))
     return _Wanted(video, name, tuple(gaze), replace(options, gaze=gaze_options))
 

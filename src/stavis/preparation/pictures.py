@@ -21,13 +21,7 @@ LONGEST_SIDE = 320  # pixels
 QUALITY = 92
 _GAZE_FILES = ("data/eye/fixations.mat", "data/tidy/fixations.mat")
 _FIELDS = ("fix_x", "fix_y", "fix_duration")
-_ARRAYS = {
-    "picture": np.int32,
-    "observer": np.int16,
-    "x": np.float32,
-    "y": np.float32,
-    "duration_ms": np.float32,
-}
+_ARRAYS = {"picture": np.int32, "observer": np.int16} | dict.fromkeys(("x", "y", "duration_ms"), np.float32)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,8 @@ def draw_preview(
             size = (PICTURE_WIDTH, max(1, round(image.height * scale)))
             picture = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         glow = Image.fromarray(read_density_map(layout.density_map(database, video, frame))).resize(size)
-        picture = Image.composite(
-            Image.new("RGB", size, (255, 0, 0)),
-            picture,
-            glow.point(lambda value: int(value * DENSITY_OPACITY)),
-        )
+        opacity = glow.point(lambda value: int(value * DENSITY_OPACITY))
+        picture = Image.composite(Image.new("RGB", size, (255, 0, 0)), picture, opacity)
         draw = ImageDraw.Draw(picture)
         for i in np.flatnonzero(observers.frame == frame).tolist():
             # A pixel's middle lies half a pixel from where it begins.

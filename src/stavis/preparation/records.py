@@ -132,12 +132,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     old, new = flatten(before, ""), flatten(now, "")
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    plain = {
-        "video.file": "video",
-        "video.sha256": "video",
-        "gaze": "gaze files",
-        "version": "version of this program",
-    }
+    plain = {"gaze": "gaze files", "version": "version of this program"}
+    plain |= dict.fromkeys(("video.file", "video.sha256"), "video")
     named = dict.fromkeys(
         plain.get(key, f"{key.removeprefix('options.')} ({old.get(key)} before, now {new.get(key)})")
         for key in changed

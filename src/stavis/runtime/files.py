@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import hashlib
+import json
 import os
 import tempfile
 import unicodedata
@@ -37,6 +38,14 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all; bytes of file names that are not UTF-8 become "?"."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None if it is missing, unreadable or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -50,11 +50,8 @@ def atomic_folder(
         new.rename(folder)
     except OSError as error:
         about = None if error.filename is None else str(error.filename)
-        if (
-            about
-            and not about.startswith((str(folder), str(new), str(old)))
-            and not str(folder).startswith(about)
-        ):
+        ours = (str(folder), str(new), str(old))
+        if about and not about.startswith(ours) and not str(folder).startswith(about):
             raise  # an input file
         raise StavisError(f"{folder}: cannot be written: {error}") from error
     finally:

@@ -279,10 +279,8 @@ def _retry(path: RemotePath, action: Callable[[], T]) -> T:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 cause = error.__cause__
                 # fsspec's HTTP turns whatever a server answers into this.
-                if not type(cause).__module__.startswith("aiohttp") or getattr(cause, "status", 0) in (
-                    404,
-                    410,
-                ):
+                is_of_http = type(cause).__module__.startswith("aiohttp")
+                if not is_of_http or getattr(cause, "status", 0) in (404, 410):
                     raise
                 assert isinstance(cause, Exception)
                 error = cause

@@ -107,11 +107,8 @@ def _claim(root: Path, database: str, settings: Settings) -> None:
             raise StavisError(
                 f"{path}: not the settings of a generated database; remove the database to go on"
             ) from None
-        differing = [
-            f"{name} {found.get(name)}, not {value}"
-            for name, value in wanted.items()
-            if found.get(name) != value
-        ]
+        changed = {name: value for name, value in wanted.items() if found.get(name) != value}
+        differing = [f"{name} {found.get(name)}, not {value}" for name, value in changed.items()]
         if differing:
             raise StavisError(
                 f"{root}: {database} there was generated with {'; '.join(differing)}; choose another folder or database"

@@ -20,6 +20,7 @@ from stavis.synthetic.sound import SAMPLE_RATE, render_soundtrack
 from stavis.synthetic.truth import NO_GAZE, SILENT, Truth
 
 Frame = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Key = tuple[int | str, ...]
 
 _GRID_ROWS = 30  # rows of the grid of the drive "contrast"
@@ -102,7 +103,7 @@ class ClipMaker:
             numbers = [role.actor for role in roles]
             for actor, number in zip(stage.actors, numbers, strict=True):
                 self._activity[shot.start_frame : shot.stop_frame, number] = actor.activity(stage.times)
-            before: list[npt.NDArray[np.float32]] = []
+            before: list[Floats] = []
             attention = np.zeros(0, dtype=np.float32)
             follow = np.float32(1 - np.exp(-1 / (_CONTRAST_SECONDS * clip.frame_rate)))
             for row in range(len(stage.times)):
@@ -163,15 +164,13 @@ class ClipMaker:
         return replace(truth, gaze=simulate_observers(rng, truth, clip.num_observers))
 
 
-def _shrink(image: Frame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _shrink(image: Frame, size: tuple[int, int]) -> Floats:
     """Shrinks a picture to (h, w, 3) in 0..1."""
     small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BOX)
     return np.asarray(np.asarray(small) / np.float32(255), dtype=np.float32)
 
 
-def contrast_and_motion(
-    small: npt.NDArray[np.float32], before: npt.NDArray[np.float32] | None
-) -> npt.NDArray[np.float32]:
+def contrast_and_motion(small: Floats, before: Floats | None) -> Floats:
     """Computes the drive "contrast", (h, w) with mean 1: local contrast, and difference from an earlier picture.
 
     Both pictures are shrunk to (2h, 2w, 3) in 0..1; `before` is one or two frames earlier, None after a cut.
@@ -188,14 +187,9 @@ def contrast_and_motion(
     return np.asarray(pooled / pooled.mean(), dtype=np.float32)
 
 
-def _loudness(
-    samples: npt.NDArray[np.float32], num_frames: int, frame_rate: float
-) -> npt.NDArray[np.float32]:
-    edges = (
-        np.rint((np.arange(num_frames + 1) - 0.5) / frame_rate * SAMPLE_RATE)
-        .astype(int)
-        .clip(0, len(samples))
-    )
+def _loudness(samples: Floats, num_frames: int, frame_rate: float) -> Floats:
+    edges = np.rint((np.arange(num_frames + 1) - 0.5) / frame_rate * SAMPLE_RATE).astype(int)
+    edges = edges.clip(0, len(samples))
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     width = np.maximum(np.diff(edges), 1)
     return np.asarray(np.sqrt((energy[edges[1:]] - energy[edges[:-1]]) / width), dtype=np.float32)
@@ -238,9 +232,8 @@ def render_clip(
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "sound.wav"
         write_wave(wave, maker.samples, SAMPLE_RATE)
-        with VideoWriter(
-            path, width=size[0], height=size[1], frame_rate=frame_rate, audio_from=wave
-        ) as writer:
+        writer = VideoWriter(path, width=size[0], height=size[1], frame_rate=frame_rate, audio_from=wave)
+        with writer:
             for image in maker.frames():
                 writer.write(image)
     return maker.truth()

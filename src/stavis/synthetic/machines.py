@@ -80,12 +80,8 @@ class Machine:
         for age in pose[3:]:
             if age >= 0:
                 size = 0.35 + 0.9 * float(age)
-                where = place(
-                    self.chimney_x + 0.25 * float(age),
-                    self.chimney_y - 0.9 * float(age),
-                    scale_x=size,
-                    scale_y=size,
-                )
+                x, y = self.chimney_x + 0.25 * float(age), self.chimney_y - 0.9 * float(age)
+                where = place(x, y, scale_x=size, scale_y=size)
                 yield Part(self.puff, where, 0.8 * (1 - float(age)))
         yield Part(self.case, shake)
         yield Part(self.wheel, shake @ place(self.wheel_x, self.wheel_y, angle=float(pose[2])))

@@ -106,9 +106,7 @@ def simulate_observers(
 
 def _watch(rng: np.random.Generator, sight: Sight, eyes: Eyes, observer: int) -> tuple[npt.NDArray[Any], ...]:
     width, height, rate, num_frames = sight.width, sight.height, sight.frame_rate, sight.num_frames
-    shares = {
-        sounding: np.cumsum(_own_shares(rng, sight.drives, sounding, eyes)) for sounding in (False, True)
-    }
+    shares = {heard: np.cumsum(_own_shares(rng, sight.drives, heard, eyes)) for heard in (False, True)}
     tempo = float(rng.lognormal(0, 0.12))
     offset = rng.normal(0, eyes.calibration_sigma * width, 2)
     events = sorted(

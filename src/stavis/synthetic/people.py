@@ -103,11 +103,8 @@ class Person:
             canvas.paint(top, self.hair * strands)
             canvas.paint(sides * (canvas.y < (0.6 if long_hair else 0.1)), self.hair * strands * 0.9)
         if rng.random() < 0.15:  # beard
-            beard = (
-                canvas.ellipse(yaw * 0.8, 0.55, 0.62, 0.5)
-                * np.clip((canvas.y - 0.33) * density, 0, 1)
-                * skull
-            )
+            below = np.clip((canvas.y - 0.33) * density, 0, 1)
+            beard = canvas.ellipse(yaw * 0.8, 0.55, 0.62, 0.5) * below * skull
             canvas.paint(beard * 0.75, self.hair * strands)
         if rng.random() < 0.2:  # glasses
             rim = draw_color(rng, (0, 0.5), (0.02, 0.4))

@@ -61,11 +61,8 @@ def event_shape(sound: str, since: Array, durations: Array, tail: float) -> Arra
     inside = (phase >= 0) & (phase < 1)
     phase = np.clip(phase, 0, 1)
     if sound == "speech":  # opens in the first third, closes in the rest
-        shape = np.where(
-            phase < 0.35,
-            np.sin(np.pi / 2 * phase / 0.35) ** 2,
-            np.cos(np.pi / 2 * (phase - 0.35) / 0.65) ** 2,
-        )
+        opening, closing = np.pi / 2 * phase / 0.35, np.pi / 2 * (phase - 0.35) / 0.65
+        shape = np.where(phase < 0.35, np.sin(opening) ** 2, np.cos(closing) ** 2)
     elif sound == "noise":  # swells, stays, falls
         shape = np.minimum(1, np.minimum(phase / 0.2, (1 - phase) / 0.3))
     else:  # starts at once, dies away

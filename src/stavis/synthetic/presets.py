@@ -103,7 +103,6 @@ def make_preset(
         total = sum(routes.values())
         if min(routes.values(), default=0.0) < 0 or not 0 < total < float("inf"):
             raise StavisError(f"the routes' weights are {dict(routes)}; they must be >= 0 and not all 0")
-        preset = dataclasses.replace(
-            preset, routes={route: routes.get(route, 0.0) / total for route in ROUTES}
-        )
+        shares = {route: routes.get(route, 0.0) / total for route in ROUTES}
+        preset = dataclasses.replace(preset, routes=shares)
     return preset

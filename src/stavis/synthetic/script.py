@@ -137,14 +137,11 @@ def _fill_shot(
             who = int(rng.choice([i for i in range(len(kinds)) if i != previous or len(kinds) == 1]))
             previous = who
             heard = performances[who].within(turn_start, turn_stop)
-            turn_level = level * float(10 ** (rng.uniform(-3, 3) / 20))
-            turns.append(
-                Turn(turn_start, turn_stop, first_actor + who, heard.sound, min(turn_level, 0.9), heard)
-            )
+            loudness = min(level * float(10 ** (rng.uniform(-3, 3) / 20)), 0.9)
+            turns.append(Turn(turn_start, turn_stop, first_actor + who, heard.sound, loudness, heard))
     if shot.route == "sight":
-        seen = [
-            _join([t.performance for t in turns if t.actor == first_actor + i]) for i in range(len(kinds))
-        ]
+        actors = range(first_actor, first_actor + len(kinds))
+        seen = [_join([turn.performance for turn in turns if turn.actor == actor]) for actor in actors]
     roles = [
         Role(first_actor + i, index, kind, performance, True)
         for i, (kind, performance) in enumerate(zip(kinds, seen, strict=True))

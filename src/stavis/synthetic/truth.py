@@ -163,9 +163,8 @@ def read_truth(path: Path) -> Truth:
         plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        gaze = SimulatedGaze(
-            **{f.name: arrays.pop(f"gaze_{f.name}") for f in dataclasses.fields(SimulatedGaze)}
-        )
+        names = [field.name for field in dataclasses.fields(SimulatedGaze)]
+        gaze = SimulatedGaze(**{name: arrays.pop(f"gaze_{name}") for name in names})
         return Truth(**plain, **arrays, gaze=gaze)
     except FileNotFoundError as error:
         raise StavisError(f"{error.filename}: not found; `stavis synth` writes it") from None

@@ -304,10 +304,7 @@ def _halve(value: Tensor) -> Tensor:
 
 
 def misfit(path: Path, what: str, *, missing: Iterable[str] = (), unknown: Iterable[str] = ()) -> StavisError:
-    parts = [
-        f"{label} {some(names)}"
-        for label, names in (("missing", missing), ("unknown", unknown))
-        if list(names)
-    ]
+    labeled = (("missing", missing), ("unknown", unknown))
+    parts = [f"{label} {some(names)}" for label, names in labeled if list(names)]
     article = "an" if what[:1].lower() in "aeiou" else "a"
     return StavisError(f"{path}: does not fit {article} {what}: {'; '.join(parts)}")

@@ -182,11 +182,8 @@ def _fill(model: STAViS, stored: files.Stored, *, partly: bool) -> LoadReport:
         )
     wanted = model.state_dict()
     # BatchNorm's counters came with PyTorch 0.4.1; older files, such as the Kinetics ones, lack them.
-    counters = (
-        {name for name in wanted if name.endswith(files.COUNTER)}
-        if stored.kind != "weights folder"
-        else set()
-    )
+    may_lack = stored.kind != "weights folder"
+    counters = {name for name in wanted if may_lack and name.endswith(files.COUNTER)}
     used = {name: value for name, value in stored.tensors.items() if name in wanted}
 
     match stored.kind:

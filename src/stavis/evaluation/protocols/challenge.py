@@ -162,12 +162,7 @@ class ChallengeData(FieldData):
         if reference:
             if not all(isinstance(value, int) for point in points for value in point):
                 raise StavisError(f"{where}: a position is not an integer; the published script stops there")
-            if (
-                (rows >= height).any()
-                or (columns >= width).any()
-                or (rows < -height).any()
-                or (columns < -width).any()
-            ):
+            if ((rows >= height) | (columns >= width) | (rows < -height) | (columns < -width)).any():
                 raise StavisError(f"{where}: a fixation outside the frame; the published script stops there")
             # Negative numbers count from the far border. Distinct are counted columns, not fixations: 2 at most times.
             return rows % height * width + columns % width, len({tuple(c) for c in array.T.tolist()}), 0

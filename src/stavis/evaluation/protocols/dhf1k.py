@@ -44,9 +44,8 @@ class Dhf1kData(FieldData):
     @cached_property
     def _folders(self) -> dict[str, Path]:
         for root in (self.root / "annotation", self.root):
-            found = {
-                path.parent.name: path.parent for path in sorted(root.glob("[!.]*/maps")) if path.is_dir()
-            }
+            folders = [path.parent for path in sorted(root.glob("[!.]*/maps")) if path.is_dir()]
+            found = {folder.name: folder for folder in folders}
             if found:
                 return found
         raise StavisError(f"{self.root}: no <video>/maps in it; protocol 'dhf1k' needs such folders")
