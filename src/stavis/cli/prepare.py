@@ -10,33 +10,15 @@ import typer
 from stavis.cli import options as shared
 from stavis.errors import StavisError, some
 
-_gaze = partial(typer.Option, rich_help_panel="Gaze: how its files are read", show_default=False)
-_screen = partial(
-    typer.Option,
-    rich_help_panel="Screen: how the video was shown while gaze was recorded",
-    show_default=False,
-)
-_maps = partial(
-    typer.Option, rich_help_panel="Maps: how gaze becomes fixation and density maps", show_default=False
-)
-_lists = partial(typer.Option, rich_help_panel="Fold lists", show_default=False)
-_videos = partial(typer.Option, rich_help_panel="Videos", show_default=False)
+_option = partial(typer.Option, show_default=False)
+_gaze = partial(_option, rich_help_panel="Gaze: how its files are read")
+_screen = partial(_option, rich_help_panel="Screen: how the video was shown while gaze was recorded")
+_maps = partial(_option, rich_help_panel="Maps: how gaze becomes fixation and density maps")
+_lists = partial(_option, rich_help_panel="Fold lists")
+_videos = partial(_option, rich_help_panel="Videos")
 
-Format = Literal[
-    "auto",
-    "csv",
-    "parquet",
-    "mat",
-    "coutrot",
-    "diem",
-    "smi",
-    "eyelink",
-    "tobii",
-    "pupil",
-    "bids",
-    "png",
-    "json",
-]
+_Tables = Literal["csv", "parquet", "mat", "coutrot", "diem", "smi"]
+Format = Literal["auto", _Tables, "eyelink", "tobii", "pupil", "bids", "png", "json"]
 
 
 def prepare(

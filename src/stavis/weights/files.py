@@ -29,13 +29,8 @@ from stavis.weights.pth import describe_other_content, read_state_dict
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
-Kind = Literal[
-    "weights folder",
-    "published checkpoint",
-    "Kinetics initializer",
-    "inflated 2D initializer",
-    "SoundNet initializer",
-]
+Initializer = Literal["Kinetics initializer", "inflated 2D initializer", "SoundNet initializer"]
+Kind = Literal["weights folder", "published checkpoint", Initializer]
 
 BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 _BEHIND_THE_BACKBONE = ("layer4.", "fc.")  # of a whole 3D ResNet; the network is cut before them
