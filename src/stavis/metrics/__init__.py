@@ -8,24 +8,40 @@ Where the MATLAB code draws random numbers (ties of AUC-Judd, negatives of the s
 default here is the exact expectation over those draws. `rng` draws them.
 """
 
-from stavis.metrics.auc import auc_borji as auc_borji
-from stavis.metrics.auc import auc_judd as auc_judd
-from stavis.metrics.auc import auc_shuffled as auc_shuffled
-from stavis.metrics.auc import exact_auc as exact_auc
-from stavis.metrics.auc import stretched_grid_auc as stretched_grid_auc
-from stavis.metrics.checks import Array as Array
-from stavis.metrics.checks import Float64 as Float64
-from stavis.metrics.checks import Indices as Indices
-from stavis.metrics.checks import MapLike as MapLike
-from stavis.metrics.checks import Protocol as Protocol
-from stavis.metrics.checks import as_array as as_array
-from stavis.metrics.checks import check_protocol as check_protocol
-from stavis.metrics.checks import is_varied as is_varied
-from stavis.metrics.similarity import EPSILON as EPSILON
-from stavis.metrics.similarity import cc as cc
-from stavis.metrics.similarity import information_gain as information_gain
-from stavis.metrics.similarity import kl_divergence as kl_divergence
-from stavis.metrics.similarity import nss as nss
-from stavis.metrics.similarity import sim as sim
-from stavis.metrics.ties import JITTER as JITTER
-from stavis.metrics.ties import NearPixels as NearPixels
+from stavis.metrics.auc import auc_borji, auc_judd, auc_shuffled, exact_auc, stretched_grid_auc
+from stavis.metrics.checks import (
+    Array,
+    Float64,
+    Indices,
+    MapLike,
+    Protocol,
+    as_array,
+    check_protocol,
+    is_varied,
+)
+from stavis.metrics.similarity import EPSILON, cc, information_gain, kl_divergence, nss, sim
+from stavis.metrics.ties import JITTER, NearPixels
+
+__all__ = [
+    "EPSILON",
+    "JITTER",
+    "Array",
+    "Float64",
+    "Indices",
+    "MapLike",
+    "NearPixels",
+    "Protocol",
+    "as_array",
+    "auc_borji",
+    "auc_judd",
+    "auc_shuffled",
+    "cc",
+    "check_protocol",
+    "exact_auc",
+    "information_gain",
+    "is_varied",
+    "kl_divergence",
+    "nss",
+    "sim",
+    "stretched_grid_auc",
+]
