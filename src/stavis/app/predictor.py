@@ -19,6 +19,7 @@ from stavis.media.live import LiveEvent, LivePicture, LiveSound
 from stavis.model import STAViS
 from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.predict import FrameSaliency
+from stavis.prediction.timeline import QUIETEST_DB, level_db
 
 MAX_LOOK_AHEAD = 7
 DEFAULT_LOOK_AHEAD = 3
@@ -26,7 +27,6 @@ MAX_RATE = 30.0  # pictures per second that windows are made of; the network was
 SOUND_SECONDS = 4.0
 LONGEST_WAIT_SECONDS = 0.4  # of pictures for their audio
 LEVEL_SECONDS = 0.15
-QUIETEST_DB = -80.0
 NUM_EXAMPLES = 8
 ENDLESS = 10**9  # windows to come, as far as the choice of an engine goes
 
@@ -246,9 +246,7 @@ class LivePredictor:
     def _level(self, sound: npt.NDArray[np.float32], sound_end: int | None) -> float:
         if sound_end is None:
             return QUIETEST_DB
-        newest = sound[-round(LEVEL_SECONDS * self._preprocessing.sample_rate) :]
-        power = float(np.mean(np.square(newest)))
-        return max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB
+        return level_db(sound[-round(LEVEL_SECONDS * self._preprocessing.sample_rate) :])
 
 
 def fast_precision(model: STAViS, engine: EngineName = "auto") -> Precision:

@@ -120,6 +120,12 @@ class Thumbnails:
         return Thumbnail(frame.time_seconds, overlay)
 
 
+def level_db(samples: npt.NDArray[np.float32]) -> float:
+    """Level in dB of full scale, at least QUIETEST_DB."""
+    power = float(np.mean(np.square(samples)))
+    return max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB
+
+
 class AudioLevels:
     """Audio levels of frames, measured frame by frame, so that the audio is read at the same time as the frames.
 
@@ -152,8 +158,7 @@ class AudioLevels:
         center, half = (time_seconds - self._first_seconds) * rate, self._half_seconds * rate
         self._start = max(self._start, int(center - half))
         samples = self._reader.read(self._start, max(self._start + 1, int(center + half)))
-        power = float(np.mean(np.square(samples)))
-        self.decibels.append(max(QUIETEST_DB, 10 * float(np.log10(power))) if power > 0 else QUIETEST_DB)
+        self.decibels.append(level_db(samples))
 
     def __enter__(self) -> "AudioLevels":
         return self
