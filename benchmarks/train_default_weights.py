@@ -3,7 +3,7 @@
     python benchmarks/train_default_weights.py --output default-weights [--shared ../shared] [--quick] [--set KEY=VALUE]
 
 1. generates four databases, one per preset (docs/synthetic.md), a fifth with more videos in which sound decides, and
-   scenes with real parts (benchmarks/real_scenes.py) if `--stamps` is there;
+   two of scenes with real parts (benchmarks/real_scenes.py) if `--stamps` is there;
 2. trains on still pictures (configs/default_pictures.toml), then on clips taken of them and generated videos
    (configs/default_clips.toml); averages the two networks' weights, 0.7 to 0.3, and sharpens the average's maps; and
    trains it with sound (configs/default_sound.toml);
@@ -25,7 +25,7 @@ from real_scenes import write_scenes
 from stavis.datasets.pictures import FIXATIONS_FILE
 from stavis.runtime.workers import default_jobs
 from stavis.synthetic import Settings, write_databases
-from stavis.training.recipe_file import read_recipe
+from stavis.training.recipe_file import change_recipe, read_recipe
 from stavis.weights import load_model_with_report, save_model
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -38,7 +38,10 @@ DATABASES: dict[str, tuple[str, int, float]] = {
     "unrelated": ("unrelated", 60, 0.2),
     "sound-decides-more": ("sound-decides", 600, 0.01),
 }
-NUM_REAL_SCENES = 240
+REAL_SCENES = {
+    "real-scenes": (240, 0, False),
+    "real-motion": (160, 7, True),
+}  # videos, seed, whether motion decides
 CLIPS_SHARE = 0.3  # of the average; chosen among 0, 0.3, 0.5 and 1 on held-out pictures, still and moving
 # Taken from all logits: probabilities far below 1 are nearly proportional to exponentials, so that maps are more
 # peaked. Chosen among 0 to 3 on held-out pictures: NSS +0.03, CC -0.004.
@@ -86,16 +89,20 @@ def main() -> None:
         write_databases(
             output / "data", [database], settings, num_videos=num, test_share=test_share, jobs=arguments.jobs
         )
-    if arguments.stamps.is_dir():
+    has_stamps = arguments.stamps.is_dir()
+    for database, (num, seed, motion) in REAL_SCENES.items() if has_stamps else ():
         write_scenes(
             shared / "real",
             arguments.stamps,
             output / "data",
-            num_videos=10 if arguments.quick else NUM_REAL_SCENES,
+            database=database,
+            num_videos=10 if arguments.quick else num,
             seconds=2.0 if arguments.quick else 6.0,
+            seed=seed,
             jobs=arguments.jobs,
+            motion=motion,
         )
-    else:
+    if not has_stamps:
         print(f"{arguments.stamps}: not there, so no scenes with real parts are made")
     pictures = few_pictures(shared / "real", output / "pictures") if arguments.quick else shared / "real"
     for stage in STAGES:
@@ -107,6 +114,9 @@ def main() -> None:
         recipe = read_recipe(
             CONFIGS / f"default_{stage}.toml", [*changes, *(QUICK if arguments.quick else ())]
         )
+        if not has_stamps:
+            made = [one for one in recipe.data.databases if one not in REAL_SCENES]
+            recipe = change_recipe(recipe, [f"data.databases={made}"])
         stavis.train(recipe, output / "runs" / stage)
         if stage == "clips":
             average(output / "runs")

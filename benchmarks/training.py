@@ -5,7 +5,7 @@
 writes a small data set of 1280x720 JPEGs to a temporary folder and trains on it in alternating rounds, so that slow
 phases of the machine affect both:
 
-- ours: the loop of `stavis train`, with the frame cache, one optimizer;
+- ours: the loop of `stavis train`, with the frame cache, one optimizer; and with `runtime.precision=bfloat16`;
 - published: a DataLoader that decodes and resizes the JPEGs of every clip, four optimizers, one parameter per group.
 
 Both train the same network with the same losses, which favors the published way. Prints clips per second, the share of
@@ -104,14 +104,14 @@ def make_recipe(layout: Layout, depth: int, arguments: argparse.Namespace) -> Re
 def compare(console: Console, recipe: Recipe, arguments: argparse.Namespace) -> None:
     """Both loops on the CPU, in turns."""
     recipe = change_recipe(recipe, ["runtime.device=cpu"])
-    speeds: dict[str, list[Speed]] = {name: [] for name in LOOPS}
+    speeds: dict[str, list[Speed]] = {name: [] for name in WAYS}
     with contextlib.ExitStack() as stack:
         # A process each, as the memory allocator's settings are part of `stavis train` and hold for a process.
         pools = {
             name: stack.enter_context(
-                ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if name == "ours" else None)
+                ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory if loop is our_loop else None)
             )
-            for name in LOOPS
+            for name, (loop, _) in WAYS.items()
         }
         for _ in range(arguments.rounds):
             for name, pool in pools.items():
@@ -134,7 +134,8 @@ def compare(console: Console, recipe: Recipe, arguments: argparse.Namespace) -> 
 
 
 def time_loop(name: str, recipe: Recipe, num_steps: int) -> Speed:
-    with LOOPS[name](recipe, Processes()) as step:
+    loop, changes = WAYS[name]
+    with loop(change_recipe(recipe, changes), Processes()) as step:
         return time_steps(step, num_steps, recipe.batch.size, torch.device("cpu"))
 
 
@@ -199,9 +200,11 @@ def published_loop(recipe: Recipe, processes: Processes) -> Iterator[Callable[[]
     yield step
 
 
-LOOPS: dict[str, Callable[[Recipe, Processes], contextlib.AbstractContextManager[Callable[[], float]]]] = {
-    "ours": our_loop,
-    "published": published_loop,
+Loop = Callable[[Recipe, Processes], contextlib.AbstractContextManager[Callable[[], float]]]
+WAYS: dict[str, tuple[Loop, list[str]]] = {
+    "ours": (our_loop, []),
+    "ours, bfloat16": (our_loop, ["runtime.precision=bfloat16"]),
+    "published": (published_loop, []),
 }
 
 

@@ -128,12 +128,6 @@ def _check_device(recipe: Recipe, processes: Processes) -> None:
     runtime, device = recipe.runtime, processes.device
     if runtime.batch_norm == "synchronized" and processes.world_size > 1 and device.type != "cuda":
         raise StavisError("runtime.batch_norm = 'synchronized' needs GPUs; on CPUs: 'local' or 'frozen'")
-    if runtime.precision != "float32" and device.type == "cpu":
-        # PyTorch 2.13 on an AVX-512 BF16 processor: weight gradients of layer3's 3x3x3 convolutions are about 1e34.
-        raise StavisError(
-            f"runtime.precision = '{runtime.precision}' needs a GPU: "
-            "on CPUs the gradients of some 16-bit convolutions are wrong"
-        )
 
 
 def _restore(state: State, recipe: Recipe, checkpoint: Checkpoint) -> None:
