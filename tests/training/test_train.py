@@ -713,6 +713,7 @@ def test_pictures_then_clips_then_fusion_alone(tmp_path: Path) -> None:
         f'initial_weights=["{{runs}}/clips/weights", "{tmp_path}/soundnet.pth"]',
         "keep_read_out=true",
         "runtime.encoded_epochs=2",
+        'runtime.precision="bfloat16"',
         f"optimizer.frozen={frozen}",
         "optimizer.weight_decay=0.0",
         'optimizer.name="adamw"',

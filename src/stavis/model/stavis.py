@@ -142,10 +142,12 @@ class STAViS(ResNet3D):
             `forward` takes the two in place of clips and audio, and returns the clips' logits.
         """
         self._check_clips(clips)
-        visual, sound = self.see(self.conv1(clips)), self.listen(audio, batch=clips.shape[0])
-        features = torch.cat([one.features for one in visual.dsam], dim=1)
-        logits = F.conv2d(features, self.fuseav.weight[:, : features.shape[1]], self.fuseav.bias)
-        middle = self.fusion3.middle(visual.layer2)
+        visual = self.see(self.conv1(clips))
+        with torch.autocast(clips.device.type, enabled=False):
+            features = torch.cat([one.features.float() for one in visual.dsam], dim=1)
+            logits = F.conv2d(features, self.fuseav.weight[:, : features.shape[1]], self.fuseav.bias)
+            middle = self.fusion3.middle(visual.layer2.float())
+            sound = self.listen(audio, batch=clips.shape[0])
         return torch.cat([logits.flatten(1), middle.flatten(1)], dim=1), sound
 
     def _fuse_encoded(self, encoded: Tensor, sound: Tensor | None) -> Prediction:

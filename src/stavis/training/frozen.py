@@ -19,6 +19,7 @@ from stavis.model import STAViS
 from stavis.model.resnet3d import trim_temporal_kernels
 from stavis.runtime.files import atomic_path
 from stavis.runtime.progress import track
+from stavis.training.optim import autocast
 from stavis.training.recipe import Recipe
 from stavis.training.samples import BatchLoader, Clips, Indices, Sources
 
@@ -203,7 +204,8 @@ def _encode(
     rows: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     with track(title, len(clips), unit="clips", quiet=quiet) as advance:
         for batch in BatchLoader(clips, recipe, device, augment=augment).load(variant, batches):
-            visual, sound = model.encode(batch.clip, batch.audio)
+            with autocast(recipe.runtime.precision, device):
+                visual, sound = model.encode(batch.clip, batch.audio)
             for name, value in zip(
                 NAMES, (visual, sound, batch.density_map, batch.fixation_map), strict=True
             ):

@@ -44,7 +44,7 @@ from stavis.training.distributed import (
 from stavis.training.frozen import Listening, encode_clips, keep_visual
 from stavis.training.losses import clip_losses, output_loss, side_output_weight
 from stavis.training.memory import explain_memory
-from stavis.training.optim import set_training_mode
+from stavis.training.optim import autocast, set_training_mode
 from stavis.training.recipe import PUBLISHED, Recipe
 from stavis.training.recipe_file import change_recipe, differences, format_recipe, parse_recipe, read_recipe
 from stavis.training.runlog import (
@@ -60,8 +60,6 @@ from stavis.training.runlog import (
 from stavis.training.samples import BatchLoader, Clips, open_clips
 from stavis.training.state import State, build_state, load_weights, make_checkpoint, prepare_network
 from stavis.weights import save_model
-
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Means = dict[str, float | None]
 """Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None if not finite."""
@@ -386,7 +384,8 @@ def take_step(
         with contextlib.ExitStack() as stack:
             if isinstance(network, DistributedDataParallel) and number < len(parts):
                 stack.enter_context(network.no_sync())
-            with _autocast(recipe, processes.device):
+            precision = "float32" if recipe.runtime.encoded_epochs else recipe.runtime.precision
+            with autocast(precision, processes.device):
                 prediction = network(*_inputs(batch, recipe))
             totals, terms = clip_losses(
                 prediction.logits,
@@ -591,11 +590,6 @@ def save_result(session: Session, state: State, listening: Listening | None) -> 
     if listening is not None:
         listening.fold(state.result)
     save_model(state.result, session.run / WEIGHTS_FOLDER, metadata=metadata)
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    dtype = AUTOCAST.get(recipe.runtime.precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _inputs(batch: Sample, recipe: Recipe) -> tuple[Tensor, Tensor | None]:

@@ -168,6 +168,11 @@ def build_scheduler(
     return MultiStepLR(optimizer, milestone_epochs(settings, num_epochs), gamma=settings.factor)
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Computes in `precision`, a value of `runtime.precision`, on `device`."""
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
 def freeze(model: STAViS, parts: Iterable[str]) -> None:
     """Freezes `parts` (names in `PARTS`): their parameters get no gradient."""
     prefixes = tuple(prefix for part in parts for prefix in PARTS[part])

@@ -102,7 +102,8 @@ class RuntimeSettings:
 
     Attributes:
         device: "auto", "cpu", "cuda", "cuda:N", "mps".
-        precision: "bfloat16" and "float16" compute the network, not the loss, in that precision (autocast).
+        precision: "bfloat16" and "float16" compute the network, not the loss, in that precision (autocast). With
+            `encoded_epochs`, the visual part that is frozen.
         compile: Compile the network first (torch.compile).
         channels_last: Use the channels-last memory format, which is faster on some GPUs.
         batch_norm: "local" takes statistics over the clips of one forward pass, as published; "synchronized" over
