@@ -268,7 +268,7 @@ def _find_columns(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
 def _find_column(table: Table, meaning: str, given: str | None) -> str | None:
     usual = COLUMNS[meaning]
     name = table.find(*(usual if given is None else (given,)))
-    if name is None and meaning == "time":  # `timestamp [ms]`
+    if name is None and meaning == "time" and given is None:  # `timestamp [ms]`
         bare = {re.sub(r" ?[\[(].*", "", plain(name)): name for name in table.names}
         name = next((bare[candidate] for candidate in usual if candidate in bare), None)
     if name is None and given is not None:

@@ -221,9 +221,11 @@ class BatchLoader:
         """
         iterator: Any = self._loader._iterator
         if iterator is not None:
-            iterator._shutdown_workers()
-            for worker in iterator._workers:
-                worker.kill()
+            try:
+                iterator._shutdown_workers()
+            finally:  # also after a second Ctrl-C
+                for worker in iterator._workers:
+                    worker.kill()
 
 
 class _GivenBatches(Sampler[list[int]]):
