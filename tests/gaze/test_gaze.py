@@ -357,6 +357,10 @@ def test_unknown_column_meanings_and_names(tmp_path: Path) -> None:
         read(path, columns={"pupil": "x"})
     with pytest.raises(StavisError, match="no column 'GazeX'; there are: frame, x, y"):
         read(path, columns={"x": "GazeX"})
+    # No other time column stands in.
+    timed = write_csv(tmp_path / "timed.csv", [{"timestamp [ms]": 0, "x": 1, "y": 2}])
+    with pytest.raises(StavisError, match="no column 'video_time'"):
+        read(timed, columns={"time": "video_time"})
 
 
 cells = st.one_of(st.floats(0, 63.99), st.sampled_from(["", "nan", "."]), st.floats(64, 1e6))
