@@ -76,8 +76,9 @@ def draw_overlay(
     levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     for top in range(0, picture.height, BAND_HEIGHT):  # in bands that stay in the processor's caches
         band = levels.crop((0, top, picture.width, min(top + BAND_HEIGHT, picture.height)))
-        heat = Image.merge("RGB", [band.point(table) for table in _color_tables()])
-        picture.paste(heat, (0, top), band.point(_opacity_table()))
+        band.putpalette(_palette(), "RGBA")  # colors and opacity in one pass
+        heat = band.convert("RGBA")
+        picture.paste(heat, (0, top), heat)
     draw = ImageDraw.Draw(picture)
     line_width = max(1, round(min(picture.size) / 240))
     if style.contour > 0:
@@ -110,9 +111,11 @@ def _color_tables() -> tuple[list[int], list[int], list[int]]:
 
 
 @functools.cache
-def _opacity_table() -> list[int]:
+def _palette() -> bytes:
+    """Color and opacity of each level, four bytes each."""
     # Concave, to bring out medium saliency, with a finite slope at 0, where 8-bit steps would be visible.
-    return [round(255 * MOST_OPAQUE * (1 - (1 - level / 255) ** 2)) for level in range(256)]
+    opacity = [round(255 * MOST_OPAQUE * (1 - (1 - level / 255) ** 2)) for level in range(256)]
+    return np.array([*_color_tables(), opacity], np.uint8).T.tobytes()
 
 
 def _draw_contour(
