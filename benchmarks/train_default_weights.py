@@ -5,7 +5,7 @@
 1. generates four databases, one per preset (docs/synthetic.md), a fifth with more videos in which sound decides, and
    two of scenes with real parts (benchmarks/real_scenes.py) if `--stamps` is there;
 2. trains on still pictures (configs/default_pictures.toml), then on clips taken of them and generated videos
-   (configs/default_clips.toml); averages the two networks' weights, 0.7 to 0.3, and sharpens the average's maps; and
+   (configs/default_clips.toml); averages the two networks' weights, half and half, and sharpens the average's maps; and
    trains it with sound (configs/default_sound.toml);
 3. writes OUTPUT/weights, in 16 bits, and prints its scores on held-out pictures (benchmarks/real_pictures.py).
 
@@ -38,10 +38,8 @@ DATABASES: dict[str, tuple[str, int, float]] = {
     "unrelated": ("unrelated", 60, 0.2),
     "sound-decides-more": ("sound-decides", 600, 0.01),
 }
-REAL_SCENES = {
-    "real-scenes": (240, 0, False),
-    "real-motion": (160, 7, True),
-}  # videos, seed, whether motion decides
+# Database of scenes with real parts -> videos, seed, and whether motion decides.
+REAL_SCENES = {"real-scenes": (240, 0, False), "real-motion": (160, 7, True)}
 # Of the average. Chosen among 0, 0.3 and 0.5 by the mean NSS of held-out pictures, clips of pictures, and videos.
 CLIPS_SHARE = 0.5
 # Taken from all logits: probabilities far below 1 are nearly proportional to exponentials, so that maps are more
@@ -90,8 +88,10 @@ def main() -> None:
         write_databases(
             output / "data", [database], settings, num_videos=num, test_share=test_share, jobs=arguments.jobs
         )
-    has_stamps = arguments.stamps.is_dir()
-    for database, (num, seed, motion) in REAL_SCENES.items() if has_stamps else ():
+    real_scenes = REAL_SCENES if arguments.stamps.is_dir() else {}
+    if not real_scenes:
+        print(f"{arguments.stamps}: not there, so no scenes with real parts are made")
+    for database, (num, seed, motion) in real_scenes.items():
         write_scenes(
             shared / "real",
             arguments.stamps,
@@ -103,8 +103,6 @@ def main() -> None:
             jobs=arguments.jobs,
             motion=motion,
         )
-    if not has_stamps:
-        print(f"{arguments.stamps}: not there, so no scenes with real parts are made")
     pictures = few_pictures(shared / "real", output / "pictures") if arguments.quick else shared / "real"
     for stage in STAGES:
         changes = [f"seed={arguments.seed}", f"data.pictures={pictures}", *arguments.set]
@@ -115,9 +113,8 @@ def main() -> None:
         recipe = read_recipe(
             CONFIGS / f"default_{stage}.toml", [*changes, *(QUICK if arguments.quick else ())]
         )
-        if not has_stamps:
-            made = [one for one in recipe.data.databases if one not in REAL_SCENES]
-            recipe = change_recipe(recipe, [f"data.databases={made}"])
+        made = [one for one in recipe.data.databases if one in DATABASES or one in real_scenes]
+        recipe = change_recipe(recipe, [f"data.databases={made}"])
         stavis.train(recipe, output / "runs" / stage)
         if stage == "clips":
             average(output / "runs")

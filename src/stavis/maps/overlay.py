@@ -74,9 +74,9 @@ def draw_overlay(
     # The map is enlarged in 8 bits before colors are looked up: no visible difference, and a 1280x720 frame takes
     # milliseconds.
     levels = Image.fromarray((scaled * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    levels.putpalette(_palette(), "RGBA")
     for top in range(0, picture.height, BAND_HEIGHT):  # in bands that stay in the processor's caches
         band = levels.crop((0, top, picture.width, min(top + BAND_HEIGHT, picture.height)))
-        band.putpalette(_palette(), "RGBA")  # colors and opacity in one pass
         heat = band.convert("RGBA")
         picture.paste(heat, (0, top), heat)
     draw = ImageDraw.Draw(picture)
