@@ -154,6 +154,7 @@ def test_eyelink_samples_without_a_header_are_not_diem(tmp_path: Path) -> None:
     [
         ("SAMPLES\tGAZE", "SAMPLES\tHREF", "EyeLink ASC with HREF positions; convert it with gaze in pixels"),
         ("EFIX L   2002\t2004", "EFIX L   2002\tlate", "line 23: not a line of an EyeLink ASC file"),
+        ("DISPLAY_COORDS 0 0 127 95", "DISPLAY_COORDS 0 0 1.2.7 95", "not a line of an EyeLink ASC file"),
         ("2004\t  22.0", "2004\t  2x.0", "a sample has no number in column 2"),
         ("2004\t", "1004\t", "not in the order of time"),
     ],

@@ -46,9 +46,8 @@ class ListedScores:
 class GroupScores:
     """Mean scores of several entries of test lists."""
 
-    means: dict[
-        str, float
-    ]  # metric -> mean; nan if a video of the group has no frame in which the metric is defined
+    # Metric -> mean; nan if a video of the group has no frame in which the metric is defined.
+    means: dict[str, float]
     # Metric -> bootstrap 95 % interval of the mean over videos, each video counting once.
     intervals: dict[str, Interval]
     num_videos: int  # number of entries; a video that is listed twice counts twice

@@ -30,6 +30,7 @@ class _Block:
     samples: list[list[str]] = field(default_factory=list)
     events: list[tuple[str, Event, float, float, float, float]] = field(default_factory=list)
     messages: list[tuple[float, str]] = field(default_factory=list)
+    screen: tuple[int, int] | None = None  # of the last message that gives its size
 
     @property
     def has_gaze(self) -> bool:
@@ -42,6 +43,7 @@ class _Block:
             self.samples.append(words)
         elif head == "MSG":
             self.messages.append(_read_message(words))
+            self.screen = _screen_in(self.messages[-1][1]) or self.screen
         elif head == "START":
             self.start_ms, self.eyes = float(words[1]), _eyes_in(words)
         elif head in ("SAMPLES", "EVENTS"):
@@ -121,9 +123,8 @@ def _parse(path: Path) -> tuple[tuple[int, int] | None, list[_Block]]:
             raise StavisError(
                 f"{path}: EyeLink ASC with {words[1]} positions; convert it with gaze in pixels: edf2asc -sg"
             )
-        if words[0] == "END" or (
-            words[0] == "START" and blocks[-1].has_gaze
-        ):  # at START: the last one was cut off
+        was_cut_off = words[0] == "START" and blocks[-1].has_gaze
+        if words[0] == "END" or was_cut_off:
             blocks.append(_Block())
         try:
             blocks[-1].add(words)
@@ -131,11 +132,11 @@ def _parse(path: Path) -> tuple[tuple[int, int] | None, list[_Block]]:
             raise StavisError(
                 f"{path}, line {number}: not a line of an EyeLink ASC file: {line[:60]!r}"
             ) from None
-    screens = [_screen_in(text) for block in blocks for _, text in block.messages]
+    screens = [block.screen for block in blocks if block.screen is not None]
     blocks = [block for block in blocks if block.has_gaze]
     if not blocks:
         raise StavisError(f"{path}: EyeLink ASC without samples or events; convert it with edf2asc")
-    return next(filter(None, reversed(screens)), None), blocks
+    return screens[-1] if screens else None, blocks
 
 
 def _eyes_in(words: list[str]) -> tuple[str, ...]:

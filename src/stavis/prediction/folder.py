@@ -41,9 +41,8 @@ class FolderSettings:
     """Everything that decides what a result folder contains."""
 
     options: PredictOptions  # how the video is predicted
-    kinds: tuple[
-        outputs.OutputKind, ...
-    ]  # outputs to write besides `summary.json`, `frames.csv` and `timeline.png`
+    # Outputs to write besides `summary.json`, `frames.csv` and `timeline.png`.
+    kinds: tuple[outputs.OutputKind, ...]
     map_format: outputs.MapFormat = field(default_factory=outputs.MapFormat)  # format of `maps`
     style: OverlayStyle = field(default_factory=OverlayStyle)  # what the overlay shows
     weights: str = ""  # name of the network's weights, for the summary

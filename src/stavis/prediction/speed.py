@@ -29,14 +29,12 @@ class Mode:
     speed: Speed  # what was asked for
     precision: Precision  # as in `PredictOptions`
     stride: int  # as in `PredictOptions`
-    deviation: dict[
-        str, float
-    ]  # measured deviation from the exact maps: mean and lowest `cc`, `sim`, `nss_difference`
+    # Measured deviation from the exact maps: mean and lowest `cc`, `sim`, `nss_difference`.
+    deviation: dict[str, float]
     videos: tuple[str, ...]  # the videos on which it was measured
     same_weights: bool  # whether it was measured with the weights in use
-    measured_here: (
-        bool  # whether `stavis bench` was run on this machine, so that the choice rests on its speeds
-    )
+    # Whether `stavis bench` was run on this machine, so that the choice rests on its speeds.
+    measured_here: bool
 
     def __str__(self) -> str:
         notes = [] if self.same_weights else ["measured with other weights"]

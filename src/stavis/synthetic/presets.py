@@ -32,17 +32,14 @@ class Preset:
     """Shares and ranges from which a world is generated."""
 
     routes: Mapping[str, float]  # route -> share of the shots; they sum to 1
-    drives: Mapping[
-        str, float
-    ]  # drive -> share of the fixations while an object on screen sounds; they sum to 1
+    # Drive -> share of the fixations while an object on screen sounds; they sum to 1.
+    drives: Mapping[str, float]
     shot_seconds: tuple[float, float] = (3.0, 7.0)  # minimum and maximum duration of a shot
     # Minimum and maximum time that one object sounds before the next takes over.
     turn_seconds: tuple[float, float] = (1.8, 3.6)
     num_candidates: tuple[int, int] = (2, 4)  # minimum and maximum number of active objects per shot
-    num_movers: tuple[int, int] = (
-        0,
-        2,
-    )  # minimum and maximum number of silent distractors that move through a shot
+    # Minimum and maximum number of silent distractors that move through a shot.
+    num_movers: tuple[int, int] = (0, 2)
     camera_motion: float = 1.0  # 0 for a static camera, 1 for the strongest pans, zooms and shake
     person_share: float = 0.6  # probability that the first object of a shot is a person
     bed_share: float = 0.5  # share of the videos with background music or ambience

@@ -33,9 +33,8 @@ class SimulatedGaze:
     frame: npt.NDArray[np.int32]  # (N,) from 0
     x: npt.NDArray[np.float32]  # (N,) pixels from the left edge; the pixel is `floor(x)`
     y: npt.NDArray[np.float32]  # (N,) pixels from the top edge
-    drive: npt.NDArray[
-        np.int8
-    ]  # (N,) index into `DRIVES`, the reason to look there; -1 before the first choice
+    # (N,) index into `DRIVES`, the reason to look there; -1 before the first choice.
+    drive: npt.NDArray[np.int8]
     fixation: npt.NDArray[np.int32]  # (N,) number of the fixation, counted per observer
 
     def fixation_maps(self, num_frames: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -84,15 +83,13 @@ class Truth:
     sounding: npt.NDArray[np.int16]  # (T,) actor that is heard: its number, -1 (off screen) or -2 (`SILENT`)
     # (T, A, 3) x, y and standard deviation in pixels of where gaze lands on each actor; nan if it is not in the shot.
     targets: npt.NDArray[np.float32]
-    boxes: npt.NDArray[
-        np.float32
-    ]  # (T, A, 4) left, top, right, bottom in pixels (of people, the head); nan likewise
+    # (T, A, 4) left, top, right, bottom in pixels (of people, the head); nan likewise.
+    boxes: npt.NDArray[np.float32]
     activity: npt.NDArray[np.float32]  # (T, A) strength of each action in 0..1, whether heard or not
     appeal: npt.NDArray[np.float32]  # (T, A) weight of each actor in the drive "objects"; 0 outside the frame
     contrast_map: npt.NDArray[np.uint8]  # (T, h, w) the drive "contrast" in 0..255, on a coarse grid
-    loudness: npt.NDArray[
-        np.float32
-    ]  # (T,) root mean square of the audio within half a frame of each frame's time
+    # (T,) root mean square of the audio within half a frame of each frame's time.
+    loudness: npt.NDArray[np.float32]
     gaze: SimulatedGaze  # samples of the observers
 
     @property
