@@ -1,19 +1,24 @@
 """Scores weights on pictures with real gaze that were held out of their training: every 15th of each set.
 
-    python benchmarks/real_pictures.py --data ../shared/real [--weights default] [--part held-out|training]
+    python benchmarks/real_pictures.py --data ../shared/real [--weights default] [--part held-out|training] [--as-given]
 
 A picture is shown as a still clip without sound. The map, resized to 112x112 pixels, is scored by NSS and CC against
 the fixations in that grid and their density (a Gaussian of 3.5 % of the side), beside a center prior (a Gaussian with a
 standard deviation of a quarter of each side) and each observer by the density of the others (NSS alone).
+
+Scene500's gaze is read from the original files beside the set (benchmarks/picture_gaze.py); with --as-given it is what
+the set's own file says.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import stavis
+from picture_gaze import write_corrected
 from stavis.clips.preprocess import make_clip, resize_frame
 from stavis.datasets.pictures import PictureSet, density_map, fixation_map, read_picture_set
 from stavis.evaluation.tables import markdown_line
@@ -30,8 +35,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/real"), help="folder of a picture set")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--part", choices=("held-out", "training"), default="held-out")
+    parser.add_argument("--as-given", action="store_true", help="do not correct Scene500's gaze")
     arguments = parser.parse_args()
-    pictures = read_picture_set(arguments.data)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = read_picture_set(
+            arguments.data if arguments.as_given else write_corrected(arguments.data, Path(folder))
+        )
     model = stavis.load_model(arguments.weights)
     scores: dict[str, list[tuple[float, ...]]] = {}
     for index in pictures.part(arguments.part):

@@ -17,12 +17,11 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import stavis
+from picture_gaze import write_corrected
 from real_scenes import write_scenes
-from stavis.datasets.pictures import FIXATIONS_FILE
 from stavis.runtime.workers import default_jobs
 from stavis.synthetic import Settings, write_databases
 from stavis.training.recipe_file import change_recipe, read_recipe
@@ -88,12 +87,13 @@ def main() -> None:
         write_databases(
             output / "data", [database], settings, num_videos=num, test_share=test_share, jobs=arguments.jobs
         )
+    pictures = write_corrected(shared / "real", output / "pictures", every=20 if arguments.quick else 1)
     real_scenes = REAL_SCENES if arguments.stamps.is_dir() else {}
     if not real_scenes:
         print(f"{arguments.stamps}: not there, so no scenes with real parts are made")
     for database, (num, seed, motion) in real_scenes.items():
         write_scenes(
-            shared / "real",
+            pictures,
             arguments.stamps,
             output / "data",
             database=database,
@@ -103,7 +103,6 @@ def main() -> None:
             jobs=arguments.jobs,
             motion=motion,
         )
-    pictures = few_pictures(shared / "real", output / "pictures") if arguments.quick else shared / "real"
     for stage in STAGES:
         changes = [f"seed={arguments.seed}", f"data.pictures={pictures}", *arguments.set]
         changes.append(f"data.root={shared if stage == 'pictures' else output / 'data'}")
@@ -123,18 +122,6 @@ def main() -> None:
     print(
         f"{output / 'weights'}: written; python benchmarks/real_pictures.py --weights {output / 'weights'} scores it"
     )
-
-
-def few_pictures(source: Path, folder: Path) -> Path:
-    """Makes a picture set of every 20th picture of another, whose files it names where they are."""
-    with np.load(source / FIXATIONS_FILE) as file:
-        arrays = dict(file)
-    kept = arrays["picture"] % 20 == 0
-    few = {name: arrays[name][kept] for name in ("observer", "x", "y", "duration_ms")}
-    names = np.array([str((source / name).resolve()) for name in arrays["names"][::20]])
-    folder.mkdir(exist_ok=True)
-    np.savez(folder / FIXATIONS_FILE, picture=arrays["picture"][kept] // 20, names=names, **few)
-    return folder
 
 
 def average(runs: Path) -> None:

@@ -38,13 +38,13 @@ def write_struct_set(folder: Path, names: list[str], size: tuple[int, int]) -> P
 
 
 def write_cell_set(folder: Path, size: tuple[int, int]) -> Path:
-    """A set in the form of Scene500: a matrix of x, y, onset and duration per picture and observer."""
+    """A set in the form of Scene500: a matrix of y, x, onset and duration per picture and observer."""
     write_pictures(folder, ["001.jpg", "003.jpg"], size)
     cells = np.empty((3, 2), object)
     for i in range(6):
         cells[i // 2, i % 2] = np.zeros((0, 0))
-    cells[0, 0] = np.array([[5.0, 6.0, 0.3, 0.2], [7.0, 8.0, 0.6, 0.1]])
-    cells[2, 1] = np.array([[size[0] - 1, 0.0, 0.0, 0.4]])
+    cells[0, 0] = np.array([[6.0, 5.0, 0.3, 0.2], [8.0, 7.0, 0.6, 0.1]])
+    cells[2, 1] = np.array([[0.0, size[0] - 1, 0.0, 0.4]])
     (folder / "data" / "tidy").mkdir()
     scipy.io.savemat(folder / "data" / "tidy" / "fixations.mat", {"fixations": cells})
     return folder
@@ -148,17 +148,22 @@ def test_original_gaze_gives_the_known_fixations(
     target.write_bytes(gaze.read_bytes())
     (imported,) = prepare_pictures(tmp_path / "repository", tmp_path / "out")
     assert imported.name == name
+    # Were Scene500's columns x, y, a fifth of the fixations on pictures that are not square would lie outside.
+    assert imported.num_outside == 0 or name != "scene500"
     with (
         np.load(tmp_path / "out" / "fixations.npz") as file,
         np.load(shared / "real" / "fixations.npz") as known,
     ):
         ours, theirs = ({key: f[key] for key in f} for f in (file, known))
+    if name == "scene500":  # whose columns the known file takes for x, y: mirrored at the diagonal
+        theirs |= {"x": theirs["y"], "y": theirs["x"]}
+        pictures = {picture: size for picture, size in pictures.items() if size[0] == size[1]}
     numbers = {picture: i for i, picture in enumerate(ours["names"].tolist())}
     checked = 0
     for i, picture in enumerate(theirs["names"].tolist()):
-        if picture.startswith(f"pictures/{name}/"):
+        if Path(picture).parent.name == name and Path(picture).name in pictures:
             mine, yours = ours["picture"] == numbers[picture], theirs["picture"] == i
             for key in ("observer", "x", "y", "duration_ms"):
                 np.testing.assert_array_equal(ours[key][mine], theirs[key][yours])
             checked += 1
-    assert checked == (600 if name == "osie" else 440)
+    assert checked == {"osie": 600, "eyecrowd": 440, "scene500": 276}[name]

@@ -139,16 +139,20 @@ def _read_struct(file: Path, number: int, cell: dict[str, Any]) -> tuple[str, np
 
 
 def _read_cells(file: Path, number: int, row: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float64]]:
-    """A picture of Scene500: a matrix per observer with columns x, y, onset and duration, both in seconds."""
+    """A picture of Scene500: a matrix per observer with columns y, x, onset and duration, both in seconds.
+
+    No description names the columns. Read as x, y, a fifth of the fixations on pictures that are not square lie outside
+    of them; read as y, x, all lie inside of all pictures.
+    """
     for observer, cell in enumerate(row):
         if isinstance(cell, np.ndarray) and not cell.size:
             continue
         if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "iuf" or cell.shape[1:] != (4,):
             raise StavisError(
-                f"{file}: entry ({number}, {observer + 1}) of 'fixations' is not a matrix with the columns x, y, onset "
+                f"{file}: entry ({number}, {observer + 1}) of 'fixations' is not a matrix with the columns y, x, onset "
                 "and duration"
             )
-        yield np.column_stack([np.full(len(cell), observer), cell[:, 0], cell[:, 1], cell[:, 3] * 1000.0])
+        yield np.column_stack([np.full(len(cell), observer), cell[:, 1], cell[:, 0], cell[:, 3] * 1000.0])
 
 
 def _find_picture(folder: Path, name: str) -> Path:
