@@ -50,3 +50,18 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("[False, False]\n", 0), done.stderr
+
+
+def test_a_script_can_send_its_own_function_with_arguments(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from stavis.runtime.workers import run_parallel\n"
+        "def add(a, b, advance):\n"
+        "    return a + b\n"
+        "if __name__ == '__main__':\n"
+        "    settings = {'description': 'x', 'total': 2, 'unit': 'tasks', 'quiet': True}\n"
+        "    print(run_parallel(partial(add, 10), [1, 2], jobs=2, **settings))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("[11, 12]\n", 0), done.stderr

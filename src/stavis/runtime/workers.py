@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, TypeVar
 
 from stavis.errors import StavisError
@@ -67,7 +68,7 @@ def run_parallel(
     # A fork of this process would wait forever for locks that its threads hold (FFmpeg's, torch's): workers are copies
     # of a process without threads, which has imported what they need.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    module = function.__module__
+    module = (function.func if isinstance(function, partial) else function).__module__
     if sys.platform == "linux" and module != "__main__":
         context.set_forkserver_preload([module])
     counter, stop = context.Value("Q", 0), context.Value("b", 0)
