@@ -40,28 +40,32 @@ def test_workers_decode_while_the_parent_does(tmp_path: Path) -> None:
     assert sum(1 for _ in frames) == 29
 
 
-def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import operator\n"
-        "from stavis.runtime.workers import run_parallel\n"
-        "settings = {'description': 'x', 'total': 2, 'unit': 'tasks', 'quiet': True}\n"
-        "print(run_parallel(operator.is_, [1, 2], jobs=2, **settings))\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.returncode) == ("[False, False]\n", 0), done.stderr
+NO_GUARD = """
+import operator
+from stavis.runtime.workers import run_parallel
+settings = {'description': 'x', 'total': 2, 'unit': 'tasks', 'quiet': True}
+print(run_parallel(operator.is_, [1, 2], jobs=2, **settings))
+"""
+OWN_FUNCTION = """
+from functools import partial
+from stavis.runtime.workers import run_parallel
+def add(a, b, advance):
+    return a + b
+if __name__ == '__main__':
+    settings = {'description': 'x', 'total': 2, 'unit': 'tasks', 'quiet': True}
+    print(run_parallel(partial(add, 10), [1, 2], jobs=2, **settings))
+"""
 
 
-def test_a_script_can_send_its_own_function_with_arguments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        pytest.param(NO_GUARD, "[False, False]\n", id="no main guard"),
+        pytest.param(OWN_FUNCTION, "[11, 12]\n", id="its own function with arguments"),
+    ],
+)
+def test_a_script_spreads_work(tmp_path: Path, text: str, printed: str) -> None:
     script = tmp_path / "script.py"
-    script.write_text(
-        "from functools import partial\n"
-        "from stavis.runtime.workers import run_parallel\n"
-        "def add(a, b, advance):\n"
-        "    return a + b\n"
-        "if __name__ == '__main__':\n"
-        "    settings = {'description': 'x', 'total': 2, 'unit': 'tasks', 'quiet': True}\n"
-        "    print(run_parallel(partial(add, 10), [1, 2], jobs=2, **settings))\n"
-    )
+    script.write_text(text)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.returncode) == ("[11, 12]\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == (printed, 0), done.stderr
