@@ -1,43 +1,41 @@
 """Training videos in which sound or motion decides, made of photographs, cut-out things before them, and their sounds.
 
     python benchmarks/real_scenes.py --pictures ../shared/real --stamps /usr/share/tuxpaint/stamps --output data
-        [--database real-scenes] [--videos 200] [--seconds 6] [--seed 0] [--jobs 2] [--motion]
+        [--database real-scenes] [--videos 200] [--seconds 6] [--seed 0] [--jobs 2]
+        [--decides sound|motion|speech]
 
 `--stamps` is a folder tree with pictures NAME.png that have transparency, and NAME.ogg, the sound of what is shown
 (Debian's package tuxpaint-stamps-default, GPL-2). Two to four of them stand before a picture of the set's training part
 and sway alike; one after the other sounds. Twelve made-up observers fixate for 0.3 to 0.8 s each: the thing that sounds
 (0.2 s late) in three of five fixations, another thing in one of five, else a place that real observers of the picture
-fixated. With --motion the things rest and are of all sizes, one after the other moves across the picture, and all sound
-at once: what moves is fixated instead of what sounds. The videos become a database of the published layout with
+fixated. With `--decides motion` the things rest and are of all sizes, one after the other moves across the picture, and
+all sound at once: what moves is fixated. With `--decides speech` the people of a picture talk in turns
+(talking_scenes.py), and the one who talks is fixated. The videos become a database of the published layout with
 `stavis.prepare`.
 """
 
 import argparse
-import csv
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 import stavis
-from stavis import media
+from scene import HEIGHT, RATE, WIDTH, Array, Scene, mix, read_sound, take_turns, write
 from stavis.datasets.pictures import PictureSet, read_picture_set
 from stavis.preparation.folds import FoldChoice
 from stavis.preparation.options import PrepareOptions
 from stavis.runtime.workers import Advance, default_jobs, run_parallel
+from talking_scenes import find_speech, make_talking_scene
 
-RATE, SAMPLE_RATE = 25, 22050
-WIDTH, HEIGHT = 256, 192
 KINDS = ("animals", "household", "hobbies", "vehicles", "naturalforces")  # whose sounds are what is shown
-NUM_OBSERVERS = 12
-LAG = 5  # frames
-LONGEST_SOUND = 10 * SAMPLE_RATE
 SIGMA_PIXELS = 8.0
 
-Array = npt.NDArray[np.float32]
+Decider = Literal["sound", "motion", "speech"]
 
 
 def main() -> None:
@@ -53,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=default_jobs())
-    parser.add_argument("--motion", action="store_true", help="motion decides, not sound")
+    parser.add_argument("--decides", choices=get_args(Decider), default="sound", help="what is looked at")
     arguments = parser.parse_args()
     write_scenes(
         arguments.pictures,
@@ -64,7 +62,7 @@ def main() -> None:
         seconds=arguments.seconds,
         seed=arguments.seed,
         jobs=arguments.jobs,
-        motion=arguments.motion,
+        decider=arguments.decides,
     )
 
 
@@ -78,14 +76,13 @@ def write_scenes(
     seconds: float = 6.0,
     seed: int = 0,
     jobs: int = 1,
-    motion: bool = False,
+    decider: Decider = "sound",
 ) -> None:
     """Makes the database, unless its lists are there already."""
     if any((output / "fold_lists").glob(f"{database}_list_train_1_fps.txt")):
         return
-    things = find_things(stamps)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        write = partial(write_scene, pictures, things, Path(folder), round(seconds * RATE), seed, motion)
+        write = partial(write_scene, pictures, stamps, Path(folder), round(seconds * RATE), seed, decider)
         run_parallel(
             write, range(num_videos), jobs=jobs, description="Real scenes", total=num_videos, unit="videos"
         )
@@ -113,19 +110,31 @@ def find_things(stamps: Path) -> list[Path]:
 
 def write_scene(
     pictures: Path,
-    things: list[Path],
+    stamps: Path,
     folder: Path,
     num_frames: int,
     seed: int,
-    motion: bool,
+    decider: Decider,
     index: int,
     advance: Advance,
 ) -> None:
     """Writes one video with its sound, and a table of its gaze."""
     rng = np.random.default_rng([seed, index])
     picture_set = read_picture_set(pictures)
-    number = int(rng.choice(picture_set.part("training")))
-    background = picture_set.read(number).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    if decider == "speech":
+        scene = make_talking_scene(picture_set, find_speech(stamps), num_frames, rng)
+    else:
+        scene = make_scene(picture_set, find_things(stamps), num_frames, rng, motion=decider == "motion")
+    write(scene, folder, f"scene_{index:04d}", rng)
+    advance(1)
+
+
+def make_scene(
+    pictures: PictureSet, things: list[Path], num_frames: int, rng: np.random.Generator, *, motion: bool
+) -> Scene:
+    """Things before a picture of the training part, one after the other of which sounds or moves."""
+    number = int(rng.choice(pictures.part("training")))
+    background = pictures.read(number).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     chosen = [things[i] for i in rng.choice(len(things), int(rng.integers(2, 5)), replace=False)]
     smallest = 0.07 if motion else 0.28
     sprites = [fit(Image.open(path).convert("RGBA"), rng, len(chosen), smallest) for path in chosen]
@@ -135,27 +144,29 @@ def write_scene(
     else:
         paths = sway(sprites, num_frames, rng)
         turns = take_turns(len(chosen), num_frames, rng)
-    name = f"scene_{index:04d}"
-    media.write_wave(folder / f"{name}.wav", render_sound(chosen, turns, rng, at_once=motion), SAMPLE_RATE)
-    with media.VideoWriter(
-        folder / f"{name}.mp4",
-        width=WIDTH,
-        height=HEIGHT,
-        frame_rate=RATE,
-        audio_from=folder / f"{name}.wav",
-    ) as writer:
-        for frame in range(num_frames):
-            image = background.copy()
-            for sprite, path in zip(sprites, paths, strict=True):
-                x, y = path[frame]
-                image.paste(sprite, (round(x - sprite.width / 2), round(y - sprite.height / 2)), sprite)
-            writer.write(np.asarray(image))
-    (folder / f"{name}.wav").unlink()
-    with (folder / f"{name}.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["observer", "frame", "x", "y"])
-        table.writerows(look(picture_set, number, sprites, paths, turns, rng))
-    advance(1)
+    return Scene(
+        frames=(draw(background, sprites, [path[frame] for path in paths]) for frame in range(num_frames)),
+        sound=mix([sound_of(thing, rng) for thing in chosen], turns, rng, at_once=motion),
+        sizes=np.array([sprite.size for sprite in sprites], float),
+        paths=paths,
+        turns=turns,
+        places=pictures.points[number] * (WIDTH, HEIGHT),
+    )
+
+
+def draw(background: Image.Image, sprites: list[Image.Image], centers: list[Array]) -> npt.NDArray[np.uint8]:
+    """A frame: things before a picture."""
+    image = background.copy()
+    for sprite, (x, y) in zip(sprites, centers, strict=True):
+        image.paste(sprite, (round(x - sprite.width / 2), round(y - sprite.height / 2)), sprite)
+    return np.asarray(image)
+
+
+def sound_of(thing: Path, rng: np.random.Generator) -> Array:
+    """The sound of a thing from a random place on, of a loudness of 1."""
+    sound = read_sound(thing.with_suffix(".ogg"))
+    sound = np.roll(sound, -int(rng.integers(len(sound))))
+    return (sound / np.sqrt(np.mean(np.square(sound)) + 1e-9)).astype(np.float32)
 
 
 def fit(sprite: Image.Image, rng: np.random.Generator, num: int, smallest: float) -> Image.Image:
@@ -195,69 +206,6 @@ def wander(sprites: list[Image.Image], turns: npt.NDArray[np.int64], rng: np.ran
         # Reflected at the picture's edges.
         paths.append((low + span - np.abs((place - low) % (2 * span) - span)).astype(np.float32))
     return paths
-
-
-def take_turns(num: int, num_frames: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Whose turn each frame is; -1 in pauses, a tenth of the turns."""
-    turns = np.full(num_frames, -1)
-    start, last = 0, -1
-    while start < num_frames:
-        end = start + int(rng.integers(1.5 * RATE, 3.5 * RATE))
-        last = int(rng.choice([one for one in range(num) if one != last]))
-        turns[start:end] = -1 if rng.random() < 0.1 else last
-        start = end
-    return turns
-
-
-def render_sound(
-    things: list[Path], turns: npt.NDArray[np.int64], rng: np.random.Generator, *, at_once: bool
-) -> Array:
-    """The soundtrack: each thing's sound, repeated while it is its turn, or all the time; all about equally loud."""
-    per_frame = SAMPLE_RATE // RATE
-    track = rng.normal(0, 0.001, len(turns) * per_frame)
-    for number, thing in enumerate(things):
-        with media.AudioReader(thing.with_suffix(".ogg"), sample_rate=SAMPLE_RATE) as reader:
-            samples = reader.read(0, min(reader.num_samples or LONGEST_SOUND, LONGEST_SOUND))
-        gate = np.repeat(((turns == number) | at_once).astype(float), per_frame)
-        gate = np.convolve(gate, np.full(221, 1 / 221), mode="same")  # 10 ms ramps
-        loudness = np.sqrt(np.mean(np.square(samples)) + 1e-9)
-        repeated = np.resize(np.roll(samples, -int(rng.integers(len(samples)))), len(track))
-        track += gate * repeated * rng.uniform(0.05, 0.15) / loudness
-    return np.clip(track, -1, 1).astype(np.float32)
-
-
-def look(
-    pictures: PictureSet,
-    number: int,
-    sprites: list[Image.Image],
-    paths: list[Array],
-    turns: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-) -> list[list[object]]:
-    """Rows of the gaze table: observer, frame, x and y in pixels."""
-    rows: list[list[object]] = []
-    places = pictures.points[number] * (WIDTH, HEIGHT)
-    for observer in range(NUM_OBSERVERS):
-        frame = 0
-        while frame < len(turns):
-            noticed = int(turns[max(0, frame - LAG)])
-            target = rng.choice(
-                ["noticed", "thing", "place"], p=[0.6, 0.2, 0.2] if noticed >= 0 else [0, 0.5, 0.5]
-            )
-            end = min(len(turns), frame + int(rng.integers(0.3 * RATE, 0.8 * RATE)))
-            if target == "place":
-                place = np.tile(places[rng.integers(len(places))], (end - frame, 1))
-            else:
-                one = noticed if target == "noticed" else int(rng.integers(len(paths)))
-                size = np.array([sprites[one].width, sprites[one].height])
-                place = paths[one][frame:end] + rng.normal(0, 0.15, 2) * size
-            place = np.clip(place, 0, (WIDTH - 1, HEIGHT - 1))
-            rows += [
-                [f"o{observer:02d}", t, round(float(x), 1), round(float(y), 1)]
-                for t, (x, y) in enumerate(place, frame)
-            ]
-            frame = end
-    return rows
 
 
 if __name__ == "__main__":

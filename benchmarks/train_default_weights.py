@@ -3,7 +3,7 @@
     python benchmarks/train_default_weights.py --output default-weights [--shared ../shared] [--quick] [--set KEY=VALUE]
 
 1. generates four databases, one per preset (docs/synthetic.md), a fifth with more videos in which sound decides, and
-   two of scenes with real parts (benchmarks/real_scenes.py) if `--stamps` is there;
+   three of scenes with real parts (benchmarks/real_scenes.py) if `--stamps` is there;
 2. trains on still pictures (configs/default_pictures.toml), then on clips taken of them and generated videos
    (configs/default_clips.toml); averages the two networks' weights, half and half, and sharpens the average's maps; and
    trains it with sound (configs/default_sound.toml);
@@ -21,7 +21,7 @@ import torch
 
 import stavis
 from picture_gaze import write_corrected
-from real_scenes import write_scenes
+from real_scenes import Decider, write_scenes
 from stavis.runtime.workers import default_jobs
 from stavis.synthetic import Settings, write_databases
 from stavis.training.recipe_file import change_recipe, read_recipe
@@ -37,8 +37,12 @@ DATABASES: dict[str, tuple[str, int, float]] = {
     "unrelated": ("unrelated", 60, 0.2),
     "sound-decides-more": ("sound-decides", 600, 0.01),
 }
-# Database of scenes with real parts -> videos, seed, and whether motion decides.
-REAL_SCENES = {"real-scenes": (240, 0, False), "real-motion": (160, 7, True)}
+# Database of scenes with real parts -> videos, seed, and what decides.
+REAL_SCENES: dict[str, tuple[int, int, Decider]] = {
+    "real-scenes": (240, 0, "sound"),
+    "real-motion": (160, 7, "motion"),
+    "real-speech": (160, 11, "speech"),
+}
 # Of the average. Chosen among 0, 0.3 and 0.5 by the mean NSS of held-out pictures, clips of pictures, and videos.
 CLIPS_SHARE = 0.5
 # Taken from all logits: probabilities far below 1 are nearly proportional to exponentials, so that maps are more
@@ -91,7 +95,7 @@ def main() -> None:
     real_scenes = REAL_SCENES if arguments.stamps.is_dir() else {}
     if not real_scenes:
         print(f"{arguments.stamps}: not there, so no scenes with real parts are made")
-    for database, (num, seed, motion) in real_scenes.items():
+    for database, (num, seed, decider) in real_scenes.items():
         write_scenes(
             pictures,
             arguments.stamps,
@@ -101,7 +105,7 @@ def main() -> None:
             seconds=2.0 if arguments.quick else 6.0,
             seed=seed,
             jobs=arguments.jobs,
-            motion=motion,
+            decider=decider,
         )
     for stage in STAGES:
         changes = [f"seed={arguments.seed}", f"data.pictures={pictures}", *arguments.set]
