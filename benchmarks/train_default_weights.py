@@ -117,7 +117,8 @@ def main() -> None:
             CONFIGS / f"default_{stage}.toml", [*changes, *(QUICK if arguments.quick else ())]
         )
         made = [one for one in recipe.data.databases if one in DATABASES or one in real_scenes]
-        recipe = change_recipe(recipe, [f"data.databases={made}"])
+        kept = [one for one in recipe.loss.keep_databases if one in made]
+        recipe = change_recipe(recipe, [f"data.databases={made}", f"loss.keep_databases={kept}"])
         stavis.train(recipe, output / "runs" / stage)
         if stage == "clips":
             average(output / "runs")

@@ -58,11 +58,11 @@ def silence_fusion(model: STAViS) -> None:
 
 
 def keep_visual(batch: Sample, logits: Tensor, totals: Tensor, weight: float) -> Tensor:
-    """The losses (B,) of encoded clips, those of pictures and of silent clips replaced: see `LossWeights.keep`."""
+    """The losses (B,) of encoded clips, those of pictures, of `keep_databases` and of silent clips replaced: see `LossWeights`."""
     added = logits.flatten(1) - batch.clip[:, : logits[0].numel()]
-    is_picture = batch.frames[:, 0] > 0
+    is_kept = batch.frames[:, 0] > 0
     is_silent = batch.audio.abs().mean(1) < SILENT_BELOW
-    return torch.where(is_picture | is_silent, weight * added.square().mean(1), totals)
+    return torch.where(is_kept | is_silent, weight * added.square().mean(1), totals)
 
 
 class EncodedSamples(Dataset[Sample]):
@@ -77,6 +77,7 @@ class EncodedSamples(Dataset[Sample]):
             alone.
         listening: What sounds are normalized by.
         seed: Decides which sound pictures get.
+        keep_databases: Their clips are marked as those of pictures are, by a 1 in `frames`: see `keep_visual`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class EncodedSamples(Dataset[Sample]):
         stored: list[dict[str, np.ndarray]],
         listening: Listening,
         seed: int,
+        keep_databases: tuple[str, ...] = (),
     ) -> None:
         self._samples = samples
         self._is_picture = {int(index): samples.is_picture(int(index)) for index in indices}
@@ -96,6 +98,7 @@ class EncodedSamples(Dataset[Sample]):
         self._stored = stored
         self._listening = listening
         self._seed = seed
+        self._keep_databases = keep_databases
         self._epoch = 0
         self.preprocessing = samples.preprocessing
         self.videos = samples.videos
@@ -114,7 +117,8 @@ class EncodedSamples(Dataset[Sample]):
             sounds = self._stored[int(rng.integers(len(self._stored)))]["audio"]
             tensors["audio"] = torch.from_numpy(sounds[rng.integers(len(sounds))].astype(np.float32))
         tensors["audio"] = (tensors["audio"] - self._listening.silence) * self._listening.scale
-        frames = torch.full((1,), int(self._is_picture[index]))
+        is_kept = self._is_picture[index] or self.describe(index).database in self._keep_databases
+        frames = torch.full((1,), int(is_kept))
         return Sample(**tensors, index=torch.tensor(index), frames=frames, target=torch.tensor(0))
 
     def describe(self, index: int) -> SampleDescription:
@@ -181,7 +185,9 @@ def encode_clips(
             silence = trimmed.listen(torch.zeros(1, recipe.model.preprocessing.num_audio_samples))[0].cpu()
         deviation = float((torch.from_numpy(stored[0]["audio"].astype(np.float32)) - silence).std())
         listening = Listening(silence.clone(), SOUND_DEVIATION / max(deviation, 1e-6))
-    encoded = EncodedSamples(clips.samples, clips.indices, stored, listening, recipe.seed)
+    encoded = EncodedSamples(
+        clips.samples, clips.indices, stored, listening, recipe.seed, recipe.loss.keep_databases
+    )
     return Clips(encoded, clips.indices), listening  # type: ignore[arg-type]
 
 

@@ -30,6 +30,7 @@ class LossWeights:
         keep: Beyond the paper, with `runtime.encoded_epochs`: the loss of clips of pictures and of silent clips is this
             times the mean square of what the fusion adds to their logits, and nothing else, so that it learns when not
             to listen.
+        keep_databases: Databases whose clips have that loss too: those in which sound does not tell where to look.
         side_outputs: Of the visual network's side outputs against the final one, before annealing.
         anneal_side_outputs: Weight the visual network's side outputs by 1 - epoch/epochs, as published, instead of 1.
     """
@@ -39,6 +40,7 @@ class LossWeights:
     nss: Annotated[float, Ge(0)] = 1.0
     kl: Annotated[float, Ge(0)] = 0.0
     keep: Annotated[float, Ge(0)] = 0.0
+    keep_databases: tuple[str, ...] = ()
     side_outputs: Annotated[float, Ge(0)] = 1.0
     anneal_side_outputs: bool = True
 
