@@ -31,7 +31,7 @@ from stavis.weights import DEFAULT
 
 FloatArray = npt.NDArray[np.float64]
 NUM_RESAMPLES = 1000
-DATABASES = ("real-scenes", "mixed", "sight-decides", "unrelated", "sound-decides")
+DATABASES = ("real-speech", "real-scenes", "mixed", "sight-decides", "unrelated", "sound-decides")
 CHOICES = (1000.0, 3.0, 1.5, 1.2, 1.0, 0.8)  # smoothness; at 1000 no window moves
 
 
