@@ -36,7 +36,9 @@ def encoded(keep_databases: tuple[str, ...]) -> EncodedSamples:
     ("keep_databases", "expected"),
     [((), [5.0, 8.0, 5.0, 8.0]), (("talks",), [8.0, 8.0, 5.0, 8.0]), (("talks", "scenes"), [8.0] * 4)],
 )
-def test_clips_that_are_kept_lose_what_sound_adds(keep_databases: tuple[str, ...], expected: list[float]) -> None:
+def test_clips_that_are_kept_lose_what_sound_adds(
+    keep_databases: tuple[str, ...], expected: list[float]
+) -> None:
     samples = encoded(keep_databases)
     batch = Sample(*(torch.stack(column) for column in zip(*(samples[i] for i in range(4)), strict=True)))
     logits = torch.full((4, 1, 2, 2), 2.0)  # the visual network's are 0: a mean square of 4
@@ -49,6 +51,13 @@ def test_databases_are_kept_only_with_a_weight() -> None:
 
 
 def test_databases_that_are_kept_are_trained_on() -> None:
-    changes = ['loss.keep_databases=["tlaks"]', "loss.keep=1", 'data.databases=["talks"]', "runtime.encoded_epochs=1"]
-    with pytest.raises(StavisError, match=r"loss\.keep_databases names tlaks, which data\.databases does not"):
+    changes = [
+        'loss.keep_databases=["tlaks"]',
+        "loss.keep=1",
+        'data.databases=["talks"]',
+        "runtime.encoded_epochs=1",
+    ]
+    with pytest.raises(
+        StavisError, match=r"loss\.keep_databases names tlaks, which data\.databases does not"
+    ):
         parse_recipe({}, "recipe", changes)

@@ -58,7 +58,7 @@ def silence_fusion(model: STAViS) -> None:
 
 
 def keep_visual(batch: Sample, logits: Tensor, totals: Tensor, weight: float) -> Tensor:
-    """The losses (B,) of encoded clips, those of pictures, of `keep_databases` and of silent clips replaced: see `LossWeights`."""
+    """The losses (B,) of encoded clips, replaced where sound must change nothing: see `LossWeights.keep`."""
     added = logits.flatten(1) - batch.clip[:, : logits[0].numel()]
     is_kept = batch.frames[:, 0] > 0
     is_silent = batch.audio.abs().mean(1) < SILENT_BELOW

@@ -196,7 +196,9 @@ class Recipe:
             raise ValueError("loss.keep needs runtime.encoded_epochs")
         if self.loss.keep_databases and not self.loss.keep:
             raise ValueError("loss.keep_databases needs loss.keep")
-        if unknown := sorted(set(self.loss.keep_databases) - set(self.data.databases or self.loss.keep_databases)):
+        if unknown := sorted(
+            set(self.loss.keep_databases) - set(self.data.databases or self.loss.keep_databases)
+        ):
             raise ValueError(f"loss.keep_databases names {', '.join(unknown)}, which data.databases does not")
         if self.runtime.encoded_epochs:
             if self.model.modality != "audiovisual" or set(PARTS) - {"fusion"} != set(self.optimizer.frozen):
