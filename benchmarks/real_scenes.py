@@ -16,6 +16,7 @@ all sound at once: what moves is fixated. With `--decides speech` the people of 
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import stavis
-from scene import HEIGHT, RATE, WIDTH, Array, Scene, mix, read_sound, take_turns, write
+from scene import HEIGHT, RATE, WIDTH, Array, Scene, level, mix, read_sound, take_turns, write
 from stavis.datasets.pictures import PictureSet, read_picture_set
 from stavis.preparation.folds import FoldChoice
 from stavis.preparation.options import PrepareOptions
@@ -81,8 +82,13 @@ def write_scenes(
     """Makes the database, unless its lists are there already."""
     if any((output / "fold_lists").glob(f"{database}_list_train_1_fps.txt")):
         return
+    make = (
+        partial(make_talking_scene, find_speech(stamps))
+        if decider == "speech"
+        else partial(make_scene, find_things(stamps), motion=decider == "motion")
+    )
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        write = partial(write_scene, pictures, stamps, Path(folder), round(seconds * RATE), seed, decider)
+        write = partial(write_scene, make, pictures, Path(folder), round(seconds * RATE), seed)
         run_parallel(
             write, range(num_videos), jobs=jobs, description="Real scenes", total=num_videos, unit="videos"
         )
@@ -109,28 +115,23 @@ def find_things(stamps: Path) -> list[Path]:
 
 
 def write_scene(
+    make: Callable[[PictureSet, int, np.random.Generator], Scene],
     pictures: Path,
-    stamps: Path,
     folder: Path,
     num_frames: int,
     seed: int,
-    decider: Decider,
     index: int,
     advance: Advance,
 ) -> None:
     """Writes one video with its sound, and a table of its gaze."""
     rng = np.random.default_rng([seed, index])
-    picture_set = read_picture_set(pictures)
-    if decider == "speech":
-        scene = make_talking_scene(picture_set, find_speech(stamps), num_frames, rng)
-    else:
-        scene = make_scene(picture_set, find_things(stamps), num_frames, rng, motion=decider == "motion")
+    scene = make(read_picture_set(pictures), num_frames, rng)
     write(scene, folder, f"scene_{index:04d}", rng)
     advance(1)
 
 
 def make_scene(
-    pictures: PictureSet, things: list[Path], num_frames: int, rng: np.random.Generator, *, motion: bool
+    things: list[Path], pictures: PictureSet, num_frames: int, rng: np.random.Generator, *, motion: bool
 ) -> Scene:
     """Things before a picture of the training part, one after the other of which sounds or moves."""
     number = int(rng.choice(pictures.part("training")))
@@ -166,7 +167,7 @@ def sound_of(thing: Path, rng: np.random.Generator) -> Array:
     """The sound of a thing from a random place on, of a loudness of 1."""
     sound = read_sound(thing.with_suffix(".ogg"))
     sound = np.roll(sound, -int(rng.integers(len(sound))))
-    return (sound / np.sqrt(np.mean(np.square(sound)) + 1e-9)).astype(np.float32)
+    return level(sound)
 
 
 def fit(sprite: Image.Image, rng: np.random.Generator, num: int, smallest: float) -> Image.Image:

@@ -63,6 +63,11 @@ def read_sound(path: Path) -> Array:
         return reader.read(0, min(reader.num_samples or LONGEST_SOUND, LONGEST_SOUND))
 
 
+def level(sound: Array) -> Array:
+    """The sound with a loudness (root mean square) of 1."""
+    return (sound / np.sqrt(np.mean(np.square(sound)) + 1e-9)).astype(np.float32)
+
+
 def mix(
     sounds: Sequence[Array], turns: npt.NDArray[np.int64], rng: np.random.Generator, *, at_once: bool = False
 ) -> Array:

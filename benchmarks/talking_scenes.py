@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from scene import HEIGHT, RATE, SAMPLE_RATE, WIDTH, Array, Scene, mix, read_sound, take_turns
+from scene import HEIGHT, RATE, SAMPLE_RATE, WIDTH, Array, Scene, level, mix, read_sound, take_turns
 from stavis.datasets.pictures import PictureSet
 
 FACES = Path(__file__).with_name("faces.json")
@@ -28,7 +28,7 @@ def find_speech(stamps: Path, languages: tuple[str, ...] = LANGUAGES) -> list[li
 
 
 def make_talking_scene(
-    pictures: PictureSet, speech: list[list[Path]], num_frames: int, rng: np.random.Generator
+    speech: list[list[Path]], pictures: PictureSet, num_frames: int, rng: np.random.Generator
 ) -> Scene:
     """People of a picture of the training part, one after the other of whom talks."""
     boxes_of = json.loads(FACES.read_text())
@@ -91,8 +91,7 @@ def say(recordings: list[Path], num_frames: int, rng: np.random.Generator) -> Ar
                 sound[loud[0] : loud[-1]],
                 np.zeros(int(rng.uniform(0.03, 0.15) * SAMPLE_RATE), np.float32),
             ]
-    sound = np.concatenate(parts)[:needed]
-    return (sound / np.sqrt(np.mean(np.square(sound)) + 1e-9)).astype(np.float32)
+    return level(np.concatenate(parts)[:needed])
 
 
 def openings(sound: Array) -> npt.NDArray[np.float64]:

@@ -98,7 +98,10 @@ class EncodedSamples(Dataset[Sample]):
         self._stored = stored
         self._listening = listening
         self._seed = seed
-        self._keep_databases = keep_databases
+        self._is_kept = {
+            index: is_picture or samples.describe(index).database in keep_databases
+            for index, is_picture in self._is_picture.items()
+        }
         self._epoch = 0
         self.preprocessing = samples.preprocessing
         self.videos = samples.videos
@@ -117,8 +120,7 @@ class EncodedSamples(Dataset[Sample]):
             sounds = self._stored[int(rng.integers(len(self._stored)))]["audio"]
             tensors["audio"] = torch.from_numpy(sounds[rng.integers(len(sounds))].astype(np.float32))
         tensors["audio"] = (tensors["audio"] - self._listening.silence) * self._listening.scale
-        is_kept = self._is_picture[index] or self.describe(index).database in self._keep_databases
-        frames = torch.full((1,), int(is_kept))
+        frames = torch.full((1,), int(self._is_kept[index]))
         return Sample(**tensors, index=torch.tensor(index), frames=frames, target=torch.tensor(0))
 
     def describe(self, index: int) -> SampleDescription:
