@@ -207,6 +207,44 @@ def test_files_of_one_name_in_two_folders_are_two_observers(tmp_path: Path) -> N
     assert gaze.observer.tolist() == [0, 1]
 
 
+def pupil(path: Path, x: float) -> Path:
+    return table(
+        path,
+        "gaze_timestamp,world_index,confidence,norm_pos_x,norm_pos_y",
+        [(0, 0, 1, x, 0.5), (1, 0, 1, x, 0.5)],
+    )
+
+
+def test_exports_of_one_name_below_two_folders_are_two_observers(tmp_path: Path) -> None:
+    """As trackers export: in folders that are the same for everybody, too."""
+    exports = [pupil(tmp_path / who / "exports" / "000" / "gaze_positions.csv", x)
+               for who, x in (("ann", 0.25), ("bob", 0.75))]  # fmt: skip
+    assert read(*exports).observers == ("ann/000", "bob/000")
+    smi = [tmp_path / who / "talk.txt" for who in ("ann", "bob")]
+    for path in smi:
+        header = "## Calibration Area:\t64\t48\nTime\tType\tTrial\tL POR X [px]\tL POR Y [px]\tL Event Info"
+        path.write_text(f"{header}\n0\tSMP\t1\t9\t9\tFixation\n")
+    assert read(*smi).observers == ("ann/talk", "bob/talk")
+    tables = [
+        table(tmp_path / who / "export" / "gaze.csv", "frame,x,y", [(0, 1, 2)]) for who in ("ann", "bob")
+    ]
+    assert read(*tables).observers == ("ann/gaze", "bob/gaze")
+    deep = [table(tmp_path / a / b / "gaze.csv", "frame,x,y", [(0, 1, 2)]) for a in "ab" for b in "cd"]
+    assert len(set(read(*deep).observers)) == 4
+
+
+@pytest.mark.parametrize("option", [{"time_offset_seconds": -5.0}, {"time_unit": "ms"}])
+def test_options_of_time_are_refused_where_gaze_is_by_frames(
+    tmp_path: Path, option: dict[str, object]
+) -> None:
+    path = table(tmp_path / "gaze.csv", "frame,time,x,y", [(0, 5, 1, 2)])
+    assert read(path).frame is not None
+    with pytest.raises(
+        StavisError, match=r"gaze\.csv: its gaze is by video frames, which `time_offset_seconds`"
+    ):
+        read(path, **option)
+
+
 # Maps
 
 

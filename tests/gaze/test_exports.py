@@ -371,6 +371,8 @@ def test_bids_eye(tmp_path: Path) -> None:
         ({"Columns": None}, "no JSON beside it with Columns"),
         ({"SampleCoordinateSystem": "eye-in-head"}, "SampleCoordinateSystem 'eye-in-head'; allowed"),
         ({"x_coordinate": {"Units": "deg"}}, "coordinates in 'deg'; allowed are pixels and fractions"),
+        ({"StartTime": "n/a"}, "StartTime 'n/a' in its JSON; a number of seconds"),
+        ({"StartTime": [0]}, r"StartTime \[0\] in its JSON"),
         ({"SamplingFrequency": None}, "neither timestamp's Units nor a SamplingFrequency"),
     ],
 )
@@ -381,6 +383,12 @@ def test_bad_bids_files_are_refused_in_one_line(
     with pytest.raises(StavisError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bids_recording_without_a_sample_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = write_bids(tmp_path)
+    path.write_bytes(gzip.compress(b"", mtime=0))
+    assert read_or_refuse(path) is None
 
 
 @pytest.mark.parametrize(

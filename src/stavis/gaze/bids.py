@@ -55,7 +55,7 @@ def read_bids(path: Path, *, eye: Eye, origin: int, video: str) -> Recording:
         raise StavisError(f"{path}: coordinates in {units!r}; allowed are pixels and fractions (normalized)")
     clock, seconds_per_tick = _clock(path, table, metadata)
     first = clock[:1] if len(clock) else np.zeros(1)
-    start = float(metadata.get("StartTime") or 0.0) - _onset(path, video)
+    start = _start(path, metadata) - _onset(path, video)
     event = _events(path, clock, seconds_per_tick)
     if metadata.get("RecordedEye") in ("left", "right") and eye not in ("both", metadata["RecordedEye"]):
         x = np.full_like(x, np.nan)
@@ -72,6 +72,17 @@ def read_bids(path: Path, *, eye: Eye, origin: int, video: str) -> Recording:
         normalized=units in _FRACTIONS,
         origin=screen_origin,
     )
+
+
+def _start(path: Path, metadata: dict[str, Any]) -> float:
+    """Seconds from the start of the task to the first sample."""
+    start = metadata.get("StartTime") or 0.0
+    try:
+        return float(start)
+    except (TypeError, ValueError):
+        raise StavisError(
+            f"{path}: StartTime {start!r} in its JSON; a number of seconds is allowed"
+        ) from None
 
 
 def _entities(name: str) -> set[str]:
@@ -166,6 +177,8 @@ def _events(path: Path, clock: FloatArray, seconds_per_tick: float) -> NDArray[n
     if not {"onset", "duration"} <= set(table.names):
         return None
     onset, duration = table.numbers("onset"), table.numbers("duration")
+    if not len(clock):
+        return None
     if metadata.get("ForeignIndexColumn") is None:  # then in seconds, not in the clock's ticks
         onset, duration = clock[0] + onset / seconds_per_tick, duration / seconds_per_tick
     kinds = table.words("trial_type") if "trial_type" in table.names else ["fixation"] * len(table)

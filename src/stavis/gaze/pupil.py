@@ -44,7 +44,8 @@ def read_pupil(table: Table) -> Recording:
     confidence, worn = table.find("confidence"), table.find("worn")
     recording_name = table.find("recording id")
     observers, observer = number_names(table.words(recording_name) if recording_name else [""] * len(table))
-    if recording_name is None or len(observers) <= 1:
+    named_by_file = recording_name is None or len(observers) <= 1
+    if named_by_file:
         generic = path.stem.startswith("gaze")  # every export has the same name, in a folder of its own
         observers = (path.resolve().parent.name if generic and path.parent.name else path.stem,)
         observer = np.zeros(len(table), np.int64)
@@ -63,6 +64,7 @@ def read_pupil(table: Table) -> Recording:
         origin="top-left" if in_pixels else "bottom-left",
         confidence=None if confidence is None else table.numbers(confidence),
         min_confidence=MIN_CONFIDENCE if confidence is not None else None,
+        named_by_file=named_by_file,
     )
 
 

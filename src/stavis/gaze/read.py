@@ -1,6 +1,6 @@
 """Gaze on a video, read from files of any known format."""
 
-from collections import Counter
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -237,6 +237,11 @@ def read_gaze(
         recording = from_top_left(recording, options.origin, size)
         if options.min_confidence is not None:
             checks.check_confidence(file, recording)
+        if recording.frame is not None and (options.time_offset_seconds or options.time_unit):
+            raise StavisError(
+                f"{file}: its gaze is by video frames, which `time_offset_seconds` and `time_unit` do not change; "
+                "leave these out, or the column of frames"
+            )
         gaze = gaze_on_video(recording, mapping, keep=frozenset(kept), min_confidence=options.min_confidence)
         if gaze.time_seconds is not None and options.time_offset_seconds:
             gaze = replace(gaze, time_seconds=gaze.time_seconds + options.time_offset_seconds)
@@ -266,14 +271,30 @@ def describe_dropped(dropped: dict[str, int]) -> str:
 
 
 def _distinguish_observers(files: Sequence[Path], recordings: Sequence[Recording]) -> list[Recording]:
-    """Names observers by folder and file where several files have the same name: they are not one observer."""
-    names = Counter(recording.observers for recording in recordings if recording.named_by_file)
+    """Names observers by folder, too, where several files have the same name: they are not one observer."""
+    alike: dict[tuple[str, ...], list[Path]] = {}
+    for file, recording in zip(files, recordings, strict=True):
+        if recording.named_by_file:
+            alike.setdefault(recording.observers, []).append(file)
+    folders = {file: folder for group in alike.values() for file, folder in _telling_folders(group).items()}
     return [
-        replace(recording, observers=(f"{file.resolve().parent.name}/{recording.observers[0]}",))
-        if recording.named_by_file and names[recording.observers] > 1
+        replace(recording, observers=(f"{folders[file]}/{recording.observers[0]}",))
+        if recording.named_by_file and file in folders
         else recording
         for file, recording in zip(files, recordings, strict=True)
     ]
+
+
+def _telling_folders(files: Sequence[Path]) -> dict[Path, str]:
+    """The closest folders above the files that tell their folders apart; none if all are in one folder."""
+    above = {file: [folder.name for folder in file.resolve().parents] for file in files}
+    num_folders = len({tuple(names) for names in above.values()})
+    if num_folders < 2:
+        return {}
+    for names in itertools.zip_longest(*above.values(), fillvalue=""):
+        if len(set(names)) == num_folders:
+            return dict(zip(above, names, strict=True))
+    return {file: "/".join(reversed(names)) for file, names in above.items()}
 
 
 def _read_recording(path: Path, video: str, options: GazeOptions) -> Recording:

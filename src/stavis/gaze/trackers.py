@@ -87,6 +87,7 @@ def read_diem(path: Path, *, eye: Eye, origin: int, frame_origin: int) -> Record
         coordinates="screen",
         size=DIEM_SCREEN,
         mode="center",
+        named_by_file=True,
     )
 
 
@@ -150,4 +151,5 @@ def read_smi(path: Path, *, eye: Eye, origin: int) -> Recording:
         event=track.event,
         coordinates="screen",
         size=screen,
+        named_by_file=True,
     )
