@@ -17,6 +17,8 @@ from stavis import media
 from stavis.clips.preprocess import Preprocessing
 from stavis.datasets.fold_lists import read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
+from stavis.errors import StavisError
+from stavis.prediction import testrun
 from stavis.prediction.testrun import RunSettings, _write_wrong_sound, find_test_videos, run_test
 from stavis.weights import save_model
 from support.datasets import write_data_set, write_lists
@@ -163,6 +165,47 @@ def test_a_run_goes_on_where_it_stopped(whole: Path, data: Path, weights: Path, 
     assert not lost.with_name(".test_1.partial").exists()
 
 
+def record_of(output: Path) -> dict[str, str]:
+    record = json.loads((output / "testrun.json").read_text())
+    return {split: weights["sha256"] for split, weights in record["weights"].items()}
+
+
+def test_maps_that_are_overwritten_in_part_keep_their_record(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps of two networks are never recorded as one network's."""
+    output = tmp_path / "run"
+    options = ("--data", data, "--output", output, "--databases", "DIEM", "--stride", 5)
+    assert run(*options, "--weights", weights / "split1").returncode == 0
+    second = ("--weights", weights / "split2")
+    assert run(*options, *second, "--split", 1, "--overwrite").returncode == 0
+    before = record_of(output)
+    assert before["1"] != before["2"] == before["3"]
+    refused = run(*options, *second)
+    assert refused.returncode == 1
+    assert "holds maps of another weights" in refused.stderr
+    assert record_of(output) == before
+    # Of a split, too, a part is not replaced by another network's maps.
+    other = ("--data", data, "--output", output, "--split", 2, "--databases", "AVAD", *second, "--overwrite")
+    refused = run(*other, "--stride", 5)
+    assert refused.returncode == 1
+    assert "would not replace, such as split2_results/diem/test_0" in refused.stderr
+    # What an interrupted run did not write is gone, and does not pass for its own.
+    written = []
+
+    def stop_at_second(*arguments: object) -> None:
+        written.append(arguments)
+        if len(written) == 2:
+            raise StavisError("interrupted")
+        predict(*arguments)
+
+    predict = testrun._predict_video
+    monkeypatch.setattr(testrun, "_predict_video", stop_at_second)
+    assert run(*options, *second, "--overwrite").returncode == 1
+    assert set(record_of(output).values()) == {before["1"]}
+    assert {Path(name).parts[:3] for name in maps_of(output)} == {("split1_results", "diem", "test_0")}
+
+
 @pytest.mark.parametrize("sound", ["silent", "shuffled", "time-shifted"])
 def test_wrong_sound_is_another_run(
     data: Path, weights: Path, whole: Path, tmp_path: Path, sound: str
@@ -269,4 +312,9 @@ def test_lists_without_a_split_are_passed_over(tmp_path: Path) -> None:
     layout = write_data_set(tmp_path, ["Own"], num_frames=(9,), annotations=False)
     layout.fold_list("Own", "test", 3).unlink()
     assert {v.split for v in find_test_videos(tmp_path, None, None)} == {1, 2}
+    layout.fold_list("Own", "test", 1).rename(
+        layout.fold_list("Own", "test", 5)
+    )  # as of `stavis prepare --folds 5`
+    assert {v.split for v in find_test_videos(tmp_path, None, None)} == {2, 5}
+    layout.fold_list("Own", "test", 5).rename(layout.fold_list("Own", "test", 1))
     assert read_fold_list(layout.fold_list("Own", "test", 1))

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -218,10 +219,10 @@ def run_test(
     """
     layout = Layout(data)
     _check_data(layout, videos, sound=settings.sound != "silent")
-    _claim(output, videos, load, settings, rank, overwrite)
     share = set(select_share(videos, rank, num_ranks, lambda video: video.entry.num_frames))
     mine = [video for video in videos if video in share]
     folders = {video: maps_folder(output, video) for video in mine}
+    _claim(output, videos, list(folders.values()), load, settings, rank, overwrite)
     todo = [video for video in mine if overwrite or not folders[video].is_dir()]
     name = "maps" if num_ranks == 1 else f"maps of process {rank + 1} of {num_ranks}"
     network: LoadedNetwork | None = None
@@ -267,12 +268,17 @@ def _check_data(layout: Layout, videos: Sequence[RunVideo], *, sound: bool) -> N
 def _claim(
     output: Path,
     videos: Sequence[RunVideo],
+    mine: Sequence[Path],
     load: Callable[[int], LoadedNetwork],
     settings: RunSettings,
     rank: int,
     overwrite: bool,
 ) -> None:
-    """Records what run `output` is for, or checks that it is for this one."""
+    """Records what run `output` is for, or checks that it is for this one.
+
+    With `overwrite`, maps of another run in this process's folders, `mine`, are removed before the record changes: if
+    the new run is interrupted, none of them passes for its own.
+    """
     path = output / RUN_FILE
     weights = {}
     for split in sorted({video.split for video in videos}):
@@ -280,19 +286,48 @@ def _claim(
         config = str(network.model.config)
         weights[str(split)] = {"name": network.name, "sha256": network.sha256, "config": config}
     record = {"stavis": __version__, "settings": settings.identity(), "weights": weights}
-    before = None if overwrite else read_record(path, "the record of a test run")
+    try:
+        before = read_record(path, "the record of a test run")
+    except StavisError:
+        if not overwrite:
+            raise
+        before = None
     if before is not None:
         earlier: dict[str, Any] = before.get("weights", {})
         common = sorted(earlier.keys() & weights.keys())
-        check_record(
-            output,
-            {"settings": before.get("settings"), "weights": [earlier[split]["sha256"] for split in common]},
-            {"settings": settings.identity(), "weights": [weights[split]["sha256"] for split in common]},
-            "maps",
-        )
-        record["weights"] = {**earlier, **weights}
+        try:
+            check_record(
+                output,
+                {
+                    "settings": before.get("settings"),
+                    "weights": [earlier[split]["sha256"] for split in common],
+                },
+                {"settings": settings.identity(), "weights": [weights[split]["sha256"] for split in common]},
+                "maps",
+            )
+            record["weights"] = {**earlier, **weights}
+        except StavisError:
+            if not overwrite:
+                raise
+            record["weights"] = {**earlier, **weights}
+            if before.get("settings") != settings.identity():
+                common = list(earlier)
+            _refuse_others(output, videos, common)
+            for folder in mine:
+                shutil.rmtree(folder, ignore_errors=True)
     if rank == 0:
         write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _refuse_others(output: Path, videos: Sequence[RunVideo], splits: Sequence[str]) -> None:
+    """Raises StavisError if there are maps in these splits that a run over `videos` does not replace."""
+    replaced = {maps_folder(output, video) for video in videos}
+    there = [path for split in splits for path in output.glob(f"split{split}_results/*/*") if path.is_dir()]
+    if others := sorted(path.relative_to(output) for path in there if path not in replaced):
+        raise StavisError(
+            f"{output}: holds {len(others)} videos' maps of other weights or settings, which this run would not "
+            f"replace, such as {others[0]}; choose another output folder, or replace all"
+        )
 
 
 def _predict_video(
