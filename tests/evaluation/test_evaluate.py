@@ -634,6 +634,8 @@ def test_bad_archives(arrays: dict[str, np.ndarray], message: str, data: Path, t
             ("--baseline", "middle"),
             "unknown baseline 'middle'; allowed: center, uniform, train-mean, shuffled, inter-observer",
         ),
+        (("--baseline", ","), "nothing to score"),
+        (("--baseline", "center", "--split", "0"), "--split 0: a number from 1, or all, is allowed"),
         (("--baseline", "center", "--shard", "3/2"), "i/n is allowed"),
         (("--baseline", "center", "--databases", "SumMe"), "allowed: AVAD, DIEM"),
         (("--baseline", "center", "--first-frame", "12"), "has 11 frames"),
@@ -742,6 +744,65 @@ def test_baselines(data: Path, tmp_path: Path) -> None:
         [plain_scores(data, "DIEM", e.video, e.num_frames, lambda f: center) for e in videos], axis=0
     )
     np.testing.assert_allclose([scores["center"][m] for m in OCTAVE_NAMES], expected, rtol=1e-9)
+
+
+def test_baselines_follow_their_training_list(data: Path, tmp_path: Path) -> None:
+    """Their scores are current only for the training videos to which they were fitted."""
+    import stavis
+
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    options = {"databases": ["DIEM"], "baselines": ["train-mean", "center"], "jobs": 1, "report": False}
+
+    def scores(output: Path) -> list[float]:
+        run = stavis.evaluate(None, root, output, **options)
+        return [run.means(name)["DIEM"]["cc"] for name in ("train-mean", "center")]
+
+    before = scores(tmp_path / "out")
+    path = Layout(root).fold_list("DIEM", "train", 1)
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    after = scores(tmp_path / "out")
+    assert after == scores(tmp_path / "fresh")
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def test_a_single_baseline_is_a_name(data: Path) -> None:
+    import stavis
+
+    assert stavis.evaluate(None, data, databases=["DIEM"], baselines="center", jobs=1).methods == ["center"]
+
+
+def test_all_splits_of_a_database_are_evaluated(tmp_path: Path) -> None:
+    import stavis
+
+    layout = write_data_set(tmp_path / "data", ["Own"], num_frames=[NUM_FRAMES[0]], audio=False)
+    for subset in ("train", "test"):
+        listed = layout.fold_list("Own", subset, 1).read_text()
+        for split in (4, 5):
+            layout.fold_list("Own", subset, split).write_text(listed)
+    for split in range(1, 6):
+        folder = tmp_path / "run" / f"split{split}_results" / "Own" / "test_0"
+        write_images(folder, NUM_FRAMES[0], seed=split)
+    evaluation = stavis.evaluate(tmp_path / "run", layout.root, jobs=1, references=False)
+    assert [one.listed.split for one in evaluation.listed["predictions"]] == [1, 2, 3, 4, 5]
+    out = tmp_path / "out"
+    evaluate(
+        "--data",
+        layout.root,
+        "-p",
+        tmp_path / "run",
+        "-o",
+        out,
+        "--split",
+        4,
+        "--no-references",
+        "--no-report",
+    )
+    assert [one["split"] for one in load(out / "scores.json")["databases"]["Own"].get("lists", [])] in (
+        [4],
+        [],
+    )
 
 
 def test_center_prior_without_training_videos(data: Path, tmp_path: Path) -> None:
@@ -915,7 +976,7 @@ def test_compare(two: tuple[Path, Path], tmp_path: Path) -> None:
         assert reverse[metric]["difference"] == pytest.approx(-change["difference"], abs=1e-12)
 
 
-def test_compare_refuses(two: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
+def test_compare_refuses(two: tuple[Path, Path], data: Path, published: Path, tmp_path: Path) -> None:
     weak, _ = two
     with pytest.raises(StavisError, match="two folders"):
         evaluate("--compare", weak)
@@ -927,6 +988,11 @@ def test_compare_refuses(two: tuple[Path, Path], data: Path, tmp_path: Path) -> 
         evaluate("--compare", weak, tmp_path / "c")
     with pytest.raises(StavisError, match="only with --compare"):
         evaluate(weak)
+    for split in (1, 2):
+        options = ("-o", tmp_path / f"of{split}", "-j", 1, "-q", "--no-report", "--no-references")
+        evaluate("--data", data, "-p", published, "--split", split, *options)
+    with pytest.raises(StavisError, match="no video of the same split in common"):
+        evaluate("--compare", tmp_path / "of1", tmp_path / "of2")
 
 
 def test_latex_of_awkward_names() -> None:

@@ -386,6 +386,22 @@ def test_dhf1k_scores_by_the_matlab_formulas(dhf1k: Path) -> None:
     assert shuffled == pytest.approx(metrics.cc(other, density), abs=1e-12)
 
 
+def test_dhf1k_negatives_are_of_all_videos_of_the_subset(dhf1k: Path) -> None:
+    """Also of those without predictions; and every subset has its own."""
+    arguments = {"protocol": "dhf1k", "jobs": 1, "references": False}
+    both = stavis.evaluate(dhf1k / "maps", dhf1k / "data", **arguments).listed["predictions"]
+    for kind in ("data/annotation", "maps"):
+        for before, after in (("0601", "0001"), ("0602", "0002")):
+            shutil.copytree(dhf1k / kind / before, dhf1k / kind / after)
+    shutil.rmtree(dhf1k / "maps" / "0602")
+    again = stavis.evaluate(dhf1k / "maps", dhf1k / "data", dhf1k / "out", allow_missing=True, **arguments)
+    listed = {
+        one.listed.entry.video: one.scores.scores["auc_shuffled"] for one in again.listed["predictions"]
+    }
+    np.testing.assert_array_equal(listed["0601"], both[0].scores.scores["auc_shuffled"])
+    np.testing.assert_array_equal(listed["0001"], listed["0601"])
+
+
 def test_dhf1k_as_unisal_differs_in_sim(dhf1k: Path) -> None:
     arguments = {"protocol": "dhf1k", "jobs": 1}
     fixed = stavis.evaluate(dhf1k / "maps", dhf1k / "data", **arguments)

@@ -1,6 +1,7 @@
 """`stavis submit`: what is refused, and what a submission contains."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -97,6 +98,25 @@ def test_dhf1k_submission(tmp_path: Path) -> None:
         make_submission("dhf1k", tmp_path / "maps", tmp_path / "maps", tmp_path / "out.zip")
     with pytest.raises(ValueError, match="kind is 'mit'"):
         make_submission("mit", tmp_path / "maps", tmp_path / "video", tmp_path / "out.zip")
+
+
+def test_dhf1k_predictions_are_found_by_the_names_of_their_inputs(tmp_path: Path) -> None:
+    for name in ("701.mp4", "702.mp4"):
+        write_video(tmp_path / "video" / name, 2)
+        (tmp_path / "predictions" / name[:3]).mkdir(parents=True)
+        maps = {"saliency": np.random.default_rng(0).random((2, 12, 16)), "index": np.arange(2)}
+        np.savez(tmp_path / "predictions" / name[:3] / "saliency.npz", **maps)
+    submission = make_submission("dhf1k", tmp_path / "predictions", tmp_path / "video", tmp_path / "out.zip")
+    assert submission.problems == ()
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.namelist() == [
+            f"0{video}/000{number}.png" for video in (701, 702) for number in (1, 2)
+        ]
+    shutil.copytree(tmp_path / "predictions" / "701", tmp_path / "predictions" / "703")
+    (problem,) = make_submission(
+        "dhf1k", tmp_path / "predictions", tmp_path / "video", tmp_path / "out.zip"
+    ).problems
+    assert problem == "not in the test set: 703"
 
 
 def test_folders_as_they_come(challenge: Path) -> None:

@@ -100,7 +100,8 @@ def evaluate(
         raise StavisError(f"{folders[0]}: folders are allowed only with --compare")
     if data is None or output is None:
         raise StavisError("--data and --output are needed; --compare A B needs neither")
-    if predictions is None and not baseline:
+    baselines = _parse_baselines(baseline)
+    if predictions is None and not baselines:
         raise StavisError("nothing to score: give --predictions, --baseline or both")
     if ray is not None and (merge or shard):
         raise StavisError("--ray does all shares and averages them; leave out --shard and --merge")
@@ -121,7 +122,7 @@ def evaluate(
         quirks=quirks,
         first_frame=None if first_frame is None else first_frame - 1,
         stride=stride,
-        baselines=_parse_baselines(baseline),
+        baselines=baselines,
         references=references,
         allow_missing=allow_missing,
         overwrite=overwrite,

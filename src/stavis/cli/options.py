@@ -30,7 +30,6 @@ Engine = Literal["auto", "plain", "torch", "openvino"]
 Precision = Literal["float32", "bf16", "fp16", "int8"]
 Edges = Literal["repeat", "reference"]
 Quirks = Literal["fixed", "reference"]
-Split = Literal["1", "2", "3", "all"]
 
 MANY = "Many videos, many machines"  # panel of help
 
@@ -101,7 +100,9 @@ DatabasesOption = Annotated[
         "lists.",
     ),
 ]
-SplitOption = Annotated[Split, typer.Option(help="Split whose lists are used, or all.")]
+SplitOption = Annotated[
+    str, typer.Option(metavar="[1|2|3|...|all]", help="Split whose lists are used, or all.")
+]
 EdgesOption = Annotated[
     Edges,
     typer.Option(
@@ -119,8 +120,12 @@ def split_names(databases: list[str] | None) -> list[str] | None:
     return databases and [name.strip() for text in databases for name in text.split(",") if name.strip()]
 
 
-def split_number(split: Split) -> int | None:
-    return None if split == "all" else int(split)
+def split_number(split: str) -> int | None:
+    if split == "all":
+        return None
+    if not split.isdecimal() or int(split) < 1:
+        raise StavisError(f"--split {split}: a number from 1, or all, is allowed")
+    return int(split)
 
 
 def parse_size(option: str, text: str) -> tuple[int, int]:

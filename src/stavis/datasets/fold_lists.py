@@ -84,9 +84,10 @@ def read_test_lists(
 
     Raises StavisError if a list is missing, unreadable or empty.
     """
-    for number in SPLITS if split is None else (split,):
+    there = layout.splits(database)
+    for number in (there or SPLITS) if split is None else (split,):
         path = layout.fold_list(database, "test", number)
-        if split is None and not path.exists() and layout.splits(database):
+        if split is None and not path.exists() and there:
             continue
         entries = read_fold_list(path)
         if not entries:

@@ -119,6 +119,8 @@ def compare(before: MethodScores, after: MethodScores) -> Comparison:
         raise StavisError(f"{before.folder} and {after.folder} have no video in common")
     videos = {video: _compare_video(before.videos[video], after.videos[video]) for video in common}
     videos = {video: differences for video, differences in videos.items() if differences}
+    if not videos:
+        raise StavisError(f"{before.folder} and {after.folder} have no video of the same split in common")
     databases: dict[str, dict[str, Difference]] = {}
     for database in dict.fromkeys(database for database, _ in videos):
         of_database = [differences for (name, _), differences in videos.items() if name == database]

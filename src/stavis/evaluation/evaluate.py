@@ -30,7 +30,7 @@ def evaluate(
     quirks: Quirks | None = None,
     first_frame: int | None = None,
     stride: int = 1,
-    baselines: Sequence[Baseline] = (),
+    baselines: Sequence[Baseline] | Baseline = (),
     references: bool = True,
     allow_missing: bool = False,
     jobs: int | None = None,
@@ -125,7 +125,7 @@ class Options(TypedDict, total=False):
     quirks: Quirks | None
     first_frame: int | None
     stride: int
-    baselines: Sequence[Baseline]
+    baselines: Sequence[Baseline] | Baseline
     references: bool
     allow_missing: bool
     overwrite: bool
@@ -168,16 +168,19 @@ def _begin(
         (FIRST_FRAME if published else 0) if first_frame is None else first_frame,
         options.get("stride", 1),
     )
-    if unknown := set(options.get("baselines", ())) - set(BASELINES):
+    baselines = options.get("baselines", ())
+    if isinstance(baselines, str):
+        baselines = [baselines]
+    if unknown := set(baselines) - set(BASELINES):
         raise ValueError(f"unknown baseline {min(unknown)!r}; allowed: {', '.join(BASELINES)}")
     source = None if predictions is None else Path(predictions)
     if source is not None and not source.is_dir():
         raise StavisError(f"{source}: the folder of predictions does not exist")
-    if source is None and not options.get("baselines"):
+    if source is None and not baselines:
         raise ValueError("nothing to score: give predictions, baselines or both")
     shared: dict[str, Any] = {
         "databases": options.get("databases"),
-        "baselines": options.get("baselines", ()),
+        "baselines": baselines,
         "references": options.get("references", True),
         "allow_missing": options.get("allow_missing", False),
     }

@@ -90,8 +90,8 @@ class Leaderboard:
         return f"Leaderboard({', '.join(self.databases)})"
 
 
-def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
-    """Ranks the models of several evaluations.
+def make_leaderboard(folders: Sequence[str | Path] | str | Path) -> Leaderboard:
+    """Ranks the models of one or several evaluations.
 
     Only videos that all models have count, each once. Of two models, one is better on a metric where a paired
     permutation test over videos is significant at 5 %, adjusted by Holm's method for all pairs. An evaluation of a
@@ -101,6 +101,8 @@ def make_leaderboard(folders: Sequence[str | Path]) -> Leaderboard:
     Raises:
         StavisError: A folder contains no evaluation, settings differ, or models have no video in common.
     """
+    if isinstance(folders, str | Path):
+        folders = [folders]
     if not folders:
         raise ValueError("a leaderboard needs at least one evaluation")
     evaluations = [read_evaluation(Path(folder)) for folder in folders]

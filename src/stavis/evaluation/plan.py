@@ -1,13 +1,14 @@
 """Plan of an evaluation: which videos are scored, with which maps."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from stavis import maps
-from stavis.datasets.fold_lists import choose_databases, read_test_lists
+from stavis.datasets.fold_lists import choose_databases, read_fold_list, read_test_lists
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import Baseline, has_training_maps, read_video_gaze, reference_stride
@@ -65,6 +66,7 @@ class ScoredMaps:
     split: int | None  # the split that the maps belong to; None if they are the same in all
     source: MapSource | None  # the maps that were given; None for a baseline
     stride: int = 1  # of the frames to be scored, every `stride`-th is
+    training: str = ""  # tells the training videos to which a baseline is fitted from others
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know."""
@@ -109,8 +111,8 @@ class VideoTask:
         if scored.source is not None:
             return scored.source.fingerprint()
         detail = f" {self.partner.video}" if scored.method == "shuffled" and self.partner else ""
-        if scored.method == "center" and (scored.split is not None or self.train_means):
-            detail = " fitted"
+        if scored.training:
+            detail = f" fitted to {scored.training}"
         return f"baseline {scored.method}{detail}"
 
 
@@ -155,7 +157,9 @@ def make_plan(
     }
     absent_splits: tuple[int, ...] = ()
     if predictions is not None and split is None:
-        absent_splits = find_absent_splits(predictions)
+        absent_splits = find_absent_splits(
+            predictions, {v.split for videos in listed.values() for v in videos if v.split is not None}
+        )
         listed = {n: [v for v in videos if v.split not in absent_splits] for n, videos in listed.items()}
     found: dict[ListedVideo, tuple[MapSource, bool]] = {}
     if predictions is not None:
@@ -206,6 +210,7 @@ def _scored_maps(
 ) -> dict[tuple[ListedVideo, str], ScoredMaps]:
     scored = {}
     has_fit = functools.cache(functools.partial(has_training_maps, layout))
+    training = functools.cache(functools.partial(_training_videos, layout))
     for video in videos:
         if video in found:
             source, of_split = found[video]
@@ -213,12 +218,23 @@ def _scored_maps(
         for baseline in (*baselines, *references.get(video.database, ())):
             is_fitted = baseline == "center" and video.split and has_fit(video.database, video.split)
             own_split = video.split if baseline == "train-mean" or is_fitted else None
+            fitted_to = training(video.database, own_split) if own_split else ""
             stride = 1
             if baseline not in baselines:
                 observers = references[video.database][baseline].get(video.entry.video, 1)
                 stride = reference_stride(baseline, settings.num_scored(video.entry), observers)
-            scored[video, baseline] = ScoredMaps(baseline, own_split, None, stride)
+            scored[video, baseline] = ScoredMaps(baseline, own_split, None, stride, fitted_to)
     return scored
+
+
+def _training_videos(layout: Layout, database: str, split: int) -> str:
+    entries = read_fold_list(layout.fold_list(database, "train", split))
+    return digest_of(f"{entry.video} {entry.num_frames}" for entry in entries)
+
+
+def digest_of(names: Iterable[str]) -> str:
+    """A short hash that tells a list of names from others."""
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _references(

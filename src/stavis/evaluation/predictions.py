@@ -4,6 +4,7 @@ import hashlib
 import re
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import maps, media
-from stavis.datasets.layout import SPLITS, result_folder
+from stavis.datasets.layout import result_folder
 from stavis.errors import StavisError
 from stavis.maps.files import MAP_FORMATS
 from stavis.media.suffixes import VIDEO_SUFFIXES
@@ -95,7 +96,7 @@ def find_source(root: Path, database: str, video: str, split: int) -> tuple[MapS
     """
     names = dict.fromkeys((result_folder(database), database))
     bases = [(root / f"split{split}_results" / name, True) for name in names]
-    if not any((root / f"split{k}_results").is_dir() for k in SPLITS):
+    if not _splits_below(root):
         bases += [(root / name, False) for name in names] + [(root, False)]
     for base, of_split in bases:
         source = source_in(base, video)
@@ -128,10 +129,16 @@ def _holds_images(folder: Path) -> bool:
     )
 
 
-def find_absent_splits(root: Path) -> tuple[int, ...]:
-    """The splits without a folder of results, if others have one."""
-    absent = tuple(split for split in SPLITS if not (root / f"split{split}_results").is_dir())
-    return absent if len(absent) < len(SPLITS) else ()
+def _splits_below(root: Path) -> set[int]:
+    """The splits that have a folder of results."""
+    names = (re.fullmatch(r"split([1-9][0-9]*)_results", path.name) for path in root.glob("split*_results/"))
+    return {int(name[1]) for name in names if name}
+
+
+def find_absent_splits(root: Path, splits: Iterable[int]) -> tuple[int, ...]:
+    """Those of the splits without a folder of results, if any has one."""
+    there = _splits_below(root)
+    return tuple(sorted(set(splits) - there)) if there else ()
 
 
 def describe_content(root: Path) -> str:

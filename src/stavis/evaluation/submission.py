@@ -71,13 +71,18 @@ def make_submission(
     list_inputs = _challenge_inputs if kind == "challenge" else _dhf1k_inputs
     expected = list_inputs(data, predictions)
     problems: list[str] = []
-    sources = {name: _find(kind, predictions, name, problems) for name in expected}
-    extra = {
+    there = {
         path.name if path.is_dir() else path.stem
         for path in predictions.iterdir()
         if not path.name.startswith(".") and path.resolve() != output.resolve()
     }
-    extra -= expected.keys() | {"report", "summary", "testrun"}
+    # `stavis predict` names its results as the inputs are named: 701 or 0701.
+    test_name = _dhf1k_name if kind == "dhf1k" else str
+    given = {test_name(name): name for name in sorted(there)}  # 701 after 0701
+    sources = {name: _find(kind, predictions, name, given.get(name, name), problems) for name in expected}
+    extra = (
+        there - {given[name] for name in expected.keys() & given.keys()} - {"report", "summary", "testrun"}
+    )
     if extra:
         problems.append(f"not in the test set: {some(extra)}")
     num_frames = 0
@@ -121,13 +126,19 @@ def _dhf1k_inputs(data: Path, predictions: Path) -> dict[str, Path | None]:
         named = named or [(path.parent.name, path) for path in sorted(found)]
     if not named:
         raise StavisError(f"{data}: no test videos: video files, or folders <video>/images or <video>/maps")
-    return dict(one_per_name((name.zfill(4) if name.isdecimal() else name, path) for name, path in named))
+    return dict(one_per_name((_dhf1k_name(name), path) for name, path in named))
 
 
-def _find(kind: Kind, predictions: Path, name: str, problems: list[str]) -> MapSource | None:
-    source = source_in(predictions, name)
+def _dhf1k_name(name: str) -> str:
+    return name.zfill(4) if name.isdecimal() else name
+
+
+def _find(kind: Kind, predictions: Path, name: str, given: str, problems: list[str]) -> MapSource | None:
+    source = source_in(predictions, given)
     if source is not None and kind == "challenge" and source.kind != "video":
-        video = next((p for p in (predictions / name).glob("saliency.*") if p.suffix in VIDEO_SUFFIXES), None)
+        video = next(
+            (p for p in (predictions / given).glob("saliency.*") if p.suffix in VIDEO_SUFFIXES), None
+        )
         source = MapSource.at(video) if video is not None else None
         if source is None:
             problems.append(f"{name}: needs a video file, has other maps (stavis predict --outputs video)")

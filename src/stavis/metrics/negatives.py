@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class SameVideoNegatives:
     """
 
     def __init__(self, fixations: VideoFixations, quirks: Quirks) -> None:
+        if quirks not in get_args(Quirks):
+            raise ValueError(f"quirks is {quirks!r}; allowed: {', '.join(get_args(Quirks))}")
         self._union = fixations.union()
         self._quirks = quirks
 

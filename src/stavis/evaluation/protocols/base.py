@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -95,6 +95,12 @@ class FieldData(ABC):
             auc = expected_auc(prediction, truth.fixated)
         return cc, sim, nss_score(prediction, truth.fixated), auc
 
+    @cached_property
+    def training(self) -> str:
+        """Tells these training videos from others; "" if there are none."""
+        names = self.training_videos()
+        return plan.digest_of(names) if names else ""
+
     def training_videos(self) -> list[str]:
         """Some of the training videos whose ground truth is there, to which the center prior is fitted."""
         return []
@@ -129,7 +135,7 @@ def make_field_plan(
     for name in set(databases or ()) - subsets.keys():
         raise StavisError(f"{data.root}: no subset {name!r} there; allowed: {', '.join(subsets)}")
     if refused := set(baselines) - set(data.baselines):
-        raise ValueError(
+        raise StavisError(
             f"baseline {min(refused)!r} is not available under protocol {data.settings.protocol!r}; allowed: "
             f"{', '.join(data.baselines)}"
         )
@@ -192,16 +198,17 @@ def _scored_maps(
     source = found.get((video.database, video.entry.video))
     if source is not None:
         yield from (plan.ScoredMaps(method, None, source) for method in data.methods)
-    yield from (plan.ScoredMaps(baseline, None, None) for baseline in baselines)
     num = data.settings.num_scored(video.entry)
-    yield from (plan.ScoredMaps(name, None, None, reference_stride(name, num)) for name in references)
+    strides = {name: reference_stride(name, num) for name in references} | dict.fromkeys(baselines, 1)
+    for name, stride in strides.items():
+        yield plan.ScoredMaps(name, None, None, stride, data.training if name == "center" else "")
 
 
 def with_center(data: FieldData, tasks: list[plan.VideoTask], overwrite: bool) -> list[plan.VideoTask]:
     """The tasks with a center prior that is fitted to the training videos, if there are any."""
     if not any(scored.method == "center" for task in tasks for scored in task.scored):
         return tasks
-    path = tasks[0].output / "train-mean" / "center.npy"
+    path = tasks[0].output / "train-mean" / f"center_{data.training}.npy"
     if overwrite or not path.exists():
         moments = [data.training_moments(name) for name in data.training_videos()]
         known = [one for one in moments if not np.isnan(one).any()]

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stavis import maps, metrics
 from stavis.datasets.layout import FoldEntry
 from stavis.errors import StavisError
 from stavis.evaluation.baselines import moments_of
-from stavis.evaluation.plan import VideoTask
+from stavis.evaluation.plan import VideoTask, digest_of
 from stavis.evaluation.predictions import numbered_maps
 from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
@@ -94,29 +95,45 @@ class Dhf1kData(FieldData):
             yield frame, Truth(density.astype(np.float64), flat, flat.size)
 
     def prepare(self, tasks: Sequence[VideoTask], jobs: int, overwrite: bool, quiet: bool) -> list[VideoTask]:
-        """Stores the fixations of some frames of every video, which are the negatives of the others."""
-        path = _samples_path(tasks[0])
-        if overwrite or not path.exists():
-            name, total = "fixations of other videos", NUM_SAMPLES * len(tasks)
+        """Stores the fixations of some frames of every video of a subset, which are the negatives of the others.
+
+        Videos without predictions count, too: what is evaluated does not change the scores.
+        """
+        subsets = self.subsets()
+        for subset in dict.fromkeys(task.database for task in tasks):
+            path = self._samples_path(tasks[0].output, subset)
+            if path.exists() and not overwrite:
+                continue
+            name, videos = f"fixations of other videos of {subset}", subsets[subset]
+            total = NUM_SAMPLES * len(videos)
             parts = run_parallel(
-                self._sample, tasks, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet
+                self._sample, videos, jobs=jobs, description=name, total=total, unit="frames", quiet=quiet
             )
             arrays = []
             for size, samples in parts:
                 ends = np.cumsum([len(sample) for sample in samples])
                 flat = np.concatenate(samples) if samples else np.empty(0, np.intp)
                 arrays.append(np.concatenate([[*size, len(samples)], ends, flat]).astype(np.int64))
-            names = np.array([os.fsencode(task.entry.video) for task in tasks])  # in any encoding
+            names = np.array([os.fsencode(video) for video in videos])  # in any encoding
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, *arrays, names=names)
             _read_samples.cache_clear()
             _all_negatives.cache_clear()
-        return list(tasks)
+        others = {s: [FoldEntry(video, 0, FRAME_RATE) for video in videos] for s, videos in subsets.items()}
+        return [
+            replace(task, others=tuple(one for one in others[task.database] if one.video != task.entry.video))
+            for task in tasks
+        ]
 
-    def _sample(
-        self, task: VideoTask, advance: Callable[[int], None]
-    ) -> tuple[tuple[int, int], list[Indices]]:
-        paths = list(self._fixation_maps(task.entry.video).values())
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {subset: digest_of([str(self.root), *names]) for subset, names in self.subsets().items()}
+
+    def _samples_path(self, output: Path, subset: str) -> Path:
+        return output / "fixations" / f"negatives_{self._digests[subset]}.npz"
+
+    def _sample(self, video: str, advance: Callable[[int], None]) -> tuple[tuple[int, int], list[Indices]]:
+        paths = list(self._fixation_maps(video).values())
         samples, size = [], (1, 1)
         for path in evenly(paths, NUM_SAMPLES):
             fixated = maps.read_map(path)
@@ -134,7 +151,9 @@ class Dhf1kData(FieldData):
         if self.settings.quirks == "reference":
             return self._score_as_unisal(resized, truth, fixated, task)
         others = np.zeros(size, dtype=np.bool_)
-        others.reshape(-1)[_negatives(_samples_path(task), task.entry.video, size).positions] = True
+        others.reshape(-1)[
+            _negatives(self._samples_path(task.output, task.database), task.entry.video, size).positions
+        ] = True
         return (
             metrics.cc(resized, truth.density),
             metrics.nss(resized, fixated),
@@ -153,19 +172,15 @@ class Dhf1kData(FieldData):
         seed = hashlib.sha256(p.tobytes()).digest()[:4]
         rng = np.random.RandomState(int.from_bytes(seed, "big"))
         others = np.zeros(p.shape, dtype=np.bool_)
-        drawn = _negatives(_samples_path(task), task.entry.video, (p.shape[0], p.shape[1]), rng)
+        drawn = _negatives(
+            self._samples_path(task.output, task.database), task.entry.video, (p.shape[0], p.shape[1]), rng
+        )
         others.reshape(-1)[drawn.positions] = True
         with np.errstate(divide="ignore"):
             scores = unisal_scores(
                 p / p.sum(), g / g.sum(), fixated, others if others.any() else None, rng=rng
             )
         return [scores[metric] for metric in self.metrics]
-
-
-def _samples_path(task: VideoTask) -> Path:
-    videos = sorted([task.entry.video, *(entry.video for entry in task.others)])
-    digest = hashlib.sha256(os.fsencode("\n".join([str(task.data), *videos]))).hexdigest()
-    return task.output / "fixations" / f"negatives_{digest[:16]}.npz"
 
 
 @functools.lru_cache(maxsize=2)
