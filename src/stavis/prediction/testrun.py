@@ -292,29 +292,23 @@ def _claim(
         if not overwrite:
             raise
         before = None
+    changed: list[str] = []
     if before is not None:
         earlier: dict[str, Any] = before.get("weights", {})
         common = sorted(earlier.keys() & weights.keys())
-        try:
-            check_record(
-                output,
-                {
-                    "settings": before.get("settings"),
-                    "weights": [earlier[split]["sha256"] for split in common],
-                },
-                {"settings": settings.identity(), "weights": [weights[split]["sha256"] for split in common]},
-                "maps",
-            )
-            record["weights"] = {**earlier, **weights}
-        except StavisError:
-            if not overwrite:
-                raise
-            record["weights"] = {**earlier, **weights}
-            if before.get("settings") != settings.identity():
-                common = list(earlier)
-            _refuse_others(output, videos, common)
-            for folder in mine:
-                shutil.rmtree(folder, ignore_errors=True)
+        if not overwrite:
+            found = {"settings": before.get("settings"), "weights": [earlier[k]["sha256"] for k in common]}
+            wanted = {"settings": settings.identity(), "weights": [weights[k]["sha256"] for k in common]}
+            check_record(output, found, wanted, "maps")
+        changed = [k for k in common if earlier[k]["sha256"] != weights[k]["sha256"]]
+        if before.get("settings") != settings.identity():
+            changed = list(earlier)
+        _refuse_others(output, videos, changed)
+        record["weights"] = {**earlier, **weights}
+    # Another process may have changed the record already.
+    if overwrite and (changed or rank):
+        for folder in mine:
+            shutil.rmtree(folder, ignore_errors=True)
     if rank == 0:
         write_text(path, json.dumps(record, indent=2) + "\n")
 
