@@ -1,5 +1,6 @@
 """Pages: every one is in the site's index, and every link and path in them leads somewhere."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), f"{page.name} links to {target}"
         if anchor:
             assert anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_names_in_pages_exist(page: Path) -> None:
+    for name in set(re.findall(r"`(stavis(?:\.\w+)+)[`(]", page.read_text(encoding="utf-8"))):
+        pkgutil.resolve_name(name)
 
 
 def test_pages_that_help_and_messages_name_exist() -> None:

@@ -16,7 +16,7 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the clip and the results.")
     ] = Path("demo-output"),
     weights: Annotated[
-        str | None, typer.Option("--weights", "-w", help=shared.WEIGHTS_HELP, show_default=shared.DEFAULT)
+        str | None, typer.Option("--weights", "-w", help=shared.WEIGHTS_HELP, show_default=False)
     ] = None,
     device: shared.DeviceOption = "auto",
     quiet: shared.QuietOption = False,

@@ -34,6 +34,9 @@ class Observers:
     y: FloatArray
     sigma_pixels: float | None = None
 
+    def __repr__(self) -> str:
+        return f"<{len(self.frame)} fixations of {len(self.names)} observers>"
+
 
 def write_observers(path: Path, gaze: Gaze, sigma_pixels: float) -> None:
     """Writes gaze by frame as a compressed `.npz` with the fields of `Observers` as arrays."""

@@ -148,17 +148,19 @@ def predict_test_videos(
 
         num_done = sum(cluster.run_shares(predict_share, jobs, address=ray, num_gpus=ray_gpus))
         if report is not None and not quiet:
-            report(f"{num_done} videos predicted on Ray, in {output}; the others were finished")
+            report(f"{num_done} videos predicted on Ray, in {output}")
         return num_done
     rank, num_ranks, local_rank = find_rank()
     say = report if report is not None and rank == 0 else lambda _: None
+    named: set[str] = set()
 
     @functools.lru_cache(maxsize=1)
     def load(number: int) -> LoadedNetwork:
         own = choose_device(device, local_rank % max(1, torch.cuda.device_count()))
         name = weights.replace("{split}", str(number))
         network = load_network(name, modality=modality, device=own, data=data)
-        if not quiet:
+        if not quiet and network.name not in named:
+            named.add(network.name)
             say(f"weights: {network.name}")
         for warning in network.warnings:
             say(f"warning: {warning}")
@@ -170,7 +172,8 @@ def predict_test_videos(
     )
     if report is not None and not quiet:
         share = "" if num_ranks == 1 else f" (process {rank + 1} of {num_ranks})"
-        report(f"{num_done} of {len(videos)} videos predicted{share}, in {output}; the others were finished")
+        others = "; the others were finished" if num_ranks == 1 and num_done < len(videos) else ""
+        report(f"{num_done} of {len(videos)} videos predicted{share}, in {output}{others}")
     return num_done
 
 
