@@ -138,11 +138,18 @@ def test_the_input_is_not_modified(samples):
         ({"resize_filter": "bicubik"}, r"resize_filter is 'bicubik'; allowed: nearest, bilinear"),
         ({"final_resize_filter": ""}, "final_resize_filter"),
         ({"mean": (1.0, 2.0)}, "mean"),
+        ({"mean": (1.0, 2.0, float("inf"))}, r"mean is .*inf\); expected a value in 0\.\.255 for each"),
+        ({"mean": (1.0, 2.0, float("nan"))}, "mean"),
         ({"intermediate_size": (320, 0)}, "intermediate_size"),
+        (
+            {"intermediate_size": (10**9, 10**9)},
+            "intermediate_size is .*; expected two numbers from 1 to 8192",
+        ),
         ({"input_size": (112,)}, "input_size"),
         ({"clip_length": 0}, "clip_length"),
         ({"sample_rate": -1}, "sample_rate"),
         ({"num_audio_samples": 0}, "num_audio_samples"),
+        ({"num_audio_samples": 10**15}, "num_audio_samples is 10+; it must be 1 or more, at most 16777216"),
     ],
 )
 def test_invalid_settings_are_refused(setting, message):

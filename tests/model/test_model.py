@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from stavis.clips.preprocess import Preprocessing
 from stavis.model import DEPTHS, ModelConfig, Prediction, STAViS
 from stavis.model.dsam import DSAM, attend
 from stavis.model.fusion import AudiovisualFusion
@@ -348,6 +349,45 @@ def test_wrong_shapes_are_refused_with_what_was_expected(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         small[modality](torch.zeros(clips), None if audio is None else torch.zeros(audio))
+
+
+@pytest.mark.parametrize(
+    ("modality", "setting", "message"),
+    [
+        (
+            "visual",
+            {"clip_length": 17},
+            "preprocessing.clip_length is 17; the visual network takes 1 or a multiple of 8",
+        ),
+        (
+            "audiovisual",
+            {"clip_length": 8},
+            "clip_length is 8; the audiovisual network takes 1 or a multiple of 16",
+        ),
+        (
+            "visual",
+            {"input_size": (48, 64)},
+            r"preprocessing.input_size is \(48, 64\); .* multiples of 16 from 64",
+        ),
+        ("visual", {"input_size": (64, 100)}, "input_size"),
+        ("audiovisual", {"num_audio_samples": MIN_NUM_SAMPLES - 1}, f"takes {MIN_NUM_SAMPLES} or more"),
+    ],
+)
+def test_a_configuration_that_no_clip_can_pass_is_refused(modality: Any, setting: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(modality, preprocessing=Preprocessing(**setting))
+
+
+@pytest.mark.parametrize(
+    ("modality", "setting"),
+    [
+        ("visual", {"num_audio_samples": 1}),
+        ("visual", {"clip_length": 1}),
+        ("audiovisual", {"clip_length": 1}),
+    ],
+)
+def test_still_pictures_and_sound_that_nobody_hears_are_allowed(modality: Any, setting: Any) -> None:
+    ModelConfig(modality, preprocessing=Preprocessing(**setting))
 
 
 def test_integer_clips_are_refused(small: dict[str, STAViS]) -> None:

@@ -93,6 +93,15 @@ def test_any_recipe_survives_printing(
         ("runtime.compile=1", "runtime.compile should be a valid boolean, found 1"),
         ("optimizer.base_rate=nan", "optimizer.base_rate should be a finite number"),
         ("model.depth=11", "depth is 11; allowed: 10, 18, 34, 50, 101, 152, 200"),
+        (
+            "model.preprocessing.clip_length=12",
+            "model: preprocessing.clip_length is 12; the visual network takes 1 or",
+        ),
+        (
+            "model.preprocessing.input_size=[48, 48]",
+            "preprocessing.input_size is (48, 48); the network takes multiples",
+        ),
+        ("model.preprocessing.mean=[300, 0, 0]", "mean is (300.0, 0.0, 0.0); expected a value in 0..255"),
         ("model.modality=sound", "model.modality should be 'audiovisual' or 'visual', found 'sound'"),
         ("optimizer.frozen=layer9", "no part 'layer9' can be frozen; allowed: stem, layer1"),
         ("optimizer.frozen=soundnet", "optimizer.frozen names soundnet, which a visual network lacks"),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 import os
 import pickle
 import subprocess
@@ -484,6 +485,22 @@ def altered(folder: Path, tmp_path: Path) -> Callable[[Callable[[Any], object]],
         ),
         (lambda c: c["model"]["preprocessing"].update(mean=[1, 2]), r"model\.preprocessing\.mean"),
         (lambda c: c["model"]["preprocessing"].update(resize_filter="box"), "found 'box'"),
+        (
+            lambda c: c["model"]["preprocessing"].update(mean=[math.inf, 0, 0]),
+            r"in 0\.\.255 for each of R, G, B$",
+        ),
+        (
+            lambda c: c["model"]["preprocessing"].update(input_size=[100, 112]),
+            r"json: model: preprocessing\.input_size is \(100, 112\); the network takes multiples of 16 from 64$",
+        ),
+        (
+            lambda c: c["model"]["preprocessing"].update(clip_length=24),
+            "clip_length is 24; .* 1 or a multiple of 16$",
+        ),
+        (
+            lambda c: c["model"]["preprocessing"].update(num_audio_samples=10),
+            "audiovisual network takes 12766 or more$",
+        ),
         (
             lambda c: c["model"].update(modality="visual"),
             "does not fit a visual ResNet-10 A: unknown fuseav.*more$",

@@ -16,6 +16,9 @@ SAMPLE_RATE = 22050  # Hz
 CLIP_LENGTH = 16  # frames
 LOWEST_FRAME_RATE = 10  # frames per second; below it the audio of a clip exceeds the buffer
 NUM_AUDIO_SAMPLES = SAMPLE_RATE * CLIP_LENGTH // LOWEST_FRAME_RATE  # 35280
+# Beyond these a configuration is a mistake, and one clip would fill the memory.
+MAX_SIDE = 8192  # pixels
+LARGEST = {"clip_length": 4096, "sample_rate": 384_000, "num_audio_samples": 1 << 24}
 AUDIO_SCALE = 256.0  # a full-scale waveform (-1..1) reaches SoundNet as -256..256
 
 
@@ -45,14 +48,17 @@ class Preprocessing:
     num_audio_samples: int = NUM_AUDIO_SAMPLES
 
     def __post_init__(self) -> None:
-        if len(self.mean) != 3:
-            raise ValueError(f"mean is {self.mean!r}; expected one value for each of R, G, B")
+        if len(self.mean) != 3 or not all(0 <= value <= 255 for value in self.mean):
+            raise ValueError(f"mean is {self.mean!r}; expected a value in 0..255 for each of R, G, B")
         for name in ("intermediate_size", "input_size"):
-            if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected two positive numbers")
-        for name in ("clip_length", "sample_rate", "num_audio_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
+            size = getattr(self, name)
+            if len(size) != 2 or not all(1 <= side <= MAX_SIDE for side in size):
+                raise ValueError(f"{name} is {size!r}; expected two numbers from 1 to {MAX_SIDE}")
+        for name, largest in LARGEST.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; it must be 1 or more, at most {largest}"
+                )
         for name in ("resize_filter", "final_resize_filter"):
             if getattr(self, name) not in get_args(ResizeFilter):
                 raise ValueError(

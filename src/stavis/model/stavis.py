@@ -10,15 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stavis.model import dsam, fusion, soundnet
-from stavis.model.config import ModelConfig
+from stavis.model.config import (
+    LENGTH_MULTIPLE,
+    MIN_SIDE,
+    SIDE_MULTIPLE,
+    ModelConfig,
+    fits_length,
+    fits_side,
+)
 from stavis.model.dsam import DSAM, DSAMOutput, attend, bilinear_kernel
 from stavis.model.fusion import AudiovisualFusion
 from stavis.model.resnet3d import ResNet3D
 from stavis.model.soundnet import SoundNet
 
-MIN_SIDE = 64  # pixels
-SIDE_MULTIPLE = 16  # pixels: the stages halve height and width four times,
-LENGTH_MULTIPLE = {"visual": 8, "audiovisual": 16}  # frames: and time three times
 INITIAL_LOGIT_BIAS = -6.0
 
 
@@ -163,11 +167,8 @@ class STAViS(ResNet3D):
 
     def _check_clips(self, clips: Tensor) -> None:
         multiple = LENGTH_MULTIPLE[self.config.modality]
-        fits = clips.ndim == 5 and clips.shape[1] == 3 and clips.shape[2] >= 1
-        fits = fits and (clips.shape[2] == 1 or clips.shape[2] % multiple == 0)
-        for side in clips.shape[3:]:
-            fits = fits and side >= MIN_SIDE and side % SIDE_MULTIPLE == 0
-        if not fits:
+        fits = clips.ndim == 5 and clips.shape[1] == 3 and fits_length(clips.shape[2], self.config.modality)
+        if not fits or not all(fits_side(side) for side in clips.shape[3:]):
             raise ValueError(
                 f"clips have shape {tuple(clips.shape)}; expected (B, 3, T, H, W) with T 1 or a multiple "
                 f"of {multiple} ({self.config.modality}), H and W multiples of {SIDE_MULTIPLE} from {MIN_SIDE}"

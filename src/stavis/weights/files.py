@@ -155,7 +155,9 @@ def _parse_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("model", *first["loc"]))
-        raise StavisError(f"{path}: {place}: {first['msg']}, found {first['input']!r}") from None
+        refused = first.get("ctx", {}).get("error")  # by the classes themselves, which say what they found
+        found = refused or f"{first['msg']}, found {first['input']!r}"
+        raise StavisError(f"{path}: {place}: {found}") from None
     if not isinstance(content["metadata"], dict):
         raise StavisError(f"{path}: metadata is not a JSON object")
     return config, content["metadata"]
