@@ -1,6 +1,7 @@
 """2D ResNets as torchvision names them, inflated: on a still clip the 3D network is the 2D one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +122,26 @@ def test_the_real_initializers_are_used_whole(shared: Path) -> None:
     report = initialize(model, shared / "weights" / "soundnet8.pth")
     assert (len(report.used), report.dropped) == (49, ())
     assert np.isfinite([float(value.abs().max()) for value in model.state_dict().values()]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda flat: flat.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
+            "conv1.weight has shape .*a 2D ResNet's is",
+        ),
+        (lambda flat: flat.update({"bn1.running_mean": torch.zeros(1)}), "bn1.running_mean has shape"),
+        (lambda flat: flat.pop("bn1.running_mean"), "does not fit a 2D ResNet: missing bn1.running_mean"),
+        (
+            lambda flat: flat.update({"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 0)}),
+            "layer1.0.conv1.weight has shape",
+        ),
+    ],
+)
+def test_stems_that_cannot_be_inflated_are_refused(change: Any, message: str, tmp_path: Path) -> None:
+    flat = flat_resnet()
+    change(flat)
+    torch.save(flat, tmp_path / "resnet.pth")
+    with pytest.raises(StavisError, match=message):
+        initialize(stavis.STAViS(stavis.ModelConfig("visual", 18)), tmp_path / "resnet.pth")

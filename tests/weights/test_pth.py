@@ -15,6 +15,7 @@ import torch
 
 from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
+from stavis.model.soundnet import SoundNet
 from stavis.weights import load_model, load_model_with_report, save_model
 from stavis.weights.pth import read_state_dict
 from support.commands import run_command
@@ -168,3 +169,38 @@ def test_a_forged_numpy_dtype_is_never_given_to_numpy(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(1)}, "x": Forged()}, tmp_path / "a.pth")
     assert set(read_state_dict(tmp_path / "a.pth").tensors) == {"w"}
     assert b"multiarray" in pickle.dumps(np.float64(1)), "NumPy's own pickles do name it"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda value: value.to(torch.complex64),
+            "conv1.weight holds complex64; weights are dense float16, ",
+        ),
+        (lambda value: value.to(torch.float8_e4m3fn), "conv1.weight holds float8_e4m3fn"),
+        (lambda value: value.to(torch.uint16), "conv1.weight holds uint16"),
+        (lambda value: value.to(torch.int8), "conv1.weight holds int8"),
+        (lambda value: value.to_sparse(), "conv1.weight holds float32 in the layout torch.sparse_coo"),
+        (lambda value: value.to("meta"), "conv1.weight holds no values"),
+        (lambda value: value.double() * 1e300, "conv1.weight has values that are not finite as float32"),
+    ],
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_entries_that_are_no_arrays_of_floats(
+    change: Any, message: str, flat: bool, small: STAViS, tmp_path: Path
+) -> None:
+    state = dict(small.state_dict())
+    stem = state["conv1.weight"]
+    state["conv1.weight"] = change(stem[:, :, 0] if flat else stem)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(StavisError, match=rf"a\.pth: {message}"):
+        load_model(tmp_path / "a.pth", modality="visual")
+
+
+def test_soundnet_of_other_numbers_is_refused_by_name(tmp_path: Path) -> None:
+    state = dict(SoundNet().state_dict())
+    state["0.weight"] = state["0.weight"].to_sparse()
+    torch.save(state, tmp_path / "sound.pth")
+    with pytest.raises(StavisError, match=r"sound\.pth: 0\.weight holds float32 in the layout"):
+        load_model(tmp_path / "sound.pth")

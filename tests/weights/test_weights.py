@@ -1,6 +1,7 @@
 """Weights on disk: our folder, the published files, and whatever else is mistaken for them."""
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -533,6 +534,23 @@ def test_tensors_that_do_not_fit_are_refused(folder: Path, tmp_path: Path, chang
     safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(StavisError, match=message):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"model": ' + "[" * 100_000, "[" * 900 + "]" * 900])
+def test_a_config_nested_too_deeply_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.safetensors").hardlink_to(folder / "model.safetensors")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(StavisError, match=r"config\.json: "):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [100, 400, 900])
+def test_a_setting_nested_too_deeply_is_refused(altered: Any, depth: int) -> None:
+    def nest(config: Any) -> None:
+        config["model"]["depth"] = functools.reduce(lambda inner, _: [inner], range(depth), 1)
+
+    with pytest.raises(StavisError, match=r"config\.json: model"):
+        load_model(altered(nest))
 
 
 def test_another_modality_than_the_folders_is_refused(folder: Path) -> None:

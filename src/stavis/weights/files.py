@@ -35,6 +35,9 @@ Kind = Literal["weights folder", "published checkpoint", Initializer]
 BACKBONE = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 _BEHIND_THE_BACKBONE = ("layer4.", "fc.")  # of a whole 3D ResNet; the network is cut before them
 COUNTER = "num_batches_tracked"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_COUNTS = (torch.int32, torch.int64)
+_FLAT_STEM = {"conv1.weight": (64, 3, 7, 7), "bn1.running_mean": (64,)}  # what inflation computes with
 
 
 def save_model(
@@ -125,6 +128,7 @@ def _read_folder(folder: Path) -> Stored:
     unknown = tensors.keys() - shapes(config.modality, config.depth, config.shortcut)
     if unknown:
         raise misfit(path, f"{config.modality} ResNet-{config.depth} {config.shortcut}", unknown=unknown)
+    _check_values(path, tensors)
     return Stored(
         source=folder,
         kind="weights folder",
@@ -140,6 +144,8 @@ def _read_folder(folder: Path) -> Stored:
 def _parse_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise StavisError(f"{path}: is nested too deeply for a config of weights") from None
     except ValueError as error:
         found = describe_other_content(path) or ""
         raise StavisError(f"{path}: {found if 'LFS' in found else f'is not a JSON file: {error}'}") from None
@@ -176,7 +182,10 @@ def _read_published(path: Path, inflation: Inflation) -> Stored:
     state = read_state_dict(path)
     tensors = state.tensors
     if "conv1.weight" in tensors and any(name.startswith("layer1.") for name in tensors):
+        _check_values(path, tensors)
         flat = is_flat(tensors)
+        if flat:
+            _check_flat_stem(path, tensors)
         stored = _recognize_resnet(path, inflate(tensors, inflation) if flat else tensors)
         if flat and stored.kind == "Kinetics initializer":
             stored = dataclasses.replace(stored, kind="inflated 2D initializer")
@@ -205,7 +214,7 @@ def _recognize_resnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
 
 def _recognize_soundnet(path: Path, tensors: dict[str, Tensor]) -> Stored:
     """SoundNet alone, or nothing that we know."""
-    if found := _match_soundnet(tensors):
+    if found := _match_soundnet(path, tensors):
         return Stored(path, "SoundNet initializer", found[0], dropped=tuple(sorted(found[1])))
     expected = shapes("visual", 50, "B").keys() | shapes("audiovisual", 50, "B").keys()
     raise misfit(
@@ -232,7 +241,7 @@ def _architecture(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, Short
     raise StavisError(f"{path}: a 3D ResNet of {found}, which is none of the depths {allowed}")
 
 
-def _match_soundnet(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]] | None:
+def _match_soundnet(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]] | None:
     """Finds SoundNet's layers by their sizes, each of which occurs once, whatever they are called.
 
     Kernels may be stored as (1, k), (k, 1) or (k): one-dimensional all of them.
@@ -256,7 +265,9 @@ def _match_soundnet(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], s
         matches = [module for module, entries in left_over.items() if _same_sizes(wanted, entries)]
         if len(matches) != 1:
             return None
-        for name, value in left_over.pop(matches[0]).items():
+        entries = left_over.pop(matches[0])
+        _check_values(path, {f"{matches[0]}.{name}": value for name, value in entries.items()})
+        for name, value in entries.items():
             shape = wanted[name].shape if name in wanted else value.shape
             renamed[f"soundnet8.{place}.{name}"] = value.reshape(shape)
     return renamed, {
@@ -271,6 +282,32 @@ def _same_sizes(wanted: Mapping[str, Tensor], entries: Mapping[str, Tensor]) -> 
     if entries.keys() - {COUNTER} != wanted.keys():
         return False
     return all(size(entries[name]) == size(value) for name, value in wanted.items())
+
+
+def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises StavisError for an entry that is no plain array of floats (a counter: of integers)."""
+    for name, value in tensors.items():
+        kind = str(value.dtype).removeprefix("torch.")
+        if value.is_meta:
+            kind = "no values (device meta)"
+        elif value.layout != torch.strided or value.is_nested:
+            kind = f"{kind} in the layout {value.layout}"
+        elif value.dtype in _FLOATS or (name.endswith(COUNTER) and value.dtype in _COUNTS):
+            continue
+        raise StavisError(
+            f"{path}: {name} holds {kind}; weights are dense float16, bfloat16, float32 or float64"
+        )
+
+
+def _check_flat_stem(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises StavisError if a 2D ResNet's stem is not the one that `inflate` knows."""
+    if missing := _FLAT_STEM.keys() - tensors.keys():
+        raise misfit(path, "2D ResNet", missing=missing)
+    for name, shape in _FLAT_STEM.items():
+        if tensors[name].shape != shape:
+            raise StavisError(
+                f"{path}: {name} has shape {tuple(tensors[name].shape)}; a 2D ResNet's is {shape}"
+            )
 
 
 def modality_of_name(path: Path) -> Modality | None:

@@ -39,7 +39,7 @@ def inflate(tensors: Mapping[str, Tensor], inflation: Inflation) -> dict[str, Te
     shift = (scaled * offset[:, None, None]).sum(dim=(1, 2, 3))
     inflated["bn1.running_mean"] = (tensors["bn1.running_mean"].double() - shift).float()
     for name, value in inflated.items():
-        if value.ndim == 4:
+        if value.ndim == 4 and value.numel():
             length = value.shape[-1]
             kernel = value.new_zeros(*value.shape[:2], length, *value.shape[2:])
             if inflation == "center":

@@ -202,14 +202,16 @@ def _fill(model: STAViS, stored: files.Stored, *, partly: bool) -> LoadReport:
         raise files.misfit(
             source, f"{config.modality} ResNet-{config.depth} {config.shortcut}", missing=missing
         )
+    values = {}
     for name, value in used.items():
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape)
             raise StavisError(f"{source}: {name} has shape {tuple(value.shape)}; the network's is {expected}")
-        if not all(math.isfinite(extreme.item()) for extreme in value.aminmax()):
-            raise StavisError(f"{source}: {name} has values that are not finite; the weights are damaged")
-
-    values = {name: files.plain(value) for name, value in used.items()}
+        values[name] = files.plain(value)
+        if not all(math.isfinite(extreme.item()) for extreme in values[name].aminmax()):
+            raise StavisError(
+                f"{source}: {name} has values that are not finite as float32; the weights are damaged"
+            )
     if not partly:
         values |= {name: torch.tensor(0) for name in counters - values.keys()}
     model.load_state_dict(values, strict=not partly, assign=not partly)
