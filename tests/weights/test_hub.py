@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 import stavis
@@ -268,3 +269,32 @@ def test_push_refuses_what_is_no_weights_folder(hub: Hub, tmp_path: Path) -> Non
     with pytest.raises(StavisError, match=r"it has no config\.json"):
         run_command("push", tmp_path, f"hf://{REPO}")
     assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("bn1.bias"), r"missing bn1\.bias"),
+        (lambda tensors: tensors["bn1.bias"].fill_(torch.nan), r"bn1\.bias has values that are not finite"),
+    ],
+)
+def test_push_refuses_damaged_weights(
+    hub: Hub, folder: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    change(tensors)
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(StavisError, match=message):
+        run_command("push", tmp_path, f"hf://{REPO}")
+    assert not hub.requests
+
+
+def test_push_takes_the_file_in_the_folder(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    run_command("push", tmp_path / "model.safetensors", f"hf://{REPO}")
+    assert hub.uploaded["config.json"] == (folder / "config.json").read_bytes()
+    (tmp_path / "MODEL_CARD.md").write_bytes(b"Z\xfcrich")
+    with pytest.raises(StavisError, match=r"MODEL_CARD\.md: the model card is not UTF-8"):
+        run_command("push", tmp_path, f"hf://{REPO}")

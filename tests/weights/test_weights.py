@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 
 from stavis.cli import app
 from stavis.clips.preprocess import Preprocessing
+from stavis.engine.convolution import fused_operators_work
 from stavis.errors import StavisError
 from stavis.model import ModelConfig, STAViS
 from stavis.model.soundnet import SoundNet
@@ -534,6 +535,17 @@ def test_tensors_that_do_not_fit_are_refused(folder: Path, tmp_path: Path, chang
     safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(StavisError, match=message):
         load_model(tmp_path)
+
+
+def test_random_weights_leave_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = load_model("untrained", device="cpu").state_dict()
+    fused_operators_work.__wrapped__()
+    assert torch.equal(torch.rand(3), expected)
+    second = load_model("untrained", device="cpu").state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"model": ' + "[" * 100_000, "[" * 900 + "]" * 900])

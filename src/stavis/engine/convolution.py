@@ -83,13 +83,13 @@ def fused_operators_work() -> bool:
 
     torch.compile's CPU backend uses them, but they are not documented, so they are tried out.
     """
-    pairs: list[tuple[nn.Module, nn.Module]] = [
-        (nn.Conv3d(16, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16)),
-        (nn.Conv3d(16, 16, 1, bias=False), nn.BatchNorm3d(16)),
-        (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)),
-    ]
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # not torch.manual_seed, which seeds the GPUs' as well
+        pairs: list[tuple[nn.Module, nn.Module]] = [
+            (nn.Conv3d(16, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16)),
+            (nn.Conv3d(16, 16, 1, bias=False), nn.BatchNorm3d(16)),
+            (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)),
+        ]
         try:
             return all(_fuses_well(conv, norm.eval()) for conv, norm in pairs)
         except (AttributeError, RuntimeError, TypeError, NotImplementedError):

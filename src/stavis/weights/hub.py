@@ -47,34 +47,49 @@ def download(source: str) -> HubWeights:
     return HubWeights(folder, f"{SCHEME}{repo}@{revision}")
 
 
-def push(folder: Path, target: str, *, private: bool = False) -> str:
+def push(folder: str | os.PathLike[str], target: str, *, private: bool = False) -> str:
     """Uploads a weights folder (weights, config and a model card, nothing else); returns hf://owner/name@commit.
 
     The folder's README.md or MODEL_CARD.md becomes the model card; without one, a short card is generated. The target,
     "hf://owner/name" or "hf://owner/name@branch", is created if necessary.
 
-    Raises StavisError if the folder holds no valid weights, or the upload fails.
+    Raises StavisError if the folder holds no complete, valid weights, or the upload fails.
     """
-    repo, branch = _parse(target)
-    stored = read(folder)
+    from stavis.weights.load import load_model_with_report  # which itself finds weights on the Hub
+
+    repo, _ = _parse(target)
+    stored = read(Path(folder))
     if stored.config is None:
         raise StavisError(f"{folder}: not a weights folder; make one with stavis convert")
-    card = next((folder / name for name in _CARDS if (folder / name).is_file()), None)
-    with _explain(target), tempfile.TemporaryDirectory() as staging:
+    source = stored.source
+    load_model_with_report(source.absolute())  # complete, or it is no use to anyone
+    card = next((source / name for name in _CARDS if (source / name).is_file()), None)
+    with tempfile.TemporaryDirectory() as staging:
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copy(source / name, staging)
+        try:
+            text = card.read_text(encoding="utf-8") if card else _make_card(repo, source / CONFIG_FILE)
+        except UnicodeDecodeError:
+            raise StavisError(f"{card}: the model card is not UTF-8, which the Hub takes alone") from None
+        (Path(staging) / CARD_FILE).write_text(text, encoding="utf-8")
+        oid = _upload(Path(staging), target, private=private)
+    return f"{SCHEME}{repo}@{oid}"
+
+
+def _upload(folder: Path, target: str, *, private: bool) -> str:
+    """Uploads a folder as it is; returns the commit."""
+    repo, branch = _parse(target)
+    with _explain(target):
         from huggingface_hub import HfApi
 
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            shutil.copy(folder / name, staging)
-        text = card.read_text(encoding="utf-8") if card else _make_card(repo, folder / CONFIG_FILE)
-        (Path(staging) / CARD_FILE).write_text(text, encoding="utf-8")
         api = HfApi(endpoint=_endpoint())
         api.create_repo(repo, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repo, folder_path=staging, revision=branch, commit_message="Upload STAViS weights"
+            repo_id=repo, folder_path=folder, revision=branch, commit_message="Upload STAViS weights"
         )
-    return f"{SCHEME}{repo}@{commit.oid}"
+    return str(commit.oid)
 
 
 def _parse(name: str) -> tuple[str, str | None]:

@@ -77,10 +77,15 @@ class LoadReport:
 
 
 def untrained_model(modality: Modality = "audiovisual", *, device: str | torch.device = "cpu") -> STAViS:
-    """Creates the published network with random weights, the same in every call, in eval mode."""
+    """Creates the published network with random weights, the same in every call, in eval mode.
+
+    The state of PyTorch's random generators stays as it is.
+    """
     target = resolve_device(device)
-    torch.manual_seed(0)
-    return STAViS(ModelConfig(modality=modality)).to(target).eval()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(0)  # not torch.manual_seed, which seeds the GPUs' as well
+        model = STAViS(ModelConfig(modality=modality))
+    return model.to(target).eval()
 
 
 def load_model_with_report(
