@@ -30,8 +30,14 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
 T = TypeVar("T")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:::.*)?://")
-_USER = re.compile(r"(://)([^/?#\s@]*)@")
-_QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*?(?=::|[\s'\"]|$)")
+# What stands before the last @ of the host; or a password with an unescaped "/", "?" or "#", recognized by a colon that
+# no port follows.
+_USER = re.compile(r"(://)(?:([^/?#\s]*)@|[^/?#\s@:\[]*:(?!:|\d{1,5}(?:[/?#\s'\"]|$))\S*@)")
+# A URL's query, up to the quote if the URL is quoted, or to the next part of a chain.
+_QUERY = re.compile(
+    r"(['\"])?(\b[a-z][a-z0-9+.-]*://[^\s?]*)\?((?:(?!::[a-z][a-z0-9+.-]*:)(?(1)(?!\1)\S|\S))*)", re.I
+)
+_BARE_QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")  # of a URL whose beginning is missing
 
 if TYPE_CHECKING:
     _LocalPath = Path
@@ -48,12 +54,17 @@ def hide_credentials(text: str) -> str:
     """Removes passwords, tokens and signed queries from the URLs in a text."""
 
     def without_password(match: re.Match[str]) -> str:
-        user, colon, _ = match[2].partition(":")
+        user, colon, _ = (match[2] or ":").partition(":")
         # In abfs://container@account, what stands there is no user.
-        is_web = text[: match.start()].endswith(("http", "https"))
+        is_web = text[: match.start()].lower().endswith(("http", "https"))
         return match[1] if is_web or colon else f"{match[1]}{user}@"
 
-    return _QUERY.sub("", _USER.sub(without_password, text))
+    def without_query(match: re.Match[str]) -> str:
+        # Elsewhere a question mark without "=" is a wildcard.
+        is_web = match[2].rpartition("://")[0].lower().endswith(("http", "https"))
+        return (match[1] or "") + match[2] if is_web or "=" in match[3] else match[0]
+
+    return _BARE_QUERY.sub("", _QUERY.sub(without_query, _USER.sub(without_password, text)))
 
 
 class RemotePath(_LocalPath):
