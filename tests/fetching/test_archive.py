@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import subprocess
 import tarfile
@@ -203,6 +204,24 @@ def test_sparse_files_and_too_many_entries_are_refused(tmp_path: Path) -> None:
     (tmp_path / "many.tar.gz").write_bytes(archive_of(FRAMES))
     with pytest.raises(ArchiveError, match="bomb: over 5 entries"):
         unpack(tmp_path / "many.tar.gz", tmp_path / "many", max_ratio=20.0, max_members=5)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.size": "abc"},
+        {"GNU.sparse.map": "x,y", "GNU.sparse.size": "4"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "f"},
+    ],
+)
+def test_broken_headers_of_sparse_files_are_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+    info = tarfile.TarInfo("f")
+    info.size = 600
+    info.pax_headers = headers
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(b"z" * 600))
+    with pytest.raises(ArchiveError, match=r"a\.tar: damaged, or not a tar file"):
+        unpack(tmp_path / "a.tar", tmp_path / "out", max_ratio=200)
 
 
 def test_good_archives_of_the_usual_tools_are_taken(tmp_path: Path) -> None:

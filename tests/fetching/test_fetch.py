@@ -249,6 +249,39 @@ def test_a_record_of_the_first_version_is_read(site: Site, tmp_path: Path) -> No
     expect_frames(tmp_path)
 
 
+def test_what_was_removed_from_a_fetched_part_is_restored(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.put(FRAMES, archive_of(FRAMES))
+    site.put("fold_lists", archive_of("fold_lists"))
+
+    def again() -> list[str]:
+        parts = fetch(["lists", "datasets"], databases=["AVAD"], data=tmp_path, base_url=site.url, retries=0)
+        return [part.status for part in parts]
+
+    assert again() == ["fetched", "fetched"]
+    whole = tree(tmp_path)
+    remove_folder(tmp_path / FRAMES / "v1")
+    (tmp_path / "fold_lists" / "AVAD_list_test_1_fps.txt").unlink()
+    [planned] = fetch(["lists"], data=tmp_path, base_url=site.url, dry_run=True)
+    assert planned.status == "missing"
+    capsys.readouterr()
+    assert again() == ["fetched", "fetched"]
+    assert tree(tmp_path) == whole
+    assert "fold_lists: 31 of 32 fold lists are there; the others are fetched" in capsys.readouterr().err
+    assert again() == ["finished", "finished"]
+
+    changed = next(iter((tmp_path / FRAMES / "v0").iterdir()))
+    changed.write_bytes(b"mine")
+    remove_folder(tmp_path / FRAMES / "v1")
+    with pytest.raises(StavisError, match=f"{changed.name}: differs from the published file"):
+        again()
+    assert changed.read_bytes() == b"mine"
+    changed.unlink()
+    assert again() == ["finished", "fetched"]
+    assert tree(tmp_path) == whole
+
+
 def test_a_folder_from_elsewhere_is_left_alone(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES))
     mine = tmp_path / FRAMES / "v0" / "img_00001.jpg"

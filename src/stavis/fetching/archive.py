@@ -108,7 +108,7 @@ def unpack(
             tarfile.TarError,
             zlib.error,
             gzip.BadGzipFile,
-            UnicodeError,
+            ValueError,
             RecursionError,
             OverflowError,
         ) as error:

@@ -55,8 +55,9 @@ def fetch(
 ) -> list[FetchedPart]:
     """Downloads and unpacks parts of the published data into the published layout.
 
-    A part that is there already is not fetched again, not even if its folder came there by other means. The folder of a
-    database appears as a whole or not at all. A part that fails does not keep the others from being fetched. The
+    A part that is there already is not fetched again, not even if its folder came there by other means; videos, lists,
+    checkpoints and pictures that were removed from a fetched one are restored. The folder of a database appears as a
+    whole or not at all. A part that fails does not keep the others from being fetched. The
     SHA-256 of each archive is recorded when it first arrives; the sites have none to compare with.
 
     Args:
@@ -175,6 +176,14 @@ class _Run:
             )
             return place.describe(status, None)
         is_new = status != "finished"
+        if (
+            status == "missing"
+            and (num_there := place.num_there())
+            and (known := self.state.records.get(part.name))
+        ):
+            self.say(
+                f"{part.name}: {num_there} of {known.num_items} {part.kind.counted} are there; the others are fetched"
+            )
         if status == "missing" and place.archives is not None:
             archive = place.local_archive()
             self.unpack(place, archive, str(archive), is_kept=True)
@@ -279,7 +288,8 @@ def _install(place: Place, record: Record) -> None:
     """Moves an unpacked part into its place, or finishes what an interrupted call has begun of that."""
     root = place.staging / record.root
     if root.is_dir():
-        if place.part.database is not None or not place.folder.exists():
+        # A database's folder with files in it was fetched before and has lost some of them.
+        if not place.folder.exists() or (place.part.database is not None and not any(place.folder.iterdir())):
             try:
                 root.rename(place.folder)
             except OSError as error:

@@ -134,15 +134,21 @@ class Place:
         raise PartError(f"{self.archives}: no {self.part.archive} in it, nor in its folder 'data'")
 
     def status(self, record: Record | None) -> Status:
-        # Lists and weights of one's own may be beside the published ones; a database's folder is whole or foreign.
-        is_there = self.folder.is_dir() and self.part.count(self.folder) > 0
-        if record is not None and record.status == "finished" and is_there:
-            return "finished"
+        # Lists and weights of one's own may be beside the published ones; a database's folder is whole or foreign, or
+        # was fetched and has lost some of its items since.
+        num_there = self.num_there()
+        is_whole = 0 < num_there >= (record.num_items if record else 1)
+        if record is not None and record.status == "finished" and num_there:
+            return "finished" if is_whole else "missing"
         if record is not None and record.status == "unpacked":
             # Moved into place or not: the record was written before, so one of both folders has the part.
-            return "unpacked" if is_there or (self.staging / record.root).is_dir() else "missing"
+            return "unpacked" if is_whole or (self.staging / record.root).is_dir() else "missing"
         is_foreign = self.part.database is not None and self.folder.is_dir() and any(self.folder.iterdir())
         return "foreign" if is_foreign else "missing"
+
+    def num_there(self) -> int:
+        """Number of videos, fold lists, checkpoints or pictures that are in the part's folder."""
+        return self.part.count(self.folder) if self.folder.is_dir() else 0
 
     def describe(self, status: Status, record: Record | None) -> FetchedPart:
         if record is None or status == "foreign":
