@@ -398,6 +398,9 @@ def test_a_damaged_cache_file_is_named(layout: Layout, tmp_path: Path) -> None:
     frames.path.write_bytes(frames.path.read_bytes()[:1000])
     with pytest.raises(StavisError, match=r"frames-24-.*\.npy: not readable .*remove it"):
         reader.frames("DIEM", frames.entry, range(16))
+    frames.path.write_bytes(b"")
+    with pytest.raises(StavisError, match=r"frames-24-.*\.npy: not readable .*remove it"):
+        reader.frames("DIEM", frames.entry, range(16))
     frames.path.unlink()
     with pytest.raises(StavisError, match="gone from the frame cache"):
         reader.frames("DIEM", frames.entry, range(16))

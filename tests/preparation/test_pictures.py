@@ -124,6 +124,33 @@ def test_bad_sets_are_refused_in_one_line(tmp_path: Path) -> None:
         prepare_pictures(folder, tmp_path / "out", longest_side=0)
 
 
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", "changed", "text", "other arrays", "other lengths", "index"]
+)
+def test_a_damaged_file_of_fixations_is_named_before_the_work(tmp_path: Path, damage: str) -> None:
+    folder = write_struct_set(tmp_path / "a", ["1001.jpg"], (80, 60))
+    prepare_pictures(folder, tmp_path / "out")
+    file = tmp_path / "out" / "fixations.npz"
+    whole = file.read_bytes()
+    with np.load(file) as arrays:
+        good = dict(arrays)
+    match damage:
+        case "other arrays":
+            np.savez(file, names=good["names"])
+        case "other lengths":
+            np.savez(file, **{**good, "x": good["x"][:-1]})
+        case "index":
+            np.savez(file, **{**good, "picture": good["picture"] + 1})
+        case _:
+            changed = whole[:60] + b"\xff" * 60 + whole[120:]
+            file.write_bytes({"empty": b"", "cut": whole[:-40], "changed": changed, "text": b"text"}[damage])
+    picture = tmp_path / "out" / "pictures" / "osie" / "1001.jpg"
+    picture.unlink()
+    with pytest.raises(StavisError, match=r"fixations\.npz: not a file of fixations on pictures"):
+        prepare_pictures(folder, tmp_path / "out")
+    assert not picture.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "size"),

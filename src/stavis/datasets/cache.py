@@ -37,7 +37,7 @@ from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import load_frame, load_maps, load_waveform
-from stavis.errors import StavisError
+from stavis.errors import ARCHIVE_ERRORS, StavisError
 from stavis.runtime.files import atomic_path, read_json, write_text
 from stavis.runtime.progress import console
 from stavis.runtime.workers import run_parallel
@@ -176,7 +176,7 @@ def default_cache_folder(data_folder: Path) -> Path:
 def plan_cache(
     cache: FrameCache,
     *,
-    databases: Sequence[str] | None = None,
+    databases: str | Sequence[str] | None = None,
     split: int | None = None,
     maps: bool = True,
     audio: bool = True,
@@ -216,7 +216,7 @@ class CacheResult:
 def cache_data(
     data: Path | str,
     *,
-    databases: Sequence[str] | None = None,
+    databases: str | Sequence[str] | None = None,
     split: int | None = None,
     cache: Path | str | None = None,
     annotations: bool = True,
@@ -382,7 +382,7 @@ def _open_array(path: Path) -> npt.NDArray[Any]:
         raise StavisError(
             f"{path}: gone from the frame cache; its source files have changed while they were in use, start again"
         ) from None
-    except (OSError, ValueError) as error:
+    except ARCHIVE_ERRORS as error:
         raise StavisError(f"{path}: not readable ({error}); remove it, and it will be made again") from None
     # A plain array: indexing a memmap object makes another one each time.
     return array.view(np.ndarray)

@@ -3,7 +3,6 @@
 A picture set is a folder with pictures and a file `fixations.npz`, as `stavis prepare pictures` writes it.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip
 from stavis.datasets.dataset import EpochDataset, Sample, SampleDescription
 from stavis.datasets.layout import FoldEntry
 from stavis.datasets.sources import read_picture
-from stavis.errors import StavisError
+from stavis.errors import ARCHIVE_ERRORS, StavisError
 
 FIXATIONS_FILE = "fixations.npz"
 HELD_OUT_EVERY = 15  # of each set, the first picture and every 15th after it are for validation
@@ -81,7 +80,7 @@ def read_picture_set(folder: Path | str) -> PictureSet:
             picture, observer, x, y, names = (file[name] for name in wanted)
     except FileNotFoundError:
         raise StavisError(f"{path}: not found; a picture set is a folder with this file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         raise StavisError(f"{path}: cannot be read as a NumPy archive: {error}") from None
     if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
         raise StavisError(f"{path}: names is {names.dtype} {names.shape}; expected names of pictures")
@@ -180,7 +179,7 @@ class PictureDataset(EpochDataset):
         changed: bool = True,
         crop: float = 0.0,
         whole_from_epoch: int = 0,
-        sounds: Sequence[Path] = (),
+        sounds: Sequence[Path | str] = (),
         audio: bool = False,
         preprocessing: Preprocessing | None = None,
         seed: int = 1,
@@ -212,7 +211,7 @@ class PictureDataset(EpochDataset):
         self._camera, self._changed, self._crop = camera, changed, crop
         self._whole_from_epoch, self._seed, self._audio = whole_from_epoch, seed, audio
         self._waveforms = (
-            [_read_sound(path, self.preprocessing.sample_rate) for path in sounds] if audio else []
+            [_read_sound(Path(path), self.preprocessing.sample_rate) for path in sounds] if audio else []
         )
 
     def __len__(self) -> int:

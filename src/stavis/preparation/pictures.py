@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stavis.datasets.sources import read_picture
-from stavis.errors import StavisError, some
+from stavis.errors import ARCHIVE_ERRORS, StavisError, some
 from stavis.maps.matfile import read_variables
 from stavis.runtime.files import atomic_path, find_entry
 from stavis.runtime.progress import track
@@ -70,7 +70,7 @@ def prepare_pictures(
 
     Raises:
         ValueError: `longest_side` is below 1.
-        StavisError: A folder is not such a repository, or a file in it is missing or damaged.
+        StavisError: A folder is not such a repository, or a file in it, or `fixations.npz`, is missing or damaged.
     """
     if longest_side < 1:
         raise ValueError(f"`longest_side={longest_side}` must be 1 or more")
@@ -79,6 +79,7 @@ def prepare_pictures(
     sets = [(path, *_read_set(path)) for path in paths]  # mistakes before the work
     if len({name for _, name, _ in sets}) < len(sets):
         raise StavisError(f"{some(str(path) for path in paths)}: two of them are the same picture set")
+    _read_file(output / FIXATIONS_NAME)
     results = []
     with track("importing", sum(len(looks) for *_, looks in sets), unit="pictures", quiet=quiet) as advance:
         for path, name, looks in sets:
@@ -172,15 +173,32 @@ def _reduce(source: Path, target: Path, longest_side: int) -> tuple[int, int]:
     return size
 
 
+def _read_file(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]] | None:
+    """The names of pictures in a file of fixations, and its other arrays; None if there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = np.array(list(map(str, file["names"])), dtype=object)
+            arrays = {key: file[key] for key in _ARRAYS}
+        picture = arrays["picture"]
+        if (
+            len({array.shape for array in arrays.values()}) != 1
+            or picture.ndim != 1
+            or picture.dtype.kind not in "iu"
+        ):
+            raise ValueError(f"{', '.join(_ARRAYS)} do not go together")
+        if ((picture < 0) | (picture >= len(names))).any():
+            raise ValueError("picture is no index into names")
+    except (TypeError, *ARCHIVE_ERRORS) as error:
+        raise StavisError(f"{path}: not a file of fixations on pictures ({error})") from None
+    return names, arrays
+
+
 def _add_to_file(path: Path, name: str, names: list[str], columns: dict[str, npt.NDArray[Any]]) -> None:
     """Writes a set into the file of fixations, replacing what the file has of it."""
-    if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                old_names = np.array(file["names"].tolist(), dtype=object)
-                old = {key: file[key] for key in _ARRAYS}
-        except (OSError, ValueError, KeyError) as error:
-            raise StavisError(f"{path}: not a file of fixations on pictures ({error})") from None
+    if found := _read_file(path):
+        old_names, old = found
         kept = np.array([not other.startswith(f"pictures/{name}/") for other in old_names], bool)
         mine = kept[old["picture"]]
         numbers = np.cumsum(kept) - 1
