@@ -31,6 +31,24 @@ def test_a_database_is_a_sequence_of_its_videos(layout: Layout) -> None:
     assert stavis.Database(layout.root, "DIEM")["test_0"].lists == ((None, "test"),)
 
 
+def test_a_database_knows_its_videos_by_name(layout: Layout) -> None:
+    database = stavis.Database(layout.root, "AVAD")
+    assert "test_0" in database
+    assert database[0] in database
+    assert "test_9" not in database
+    assert 0 not in database
+
+
+def test_paths_may_be_texts_and_a_single_database_its_name(layout: Layout) -> None:
+    report = check_data(str(layout.root), databases="AVAD", jobs=1, quiet=True)
+    assert report.data_folder == layout.root
+    assert {summary.database for summary in report.lists} == {"AVAD"}
+    dataset = stavis.SaliencyDataset(str(layout.root), databases="AVAD", subset="test", split=1, cache=None)
+    assert {database for database, _ in dataset.videos} == {"AVAD"}
+    with pytest.raises(stavis.StavisError, match="no fold list of database 'AVA' there"):
+        check_data(str(layout.root), databases="AVA")
+
+
 def test_frames_maps_and_sound_are_those_of_the_files(layout: Layout) -> None:
     video = stavis.Database(layout.root, "AVAD")["train_1"]
     frames = list(video.frames())

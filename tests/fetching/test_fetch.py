@@ -57,6 +57,7 @@ def test_parts_and_databases_are_selected_by_name() -> None:
         "video_audio/AVAD",
         "video_audio/DIEM",
     ]
+    assert select_parts("audio", "AVAD") == select_parts(["audio"], ["AVAD"])
     assert [part.name for part in select_parts(["weights", "lists"])] == ["fold_lists", "pretrained_models"]
     assert [part.name for part in select_parts()] == ALL_PARTS
     with pytest.raises(

@@ -27,6 +27,7 @@ from stavis.gaze import (
     median_per_observer,
     merge_gaze,
     pixels_per_degree,
+    read_gaze,
     sigma_in_video_pixels,
 )
 from support.gaze import read, read_or_refuse
@@ -225,6 +226,14 @@ def write_csv(path: Path, rows: list[dict[str, object]], delimiter: str = ",") -
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def test_paths_may_be_texts_and_a_single_file_is_no_list(tmp_path: Path) -> None:
+    path = str(write_csv(tmp_path / "gaze.csv", [{"observer": "Ann", "frame": 0, "x": 1.5, "y": 2.5}]))
+    assert detect_format(path) == "csv"
+    for paths in (path, [path], Path(path)):
+        gaze, _ = read_gaze(paths, video="v", width=64, height=48)
+        assert gaze.x.tolist() == [1.5]
 
 
 def test_csv_of_frames_in_pixels(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import scipy.io
 import scipy.ndimage
 import scipy.sparse
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -470,3 +471,18 @@ def test_union_and_other_fixations() -> None:
         maps.union_of_fixations([np.zeros((2, 3)), np.zeros((3, 2))])
     with pytest.raises(ValueError, match="zero fixation maps"):
         maps.union_of_fixations([])
+
+
+def test_tensors_are_taken_as_arrays_are(tmp_path: Path) -> None:
+    array = np.array([[1, 0, 0, 0], [0, 0, 2, 0]], np.uint8)
+    tensor = torch.from_numpy(array)
+    union = maps.union_of_fixations([tensor, tensor > 1])
+    assert np.array_equal(union, array > 0)
+    assert isinstance(union, np.ndarray)
+    assert np.array_equal(maps.fixated_pixels(tensor), maps.fixated_pixels(array))
+    assert np.array_equal(maps.other_fixations(union, tensor), maps.other_fixations(union, array))
+    assert np.array_equal(maps.density_from_fixations(tensor, 2.0), maps.density_from_fixations(array, 2.0))
+    maps.write_fixation_map(str(tmp_path / "f.mat"), tensor > 0)
+    assert np.array_equal(maps.read_fixation_map(str(tmp_path / "f.mat")), array > 0)
+    maps.write_map(str(tmp_path / "m.png"), tensor)
+    assert np.array_equal(maps.read_map(str(tmp_path / "m.png")), array)

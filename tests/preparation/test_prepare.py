@@ -636,7 +636,7 @@ def test_every_video_is_tested_in_one_fold(names: set[str], num: int, seed: int)
 def test_given_folds(tmp_path: Path) -> None:
     path = tmp_path / "folds.txt"
     path.write_text("a 1\nb 2\n\nc 1\n")
-    folds, left_out = choose_folds(FoldChoice(fold_list=path), "abcd")
+    folds, left_out = choose_folds(FoldChoice(fold_list=str(path)), "abcd")
     assert [(fold.train, fold.test) for fold in folds] == [(("b",), ("a", "c")), (("a", "c"), ("b",))]
     assert left_out == {"d"}
     for text, message in (
@@ -651,7 +651,7 @@ def test_given_folds(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a 30 25.0\nb\n")
     (tmp_path / "test.txt").write_text("c\n")
     folds, left_out = choose_folds(
-        FoldChoice(train=tmp_path / "train.txt", test=tmp_path / "test.txt"), "abcd"
+        FoldChoice(train=str(tmp_path / "train.txt"), test=str(tmp_path / "test.txt")), "abcd"
     )
     assert [(fold.train, fold.test) for fold in folds] == [(("a", "b"), ("c",))]
     assert left_out == {"d"}

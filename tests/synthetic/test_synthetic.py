@@ -187,6 +187,23 @@ def test_truth_survives_its_files(small: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"copy{suffix}").read_bytes() == original.read_bytes()
 
 
+def test_paths_may_be_texts_and_a_single_database_its_name(small: Path, tmp_path: Path) -> None:
+    assert write_databases(str(tmp_path), "Own", SMALL, num_videos=2, quiet=True) == 2
+    path = truth_path(tmp_path, "Own", "synth_0000")
+    read_truth(str(path)).save(str(tmp_path / "copy"))
+    assert (tmp_path / "copy.npz").read_bytes() == path.with_suffix(".npz").read_bytes()
+
+
+def test_a_damaged_truth_is_named(small: Path, tmp_path: Path) -> None:
+    read_truth(truth_path(small, "DIEM", "synth_0000")).save(tmp_path / "copy")
+    arrays = tmp_path / "copy.npz"
+    whole = arrays.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:60] + b"\xff" * 40 + whole[100:]):
+        arrays.write_bytes(damaged)
+        with pytest.raises(StavisError, match="copy: not the ground truth of a generated video"):
+            read_truth(tmp_path / "copy")
+
+
 # --- Errors and the command line ----------------------------------------------------------------------------------
 
 

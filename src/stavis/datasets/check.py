@@ -1,6 +1,7 @@
 """Comparison of a data folder with its fold lists: missing and surplus files, and problems of the lists themselves."""
 
 import dataclasses
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,9 +161,9 @@ def count_more(num: int) -> str:
 
 
 def check_data(
-    data_folder: Path,
+    data_folder: str | os.PathLike[str],
     *,
-    databases: Sequence[str] | None = None,
+    databases: str | Sequence[str] | None = None,
     split: int | None = None,
     annotations: bool = True,
     audio: bool = True,
@@ -178,7 +179,7 @@ def check_data(
 
     Raises StavisError if there is no fold list, or none of a requested database.
     """
-    layout = Layout(data_folder)
+    layout = Layout(Path(data_folder))
     summaries: list[ListSummary] = []
     problems: list[Problem] = []
     videos: dict[tuple[str, FoldEntry], VideoFiles] = {}
@@ -215,7 +216,7 @@ def check_data(
             quiet=quiet,
         )
         problems += [problem for of_video in found_deep for problem in of_video]
-    return DataReport(data_folder, summaries, sorted(problems, key=lambda problem: not problem.is_error))
+    return DataReport(layout.root, summaries, sorted(problems, key=lambda problem: not problem.is_error))
 
 
 def _summarize(

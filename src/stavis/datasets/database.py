@@ -140,6 +140,10 @@ class Database(Sequence[DatabaseVideo]):
     def __len__(self) -> int:
         return len(self._videos)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a video of this name, or this video."""
+        return key in self._videos if isinstance(key, str) else super().__contains__(key)
+
     @overload
     def __getitem__(self, key: int | str) -> DatabaseVideo: ...
     @overload

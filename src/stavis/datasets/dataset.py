@@ -114,7 +114,7 @@ class SaliencyDataset(EpochDataset):
         split: int = 1,
         subset: Subset = "train",
         mode: Mode | None = None,
-        databases: Sequence[str] | None = None,
+        databases: str | Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         quirks: LoaderQuirks | Literal["fixed", "reference"] = "fixed",
         seed: int = 1,
@@ -134,7 +134,7 @@ class SaliencyDataset(EpochDataset):
             subset: "train" or "test": which of its lists.
             mode: "train": windows of up to 90 frames, a random clip of each, flipped or not. "validation": the same
                 windows, the clip in the middle. "test": a clip from every frame on. None: the same as `subset`.
-            databases: Which databases; None for all that have fold lists.
+            databases: Which databases, or the name of one; None for all that have fold lists.
             preprocessing: Preprocessing of the model; None for the published one.
             quirks: Which quirks of the published loader to reproduce: a `LoaderQuirks`, or "fixed" or "reference".
             seed: Of crops and flips, 0 or more.

@@ -50,12 +50,17 @@ def format_fold_list(entries: list[FoldEntry]) -> str:
     return "".join(f"{e.video} {e.num_frames} {e.frame_rate:.6f}\n" for e in entries)
 
 
-def choose_databases(layout: Layout, wanted: Sequence[str] | None) -> list[str]:
-    """The requested databases, or all that have fold lists. Raises StavisError if a requested one has none."""
+def choose_databases(layout: Layout, wanted: str | Sequence[str] | None) -> list[str]:
+    """The requested databases (or a single one), or all that have fold lists.
+
+    Raises StavisError if a requested one has none.
+    """
     there = {unicodedata.normalize("NFC", name): name for name in layout.databases()}
     if wanted is None:
         return list(there.values())
-    wanted = [unicodedata.normalize("NFC", name) for name in wanted]
+    wanted = [
+        unicodedata.normalize("NFC", name) for name in ([wanted] if isinstance(wanted, str) else wanted)
+    ]
     for database in wanted:
         if database not in there:
             raise StavisError(

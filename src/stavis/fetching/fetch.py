@@ -40,9 +40,9 @@ SPARE_BYTES = 64 << 20
 
 
 def fetch(
-    parts: Sequence[str] = (),
+    parts: str | Sequence[str] = (),
     *,
-    databases: Sequence[str] = (),
+    databases: str | Sequence[str] = (),
     data: Path | str = "data",
     base_url: str | None = None,
     archives: Path | str | None = None,
@@ -61,7 +61,7 @@ def fetch(
     SHA-256 of each archive is recorded when it first arrives; the sites have none to compare with.
 
     Args:
-        parts: Of "datasets", "annotations", "audio", "lists", "weights" and "pictures"; none means all but pictures.
+        parts: Of "datasets", "annotations", "audio", "lists", "weights" and "pictures", or one of them; none means all but pictures.
         databases: Of the six databases and, for pictures, of "osie", "eyecrowd" and "scene500"; none means all.
         data: The data folder.
         base_url: Another site with the same paths as the original ones; None for those.

@@ -85,11 +85,13 @@ class Part:
         return sum(path.is_dir() for path in folder.iterdir())
 
 
-def select_parts(names: Sequence[str] = (), databases: Sequence[str] = ()) -> list[Part]:
+def select_parts(names: str | Sequence[str] = (), databases: str | Sequence[str] = ()) -> list[Part]:
     """Selects archives by the names of parts and databases. No names: all but pictures; no databases: all of them.
 
     Raises StavisError if there is no part or database of such a name.
     """
+    names = [names] if isinstance(names, str) else names
+    databases = [databases] if isinstance(databases, str) else databases
     for name in names:
         if name not in PART_NAMES:
             raise StavisError(f"no part {name!r}; parts are {', '.join(PART_NAMES)}")

@@ -1,6 +1,7 @@
 """Gaze on a video, read from files of any known format."""
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ class GazeOptions:
     offset: tuple[float, float] | None = None
 
 
-def detect_format(path: Path) -> GazeFormat:
+def detect_format(path: str | os.PathLike[str]) -> GazeFormat:
     """Detects the format of a gaze file, by its suffix and by what is in it.
 
     Args:
@@ -109,6 +110,7 @@ def detect_format(path: Path) -> GazeFormat:
     Raises:
         StavisError: The format is not known.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir():
         if fixations.numbered_images(path) or fixations.numbered_images(path / "fixation"):
@@ -208,12 +210,17 @@ def is_note(path: Path) -> bool:
 
 
 def read_gaze(
-    paths: Sequence[Path], *, video: str, width: int, height: int, options: GazeOptions | None = None
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    video: str,
+    width: int,
+    height: int,
+    options: GazeOptions | None = None,
 ) -> tuple[Gaze, ScreenMapping | None]:
     """Reads the gaze on one video.
 
     Args:
-        paths: Files, or folders as in `gaze_files`; their samples are joined.
+        paths: A file or folder as in `gaze_files`, or several, whose samples are joined.
         video: The video's name without suffix: selects its part of files that contain several.
         width, height: Size of the video in pixels, as displayed.
         options: What the files do not say.
@@ -224,11 +231,12 @@ def read_gaze(
     Raises:
         StavisError: A file cannot be read, its screen is not known, or no sample lies in the picture.
     """
+    places = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     options = options or GazeOptions()
     kept = {Event.FIXATION, *((Event.SACCADE, Event.UNCLASSIFIED) if options.events == "samples" else ())}
     parts: list[Gaze] = []
     display: ScreenMapping | None = None
-    files = [file for path in paths for file in gaze_files(path, options.format)]
+    files = [file for path in places for file in gaze_files(path, options.format)]
     recordings = [_read_recording(file, options.stimulus or video, options) for file in files]
     for file, recording in zip(files, _distinguish_observers(files, recordings), strict=True):
         display = _display(recording, width, height, options)
@@ -249,7 +257,7 @@ def read_gaze(
     if len({part.frame is None for part in parts}) > 1:
         raise StavisError(f"{video}: some of its gaze files have frames and some have times; they must agree")
     gaze = merge_gaze(parts)
-    folders = [path for path in paths if path.is_dir() and path not in files]
+    folders = [path for path in places if path.is_dir() and path not in files]
     beside = [entry for folder in folders for entry in sorted(folder.iterdir()) if entry not in files]
     if skipped := [entry.name for entry in beside if _may_be_gaze(entry)]:
         gaze = replace(gaze, warnings=(*gaze.warnings, f"not gaze, and passed over: {some(skipped)}"))

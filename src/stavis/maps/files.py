@@ -1,5 +1,6 @@
 """Map files: 8-bit JPEG and PNG maps, fixation maps in MATLAB files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ JPEG_QUALITY = 75  # Pillow's default, used for the published maps
 # --- 8-bit maps -------------------------------------------------------------------------------------------------------
 
 
-def read_map(path: Path) -> npt.NDArray[np.uint8]:
+def read_map(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Reads an 8-bit JPEG or PNG map. Of a color image, the first channel is used, as in the published scoring.
 
     Returns:
@@ -33,7 +34,7 @@ def read_map(path: Path) -> npt.NDArray[np.uint8]:
     return _read(Path(path), color_allowed=True)
 
 
-def read_prediction(path: Path) -> Array:
+def read_prediction(path: str | os.PathLike[str]) -> Array:
     """Reads a predicted map with all its channels: an 8-bit JPEG or PNG, or a 16-bit gray PNG.
 
     Returns:
@@ -45,7 +46,7 @@ def read_prediction(path: Path) -> Array:
     return _read(Path(path), color_allowed=True, prediction=True)
 
 
-def read_density_map(path: Path) -> npt.NDArray[np.uint8]:
+def read_density_map(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Reads a ground-truth density map: an 8-bit gray JPEG or PNG. Color is an error, as in the published scoring.
 
     Returns:
@@ -87,14 +88,16 @@ def _read(path: Path, *, color_allowed: bool, prediction: bool = False) -> Array
     return np.asarray(image if prediction else image.getchannel(0))
 
 
-def write_map(path: Path, saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> None:
+def write_map(
+    path: str | os.PathLike[str], saliency_map: npt.NDArray[np.uint8], *, quality: int = JPEG_QUALITY
+) -> None:
     """Writes an (H, W) uint8 map atomically as a gray JPEG or PNG, depending on the suffix.
 
     Raises:
         StavisError: The suffix is not .jpg, .jpeg or .png.
         ValueError: The array is not (H, W) uint8.
     """
-    path = Path(path)
+    path, saliency_map = Path(path), np.asarray(saliency_map)
     file_format = MAP_FORMATS.get(path.suffix.lower())
     if file_format is None:
         raise StavisError(f"{path}: cannot write a map as {path.suffix!r}; allowed: {', '.join(MAP_FORMATS)}")
@@ -116,7 +119,7 @@ def to_8bit(density_map: Array) -> npt.NDArray[np.uint8]:
 # --- Fixation maps ----------------------------------------------------------------------------------------------------
 
 
-def read_fixation_map(path: Path) -> Array:
+def read_fixation_map(path: str | os.PathLike[str]) -> Array:
     """Reads the variable `eyeMap` from a MATLAB file.
 
     Returns:
@@ -134,13 +137,14 @@ def read_fixation_map(path: Path) -> Array:
     return fixation_map
 
 
-def write_fixation_map(path: Path, fixation_map: Array) -> None:
+def write_fixation_map(path: str | os.PathLike[str], fixation_map: Array) -> None:
     """Writes a fixation map atomically as variable `eyeMap` of a compressed MATLAB 5 file.
 
     Args:
         path: File to write.
         fixation_map: (H, W); booleans are stored as 0 and 1 in 8 bits.
     """
+    fixation_map = np.asarray(fixation_map)
     if fixation_map.ndim != 2:
         raise ValueError(f"a fixation map is (H, W), not {fixation_map.shape}")
     if fixation_map.dtype == np.bool_:

@@ -16,7 +16,7 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
         ValueError: There are no maps, or their sizes differ.
     """
     union: npt.NDArray[np.bool_] | None = None
-    for fixation_map in fixation_maps:
+    for fixation_map in map(np.asarray, fixation_maps):
         fixated = fixation_map if fixation_map.dtype == np.bool_ else fixation_map > 0
         if union is None:
             union = fixated.copy()
@@ -31,6 +31,7 @@ def union_of_fixations(fixation_maps: Iterable[Array]) -> npt.NDArray[np.bool_]:
 
 def fixated_pixels(fixation_map: Array) -> npt.NDArray[np.intp]:
     """Returns the (n,) ascending row-major indices of the pixels above 0, which is all that scoring needs."""
+    fixation_map = np.asarray(fixation_map)
     fixated = fixation_map if fixation_map.dtype in (np.bool_, np.uint8) else fixation_map > 0
     if fixated.flags.c_contiguous or not fixated.flags.f_contiguous:
         return _flatnonzero(fixated)
@@ -54,7 +55,7 @@ def other_fixations(union: npt.NDArray[np.bool_], fixation_map: Array) -> npt.ND
 
     As published, a pixel of this frame counts as fixated where the map *equals 1*, whereas the metrics use `> 0`.
     """
-    return np.asarray(np.logical_and(union, fixation_map != 1), dtype=np.bool_)
+    return np.asarray(np.logical_and(union, np.asarray(fixation_map) != 1), dtype=np.bool_)
 
 
 def density_from_fixations(fixation_map: Array, sigma_pixels: float) -> Float64Map:

@@ -1,8 +1,8 @@
 """Video frames at the file's own bit depth, for maps that are stored as videos."""
 
 import contextlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
@@ -13,9 +13,10 @@ from av.video.format import VideoFormat
 from stavis.errors import StavisError
 from stavis.media.container import reason
 from stavis.media.frames import VideoDecoder
+from stavis.storage.remote import as_path
 
 
-def read_samples(path: Path) -> Iterator[npt.NDArray[Any]]:
+def read_samples(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[Any]]:
     """Decodes a video to the samples that FFmpeg's command line writes as PNG files by default.
 
     Frames come one by one in presentation order, each once; the PNG sequence of FFmpeg differs only for videos with
@@ -28,7 +29,7 @@ def read_samples(path: Path) -> Iterator[npt.NDArray[Any]]:
     Raises:
         StavisError: The file contains no video that can be decoded.
     """
-    with VideoDecoder(path) as decoder, contextlib.closing(decoder.pictures()) as pictures:
+    with VideoDecoder(as_path(path)) as decoder, contextlib.closing(decoder.pictures()) as pictures:
         for time, picture in pictures:
             try:
                 yield np.asarray(picture.reformat(format=_png_format(picture.format)).to_ndarray())
@@ -49,7 +50,7 @@ def _png_format(pixel_format: VideoFormat) -> str:
     return ("rgba64le" if is_deep else "rgba") if has_alpha else ("rgb48le" if is_deep else "rgb24")
 
 
-def count_pictures(path: Path) -> int:
+def count_pictures(path: str | os.PathLike[str]) -> int:
     """The number of pictures that `read_samples` yields, by decoding them."""
-    with VideoDecoder(path) as decoder, contextlib.closing(decoder.pictures()) as pictures:
+    with VideoDecoder(as_path(path)) as decoder, contextlib.closing(decoder.pictures()) as pictures:
         return sum(1 for _ in pictures)

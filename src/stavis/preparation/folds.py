@@ -1,5 +1,6 @@
 """Division of a database's videos into training and test folds, at random from a seed or as given."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def _fold(names: Sequence[str], test: Iterable[str]) -> Fold:
     return Fold(tuple(n for n in names if n not in tested), tuple(n for n in names if n in tested))
 
 
-def read_fold_numbers(path: Path) -> dict[str, int]:
+def read_fold_numbers(path: str | os.PathLike[str]) -> dict[str, int]:
     """Reads a file of lines `video fold`, where fold (from 1) is the one in which the video tests.
 
     Raises StavisError if a line has another form, or a video is named twice.
@@ -69,14 +70,14 @@ def folds_from_numbers(numbers: Mapping[str, int]) -> list[Fold]:
     ]
 
 
-def read_names(path: Path) -> tuple[str, ...]:
+def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Reads video names, one per line; the rest of a line is ignored, so that fold lists can be given."""
     return tuple(dict.fromkeys(line.split()[0] for line in _read_lines(path) if line.strip()))
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: str | os.PathLike[str]) -> list[str]:
     try:
-        return read_text(path).split("\n")
+        return read_text(Path(path)).split("\n")
     except FileNotFoundError:
         raise StavisError(f"{path}: list not found") from None
 
@@ -96,9 +97,9 @@ class FoldChoice:
 
     num_folds: int | None = None
     seed: int = 0
-    fold_list: Path | None = None
-    train: Path | None = None
-    test: Path | None = None
+    fold_list: str | os.PathLike[str] | None = None
+    train: str | os.PathLike[str] | None = None
+    test: str | os.PathLike[str] | None = None
 
 
 def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold], set[str]]:
@@ -110,7 +111,7 @@ def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold],
     names = sorted(set(videos))
     ours = {unicode_form(name): name for name in names}
 
-    def listed(path: Path | None) -> list[str]:
+    def listed(path: str | os.PathLike[str] | None) -> list[str]:
         """The names in a list, spelled as ours where only their Unicode form differs."""
         return [] if path is None else [ours.get(unicode_form(name), name) for name in read_names(path)]
 

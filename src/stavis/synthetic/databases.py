@@ -1,6 +1,7 @@
 """Generated databases in the published layout, with their ground truth."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,8 @@ def video_name(index: int) -> str:
 
 
 def write_databases(
-    root: Path,
-    databases: Sequence[str],
+    root: str | os.PathLike[str],
+    databases: str | Sequence[str],
     settings: Settings,
     *,
     num_videos: int,
@@ -49,7 +50,7 @@ def write_databases(
 
     Args:
         root: Data folder; other databases in it are not touched.
-        databases: Names of the databases, of the six or others.
+        databases: Names of the databases (or a single one), of the six or others.
         settings: Settings of the videos.
         num_videos: Videos per database.
         test_share: Share of the videos in the test list of a split, above 0, up to 1/3. The test lists of the three
@@ -63,6 +64,8 @@ def write_databases(
     Raises:
         StavisError: A setting is outside its range, or a real database or one with other settings exists there.
     """
+    root = Path(root)
+    databases = [databases] if isinstance(databases, str) else databases
     settings.check()
     num_frames = settings.num_frames
     if num_videos < 2:

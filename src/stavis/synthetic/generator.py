@@ -1,5 +1,6 @@
 """Generator of one video from a seed: frames, audio and ground truth."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -196,7 +197,7 @@ def _loudness(samples: Floats, num_frames: int, frame_rate: float) -> Floats:
 
 
 def render_clip(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     seed: int,
     preset: str | Preset = "mixed",

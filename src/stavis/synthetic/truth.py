@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stavis.errors import StavisError
+from stavis.errors import ARCHIVE_ERRORS, StavisError
 from stavis.maps import density_from_fixations
 from stavis.runtime.files import write_bytes, write_text
 from stavis.synthetic.presets import DRIVES
@@ -119,8 +119,9 @@ class Truth:
             return 0.0
         return self.drives["source"] * (1 - 1 / len(self.candidates(frame)))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `<path>.npz` (arrays) and `<path>.json` (the rest). Equal truths give equal bytes."""
+        path = Path(path)
         arrays, plain = {}, {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -147,7 +148,7 @@ def share_of_drives(drives: dict[str, float], *, sounding: bool) -> Array:
     return np.asarray(shares / shares.sum())
 
 
-def read_truth(path: Path) -> Truth:
+def read_truth(path: str | os.PathLike[str]) -> Truth:
     """Reads files written by `Truth.save`.
 
     Args:
@@ -156,6 +157,7 @@ def read_truth(path: Path) -> Truth:
     Raises:
         StavisError: A file is missing or malformed.
     """
+    path = Path(path)
     try:
         plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
@@ -165,7 +167,7 @@ def read_truth(path: Path) -> Truth:
         return Truth(**plain, **arrays, gaze=gaze)
     except FileNotFoundError as error:
         raise StavisError(f"{error.filename}: not found; `stavis synth` writes it") from None
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (TypeError, *ARCHIVE_ERRORS) as error:
         raise StavisError(f"{path}: not the ground truth of a generated video ({error})") from None
 
 
