@@ -67,7 +67,7 @@ class Guard:
         if len(hosts) != 1 or not self._is_own(_name(hosts[0])):
             return _refuse(403, "this server is not known by that host name; see --allow-host")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if origin is not None and not _is_of(origin, hosts[0]):
             return _refuse(403, "requests from other sites are refused")
         is_page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not is_page:
@@ -80,7 +80,8 @@ class Guard:
             if not self._is_token(given[0]):
                 return _refuse(401, "wrong token")
             answer = RedirectResponse("/", 303)
-            answer.set_cookie(cookie, given[0], httponly=True, samesite="strict")
+            is_secure = scope["scheme"] == "https"
+            answer.set_cookie(cookie, given[0], secure=is_secure, httponly=True, samesite="strict")
             return answer
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given_token = bearer.strip() if scheme.lower() == "bearer" else None
@@ -97,6 +98,13 @@ class Guard:
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self.settings.token or "").encode())
+
+
+def _is_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # malformed
+        return False
 
 
 def _name(host: str) -> str:

@@ -167,15 +167,19 @@ def serve_app(
 ) -> None:
     """Serves the web application until it is stopped by a signal, over https with the files of a certificate and key.
 
-    Raises StavisError if the port or the job folder is in use.
+    Raises StavisError if the port or the job folder is in use, or the certificate and its key cannot be loaded.
     """
     with open_socket(settings.host, settings.port) as listener:
         port = listener.getsockname()[1]
         server = make_server(make_app(settings), certificate=certificate, key=key)
-        scheme = "https" if certificate else "http"
-        query = f"/?token={settings.token}" if settings.token else "/"
+        try:
+            server.config.load()  # certificate and key, before success is announced
+        except OSError as error:
+            found = f"{certificate} and {key}: {error.strerror or error}"
+            raise StavisError(f"{found}; expected a certificate and its key in PEM format") from None
         if not quiet:
-            print(f"stavis app: {scheme}://{url_host(settings.host)}:{port}{query}", file=sys.stderr)
+            address = page_address(settings, port, "https" if certificate else "http")
+            print(f"stavis app: {address}", file=sys.stderr)
             print("Press Ctrl-C to stop.", file=sys.stderr)
         server.run(sockets=[listener])
 
@@ -204,8 +208,15 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise StavisError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:  # the latter of names that no host can have
+        reason = getattr(error, "strerror", None) or error
+        raise StavisError(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def page_address(settings: AppSettings, port: int, scheme: str = "http") -> str:
+    """The URL of the page, with the token that lets a browser in."""
+    query = f"?token={quote(settings.token, safe='')}" if settings.token else ""
+    return f"{scheme}://{url_host(settings.host)}:{port}/{query}"
 
 
 def url_host(host: str) -> str:

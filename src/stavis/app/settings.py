@@ -23,7 +23,8 @@ class AppSettings:
     modality: Literal["audiovisual", "visual"] | None = None
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
     folder: Path | None = None  # where jobs live; None for the user's cache folder
-    token: str | None = None  # secret that every request must carry; None where none is required
+    # Secret that every request must carry, of printable ASCII without spaces; None where none is required.
+    token: str | None = None
     allowed_hosts: tuple[str, ...] = ()  # further host names under which the server may be addressed
     max_upload_megabytes: int = 1000  # largest video file
     max_seconds: float = 600.0  # longest video
@@ -42,6 +43,8 @@ class AppSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; allowed: 0 to 65535")
+        if unusable := {one for one in self.token or "" if not "!" <= one <= "~"}:
+            raise ValueError(f"token contains {min(unusable)!r}; allowed: printable ASCII without spaces")
         if not self.is_local and not self.token:
             raise ValueError(f"host is {self.host!r}, which other machines can reach; a token is required")
 

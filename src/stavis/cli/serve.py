@@ -59,26 +59,27 @@ def serve(
     from stavis.app.server import new_token, serve_app
     from stavis.weights.names import load_network
 
-    load_network(weights, modality=modality, device=device)  # errors show at once
     if token is None and not is_loopback(host):
         token = new_token()
-    settings = AppSettings(
-        host=host,
-        port=port,
-        weights=weights,
-        modality=modality,
-        device=device,
-        folder=folder,
-        token=token,
-        allowed_hosts=tuple(allow_host or ()),
-        max_upload_megabytes=max_upload,
-        max_seconds=max_duration,
-        max_waiting=max_waiting,
-        jobs=jobs,
-        memory_megabytes=memory,
-        keep_hours=keep,
-        max_live=max_live,
-    )
+    with shared.checked():
+        settings = AppSettings(
+            host=host,
+            port=port,
+            weights=weights,
+            modality=modality,
+            device=device,
+            folder=folder,
+            token=token,
+            allowed_hosts=tuple(allow_host or ()),
+            max_upload_megabytes=max_upload,
+            max_seconds=max_duration,
+            max_waiting=max_waiting,
+            jobs=jobs,
+            memory_megabytes=memory,
+            keep_hours=keep,
+            max_live=max_live,
+        )
+    load_network(weights, modality=modality, device=device)  # errors show at once
     serve_app(
         settings,
         certificate=None if certificate is None else str(certificate),
