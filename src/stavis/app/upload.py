@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FILE_FIELD = "video"
 MAX_FIELDS = 40
 MAX_FIELD_BYTES = 4096
+MAX_HEADER_BYTES = 8192  # of a part
 MAX_OVERHEAD_BYTES = 100_000  # of everything but the file
 STALLED_SECONDS = 30.0
 
@@ -76,6 +77,7 @@ class _Parts:
         self._max_bytes = max_bytes
         self._too_large = too_large
         self._header = [b"", b""]
+        self._num_header_bytes = 0
         self._disposition = b""
         self._name = ""
         self._is_file = False
@@ -95,8 +97,12 @@ class _Parts:
 
     def _begin(self) -> None:
         self._disposition, self._value, self._header = b"", b"", [b"", b""]
+        self._num_header_bytes = 0
 
     def _add_to_header(self, which: int, data: bytes) -> None:
+        self._num_header_bytes += len(data)
+        if self._num_header_bytes > MAX_HEADER_BYTES:
+            raise HTTPException(422, f"the headers of a part are longer than {MAX_HEADER_BYTES} bytes")
         self._header[which] += data
 
     def _end_header(self) -> None:
