@@ -120,9 +120,11 @@ def test_refused_uploads_are_explained(client: Client, tmp_path: Path) -> None:
     with Chromium() as browser:
         browser.go(f"http://localhost:{client.port}/")
         browser.wait_for("document.getElementById('about').textContent !== ''")
-        browser.choose_file("#file", tmp_path / "notes.txt")
-        browser.wait_for("!document.getElementById('problem').hidden", 60)
-        assert "notes.txt" in browser.run("document.getElementById('problem').textContent")
+        with (tmp_path / "large.mp4").open("wb") as large:
+            large.truncate(1_100_000_000)
+        browser.choose_file("#file", tmp_path / "large.mp4", tmp_path / "notes.txt")
+        browser.wait_for("document.getElementById('problem').textContent.includes('notes.txt')", 60)
+        assert "large.mp4 is too large" in browser.run("document.getElementById('problem').textContent")
 
 
 def test_live_maps_arrive(client: Client, clip: Path, tmp_path: Path) -> None:

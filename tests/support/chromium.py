@@ -130,11 +130,11 @@ class Chromium:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    def choose_file(self, selector: str, path: Path) -> None:
-        """Puts a file into a file input."""
+    def choose_file(self, selector: str, *paths: Path) -> None:
+        """Puts files into a file input."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[*map(str, paths)])
 
     def resize(self, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
         """Sets the size of the window and the color scheme."""

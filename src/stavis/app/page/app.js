@@ -30,16 +30,19 @@ const queue = []; // files chosen together go one after the other
 let request = null;
 
 function send(files) {
+  showProblem("problem", "");
   queue.push(...files);
   if (!request) sendNext();
 }
 
+// Beside what is told of other files.
+function addProblem(text) { showProblem("problem", [$("problem").textContent, text].filter(Boolean).join(" ")); }
+
 function sendNext() {
   const file = queue.shift();
   if (!file) return;
-  showProblem("problem", "");
   if (limits.max_upload_megabytes && file.size > limits.max_upload_megabytes * 1e6) {
-    showProblem("problem", `${file.name} is too large: ${(file.size / 1e6).toFixed(0)} MB of at most ${limits.max_upload_megabytes} MB.`);
+    addProblem(`${file.name} is too large: ${(file.size / 1e6).toFixed(0)} MB of at most ${limits.max_upload_megabytes} MB.`);
     return sendNext();
   }
   const form = new FormData();
@@ -63,9 +66,9 @@ function sendNext() {
     const { status, response } = request;
     done();
     if (status === 202) { awaited = response.id; await refresh(); open(response.id); }
-    else showProblem("problem", `${file.name}: ${response?.error ?? `the server answered ${status}`}`);
+    else addProblem(`${file.name}: ${response?.error ?? `the server answered ${status}`}`);
   };
-  request.onerror = () => { done(); showProblem("problem", `${file.name}: the server cannot be reached, or refused the upload.`); };
+  request.onerror = () => { done(); addProblem(`${file.name}: the server cannot be reached, or refused the upload.`); };
   request.onabort = done;
   request.send(form);
   function done() { request = null; $("uploading").hidden = true; sendNext(); }
