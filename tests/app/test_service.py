@@ -1,8 +1,11 @@
 """HTTP service: uploads, limits, the queue, and what it refuses, over real sockets."""
 
+import asyncio
+import errno
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,15 +22,22 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs stavis[app]")
 
+from starlette.exceptions import HTTPException
+
 from stavis import media
 from stavis.app.archive import stream_zip
-from stavis.app.jobs import RECORD, Jobs
-from stavis.app.options import parse_form
+from stavis.app.guard import Guard
+from stavis.app.jobs import RECORD, Job, Jobs, kill
+from stavis.app.options import PredictForm, parse_form
+from stavis.app.server import open_socket, page_address, serve_app
 from stavis.app.settings import AppSettings
-from stavis.app.upload import display_name
+from stavis.app.upload import Upload, display_name
+from stavis.app.worker import REQUEST, VIDEO
 from stavis.errors import StavisError
 from support.commands import run_command
 from support.server import Client, serving
+
+JOB = "abcdefghijklmnop"  # an id
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +83,7 @@ def test_page_is_self_contained(client: Client) -> None:
         {"host": "192.0.2.7"},
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:1"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
@@ -102,10 +114,50 @@ def test_token_is_required_and_enough(tmp_path: Path) -> None:
         assert client.get("/v1/jobs", cookie=cookie.partition(";")[0]).status == 200
 
 
+def test_printed_address_carries_any_token(tmp_path: Path) -> None:
+    token = "".join(map(chr, range(0x21, 0x7F)))
+    settings = AppSettings(folder=tmp_path, token=token)
+    with serving(settings) as client:
+        base, _, query = page_address(settings, client.port).partition("/?")
+        assert base == f"http://127.0.0.1:{client.port}"
+        cookie = client.get(f"/?{query}").headers["set-cookie"]
+        assert client.get("/v1/jobs", cookie=cookie.rpartition("; HttpOnly")[0]).status == 200
+        assert client.get("/v1/jobs", authorization=f"Bearer {token}").status == 200
+
+
+def test_cookie_of_https_stays_there() -> None:
+    scope = {"type": "http", "scheme": "https", "method": "GET", "path": "/", "query_string": b"token=secret"}
+    sent = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    guard = Guard(None, AppSettings(token="secret"))
+    asyncio.run(guard(scope | {"headers": [(b"host", b"localhost")]}, None, send))
+    assert b"Secure" in dict(sent[0]["headers"])[b"set-cookie"]
+
+
 def test_other_hosts_need_a_token() -> None:
     with pytest.raises(ValueError, match="token is required"):
         AppSettings(host="0.0.0.0")
     assert not AppSettings(host="0.0.0.0", token="x").is_local
+    with pytest.raises(StavisError, match="token is required"):
+        run_command("app", "--host", "0.0.0.0", "--token", "")
+    for token in ("grüß", "a b", "a\n"):
+        with pytest.raises(StavisError, match="allowed: printable ASCII without spaces"):
+            run_command("app", "--token", token)
+
+
+def test_unusable_addresses_and_certificates_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StavisError, match="cannot listen on aaa"):
+        open_socket("a" * 80, 0)
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    with pytest.raises(StavisError, match=r"junk\.pem and .*junk\.pem: .*expected a certificate"):
+        serve_app(AppSettings(folder=tmp_path / "jobs", port=0), certificate=str(junk), key=str(junk))
+    assert capsys.readouterr().err == ""
 
 
 # Uploads -----------------------------------------------------------------------------------------------------------
@@ -159,6 +211,9 @@ def test_malformed_bodies_are_refused(client: Client) -> None:
         ).status
         == 422
     )
+    long = b"".join(b"x-%d: %s\r\n" % (number, b"x" * 4000) for number in range(3))
+    answer = post(b"--b\r\n" + long + b"\r\nabc\r\n--b--\r\n", "multipart/form-data; boundary=b")
+    assert (answer.status, "headers of a part are longer" in answer.json["error"]) == (422, True)
     cut_off = b'--b\r\ncontent-disposition: form-data; name="video"; filename="a"\r\n\r\nabc'
     assert post(cut_off, "multipart/form-data; boundary=b").status == 422
 
@@ -233,6 +288,154 @@ def test_folder_has_one_server(tmp_path: Path) -> None:
             Jobs(AppSettings(folder=tmp_path))
 
 
+def test_folders_of_the_user_stay(tmp_path: Path) -> None:
+    record = json.dumps({"id": "mine", "name": "x", "status": "finished"})
+    kept = {"project/video/holiday.txt": "", f"{JOB}/request.json": "{}", "mine/job.json": record}
+    for name, text in (kept | {"conference-talks/job.json": "[]"}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    async def break_off() -> str:
+        """Leaves an upload as a killed server does."""
+        async with Jobs(AppSettings(folder=tmp_path / "other")).arriving() as folder:
+            (folder / VIDEO).write_text("half")
+            shutil.copytree(folder, tmp_path / folder.name)
+            return folder.name
+
+    own = asyncio.run(break_off())
+    with serving(AppSettings(folder=tmp_path)) as client:
+        assert client.get("/v1/jobs").json == []
+    assert not (tmp_path / own).exists()
+    assert all((tmp_path / name).read_text() == text for name, text in kept.items())
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """A queue whose worker processes answer at once that all is well; ended jobs are tidied away."""
+
+    async def ask(self: Jobs, job: Job, mode: str, seconds: float) -> dict:
+        return {"result": {"width": 16, "height": 16, "duration": 1.0}}
+
+    monkeypatch.setattr(Jobs, "_ask", ask)
+    monkeypatch.setattr("stavis.app.jobs.TIDY_SECONDS", 0.01)
+    return Jobs(AppSettings(folder=tmp_path, max_seconds=2, max_upload_megabytes=1))
+
+
+async def send(jobs: Jobs, **options: object) -> Job:
+    async with jobs.arriving() as folder:
+        (folder / VIDEO).write_bytes(b"video")
+        return await jobs.add(folder, Upload("clip.mp4"), PredictForm(**options))
+
+
+async def settle(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def test_job_whose_record_cannot_be_written_fails_alone(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from stavis.runtime.files import write_text
+
+    full: set[str] = set()
+
+    def write(path: Path, text: str) -> None:
+        if json.loads(text).get("status") in full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_text(path, text)
+
+    monkeypatch.setattr("stavis.app.jobs.write_text", write)
+
+    async def run() -> None:
+        jobs.start()
+        for unwritable in ({"running", "failed"}, {"finished"}, set[str]()):
+            full.clear()
+            full.update(unwritable)
+            job = await send(jobs)
+            await settle(lambda: not job.is_open)  # noqa: B023
+            assert job.status == ("failed" if unwritable else "finished")
+            assert (job.error or "").endswith(": No space left on device" if unwritable else "")
+            assert not (jobs.folder / job.id / VIDEO).exists()
+        assert "job.json: No space left on device" in caplog.text
+        await jobs.stop()
+
+    asyncio.run(run())
+
+
+def test_full_disk_refuses_uploads(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(error: OSError) -> int:
+        with pytest.raises(HTTPException) as refused:
+            async with jobs.arriving():
+                raise error
+        return refused.value.status_code
+
+    assert asyncio.run(run(OSError(errno.ENOSPC, "No space left on device"))) == 507
+    assert not any(path.is_dir() for path in jobs.folder.iterdir())
+
+    async def run_two() -> int:
+        async with jobs.arriving():  # has room, which the second may not have
+            return await run(OSError())
+
+    usage = shutil.disk_usage(jobs.folder)._replace(free=2_500_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert asyncio.run(run_two()) == 507
+
+
+def test_jobs_are_tidied_beside_deletions(tmp_path: Path, jobs: Jobs) -> None:
+    jobs.settings = replace(jobs.settings, max_kept=0)
+
+    async def run() -> None:
+        pair = [await send(jobs), await send(jobs)]
+        jobs.start()
+        await settle(lambda: len(jobs.all()) == 1)
+        await jobs.remove(jobs.all()[0])  # as the next in line
+        pair.append(await send(jobs))
+        await settle(lambda: not any((tmp_path / job.id).exists() for job in pair))
+        await jobs.stop()
+
+    asyncio.run(run())
+
+
+def test_videos_end_where_they_may_last_to(jobs: Jobs) -> None:
+    for options, end in (({}, 2), ({"end": 1.5}, 1.5), ({"start": 0.5, "end": 60}, 2.5)):
+        job = asyncio.run(send(jobs, **options))
+        assert json.loads((jobs.folder / job.id / REQUEST).read_text())["end"] == end
+
+
+def test_cancelled_worker_ends_before_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import pathlib, sys, time; (pathlib.Path(sys.argv[1]) / 'results').mkdir(); time.sleep(60)"
+    existed = []
+
+    def watched_kill(process: asyncio.subprocess.Process) -> None:
+        existed.append(any(tmp_path.glob("*/results")))
+        kill(process)
+
+    async def start(_: str, mode: str, folder: str, **options: object) -> asyncio.subprocess.Process:
+        answer = 'print(\'{"result": {"width": 16, "height": 16, "duration": 1}}\')'
+        code = answer if mode == "probe" else script
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", code, folder), stdout=asyncio.subprocess.PIPE, start_new_session=True
+        )
+
+    monkeypatch.setattr("stavis.app.jobs.start", start)
+    monkeypatch.setattr("stavis.app.jobs.kill", watched_kill)
+
+    async def run() -> None:
+        jobs = Jobs(AppSettings(folder=tmp_path))
+        jobs.start()
+        job = await send(jobs)
+        await settle(lambda: (tmp_path / job.id / "results").exists())
+        existed.clear()
+        await jobs.remove(job)
+        assert existed[0]
+        assert job.status == "cancelled"
+        assert not (tmp_path / job.id / "results").exists()
+        await jobs.stop()
+
+    asyncio.run(run())
+
+
 def test_openapi_document_lists_every_path(client: Client) -> None:
     document = client.get("/openapi.json").json
     assert set(document["paths"]) == {
@@ -246,19 +449,19 @@ def test_openapi_document_lists_every_path(client: Client) -> None:
 
 
 def test_everything_comes_as_one_zip(tmp_path: Path) -> None:
-    results = tmp_path / "abc" / "results"
+    results = tmp_path / JOB / "results"
     for name in ("maps/map_000000.png", "without-sound/frames.csv", "page/video.mp4", "frames.csv"):
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text(name)
-    record = {"id": "abc", "name": "Talk.mp4", "status": "finished", "results": ["all.zip", "maps.zip"]}
-    (tmp_path / "abc" / RECORD).write_text(json.dumps(record | {"finished": time.time()}))
+    record = {"id": JOB, "name": "Talk.mp4", "status": "finished", "results": ["all.zip", "maps.zip"]}
+    (tmp_path / JOB / RECORD).write_text(json.dumps(record | {"finished": time.time()}))
     expected = {
         "all.zip": {"Talk/maps/map_000000.png", "Talk/without-sound/frames.csv", "Talk/frames.csv"},
         "maps.zip": {"Talk/maps/map_000000.png"},
     }
     with serving(AppSettings(folder=tmp_path)) as client:
         for name, members in expected.items():
-            answer = client.get(f"/v1/jobs/abc/results/{name}")
+            answer = client.get(f"/v1/jobs/{JOB}/results/{name}")
             assert "Talk.zip" in answer.headers["content-disposition"]
             with zipfile.ZipFile(BytesIO(answer.body)) as archive:
                 assert set(archive.namelist()) == members
@@ -357,11 +560,11 @@ def test_fifty_clients_at_once(tmp_path: Path, clip: bytes) -> None:
 
 
 def test_client_that_reads_nothing_costs_no_memory(tmp_path: Path) -> None:
-    job = tmp_path / "abc"
+    job = tmp_path / JOB
     (job / "results").mkdir(parents=True)
     (job / "results" / "saliency.npz").write_bytes(bytes(100_000_000))
     record = {
-        "id": "abc",
+        "id": JOB,
         "name": "x.mp4",
         "status": "finished",
         "results": ["saliency.npz"],
@@ -373,7 +576,7 @@ def test_client_that_reads_nothing_costs_no_memory(tmp_path: Path) -> None:
         connections = []
         for _ in range(20):
             connection = http.client.HTTPConnection("127.0.0.1", client.port)
-            connection.request("GET", "/v1/jobs/abc/results/saliency.npz")
+            connection.request("GET", "/v1/jobs/" + JOB + "/results/saliency.npz")
             connections.append(connection)
         time.sleep(1)
         assert client.get("/v1/jobs").status == 200

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -21,17 +23,21 @@ from stavis.app.options import PredictForm
 from stavis.app.settings import AppSettings
 from stavis.app.upload import Upload
 from stavis.app.worker import REQUEST, RESULTS, VIDEO
-from stavis.errors import StavisError
+from stavis.errors import StavisError, one_line
+from stavis.media.container import reason
 from stavis.prediction.outputs import choose_outputs
-from stavis.runtime.files import write_text
+from stavis.runtime.files import read_json, write_text
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
 RECORD = "job.json"
+MARKER = ".stavis-upload"  # in every folder that is made here, so that no other is ever removed
 LOG = "log.txt"
 EVERYTHING = "all.zip"
 PROBE_SECONDS = 30.0
 PROBES = 2  # at the same time
 TIDY_SECONDS = 60.0
+_ID_BYTES = 12
+_ID = re.compile(r"[A-Za-z0-9_-]{16}")  # 12 bytes in base64
 
 _log = logging.getLogger("stavis.app")
 
@@ -99,22 +105,26 @@ class Jobs:
     async def arriving(self) -> AsyncIterator[Path]:
         """Reserves a place in the queue and gives a folder for an upload, removed if the block fails.
 
-        Raises HTTPException with 429 if too many jobs wait, and with 507 if the disk is full.
+        Raises HTTPException with 429 if too many jobs wait, and with 507 if the disk is full or fills up in the block.
         """
         num_waiting = sum(job.status == "queued" for job in self._jobs.values()) + self._num_arriving
         if num_waiting >= self.settings.max_waiting:
             raise HTTPException(
                 429, f"{num_waiting} jobs are waiting already; try again later", {"retry-after": "30"}
             )
-        if shutil.disk_usage(self.folder).free < 2 * self.settings.max_upload_megabytes * 10**6:
+        wanted = (2 + self._num_arriving) * self.settings.max_upload_megabytes * 10**6
+        if shutil.disk_usage(self.folder).free < wanted:
             raise HTTPException(507, "the server's disk is nearly full")
-        folder = self.folder / secrets.token_urlsafe(12)
-        folder.mkdir(mode=0o700)
+        folder = self.folder / secrets.token_urlsafe(_ID_BYTES)
         self._num_arriving += 1
         try:
+            folder.mkdir(mode=0o700)
+            (folder / MARKER).touch()
             yield folder
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise HTTPException(507, "the server's disk is full") from error
             raise
         finally:
             self._num_arriving -= 1
@@ -143,24 +153,25 @@ class Jobs:
                 f"the video lasts {lasts:.0f} s; at most {self.settings.max_seconds:.0f} s are allowed "
                 "(choose a part of it with start and end)",
             )
-        if duration is None:  # the header does not tell
-            end = min(end or float("inf"), start + self.settings.max_seconds)
-        self._write_request(job, end)
-        self._jobs[job.id] = job
+        # Headers may be wrong, or not tell.
+        self._write_request(job, min(end or float("inf"), start + self.settings.max_seconds))
         self._save(job)
+        self._jobs[job.id] = job
         self._changed.set()
         return job
 
     async def remove(self, job: Job) -> None:
         """Cancels a job that waits or runs; removes one that has ended with everything it left."""
         if not job.is_open:
-            del self._jobs[job.id]
+            self._jobs.pop(job.id, None)
             await asyncio.to_thread(shutil.rmtree, self.folder / job.id, ignore_errors=True)
             return
-        process = self._processes.get(job.id)
-        self._end(job, "cancelled")
-        if process is not None:
+        job.status = "cancelled"
+        if (process := self._processes.get(job.id)) is not None:
             kill(process)
+            await process.wait()  # until then it may write
+        if job.id in self._jobs:  # not removed in the meantime
+            self._end(job, "cancelled")
 
     def result(self, job: Job, name: str) -> Path:
         """The file or folder of a result; HTTPException 404 if there is none.
@@ -201,11 +212,12 @@ class Jobs:
                 continue
             job = min(waiting, key=lambda one: one.created)
             job.status = "running"
-            self._save(job)
             try:
+                self._save(job)
                 answer = await self._ask(job, "predict", self.settings.job_seconds)
-            except OSError as error:
-                answer = {"error": f"the worker process cannot be started: {error}"}
+            except Exception as error:  # the queue goes on, whatever is wrong with one job
+                answer = {"error": f"the job cannot be run: {reason(error)}"}  # no path of the server
+                _log.warning("job %s cannot be run: %s", job.id, one_line(error))
             if not job.is_open:  # cancelled
                 continue
             if "result" in answer:
@@ -220,6 +232,8 @@ class Jobs:
         with (folder / LOG).open("ab") as log:
             process = await start("stavis.app.worker", mode, str(folder), stderr=log)
         self._processes[job.id] = process
+        if not job.is_open:  # cancelled while the process started
+            kill(process)
         answer: dict[str, Any] = {}
         try:
             async with asyncio.timeout(seconds):
@@ -249,16 +263,26 @@ class Jobs:
     def _end(self, job: Job, status: Status, error: str | None = None) -> None:
         job.status, job.error, job.finished = status, error, time.time()
         job.seconds_left = job.frames_per_second = None
+        job.results, job.has_page = [], False
+        try:
+            self._clear(job)
+            self._save(job)
+        except OSError as problem:
+            _log.warning("job %s (%s): %s", job.id, status, one_line(problem))
+            if status == "finished":
+                self._end(job, "failed", f"the results cannot be kept: {reason(problem)}")
+
+    def _clear(self, job: Job) -> None:
+        """Removes the upload of a job that has ended; lists its results, or removes unfinished ones."""
         folder = self.folder / job.id
         (folder / VIDEO).unlink(missing_ok=True)
-        if status == "finished":
+        if job.status == "finished":
             job.progress = 1.0
             job.results = list(_result_names(folder / RESULTS))
             job.has_page = (folder / RESULTS / PAGE_FILES[0]).exists()
         else:
             for leftover in (folder / RESULTS, *folder.glob(f".{RESULTS}*")):
                 shutil.rmtree(leftover, ignore_errors=True)
-        self._save(job)
 
     async def _tidy(self) -> None:
         """Removes jobs that are too old or too many, once a minute."""
@@ -274,16 +298,14 @@ class Jobs:
 
     def _read_folder(self) -> None:
         known = {one.name for one in fields(Job)}
-        for folder in [path for path in self.folder.iterdir() if path.is_dir()]:
-            try:
-                record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-                job = Job(**{name: value for name, value in record.items() if name in known})
-            except (OSError, ValueError, TypeError):
-                if (folder / REQUEST).exists() or (folder / VIDEO).exists():  # an upload that was cut off
+        # Whatever else lies in the folder is the user's.
+        for folder in [path for path in self.folder.iterdir() if _ID.fullmatch(path.name) and path.is_dir()]:
+            record = read_json(folder / RECORD)
+            if not isinstance(record, dict) or record.get("id") != folder.name or "name" not in record:
+                if (folder / MARKER).exists():  # an upload that was cut off
                     shutil.rmtree(folder, ignore_errors=True)
                 continue
-            if job.id != folder.name:
-                continue
+            job = Job(**{name: value for name, value in record.items() if name in known})
             self._jobs[job.id] = job
             if job.is_open:
                 self._end(job, "interrupted", "the server stopped before this job finished")

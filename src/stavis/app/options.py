@@ -25,8 +25,8 @@ class PredictForm(BaseModel):
     stride: int = Field(1, ge=1, le=1000)
     edges: Literal["repeat", "reference"] = "repeat"
     quirks: Literal["fixed", "reference"] = "fixed"
-    start: float | None = Field(None, ge=0, description="Seconds.")
-    end: float | None = Field(None, gt=0, description="Seconds.")
+    start: float | None = Field(None, ge=0, allow_inf_nan=False, description="Seconds.")
+    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="Seconds.")
     audio_stream: int | None = Field(None, ge=0)
     silent: bool = False
     engine: Literal["auto", "plain", "torch", "openvino"] = "auto"
