@@ -1,9 +1,11 @@
 """Live prediction: the same maps as for files, never late ones, and the outputs of `stavis live`."""
 
 import contextlib
+import errno
 import http.client
 import io
 import json
+import signal
 import socket
 import struct
 import threading
@@ -24,6 +26,7 @@ from stavis import media
 from stavis.app.predictor import LivePredictor, predict_live
 from stavis.app.settings import AppSettings
 from stavis.app.stream import _previewing, watch
+from stavis.clips.preprocess import Preprocessing
 from stavis.errors import StavisError
 from stavis.media.live import ChunkPipe, LivePicture, LiveSound, read_live
 from support.networks import frames, lively_network
@@ -201,6 +204,90 @@ def test_watching_prints_and_records(model: stavis.STAViS, clip: Path, tmp_path:
     recorded = list(media.read_frames(tmp_path / "overlay.mp4"))
     assert len(recorded) == num
     assert recorded[0].image.shape == (64, 64, 3)
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch, pictures: np.ndarray) -> list[Exception]:
+    """Replaces the source by pictures in real time; it breaks off with the error that is put into the list."""
+    errors: list[Exception] = []
+
+    def read(*_: object, **__: object) -> Iterator[LivePicture]:
+        for number in range(10**6):
+            yield LivePicture(number / RATE, pictures[number % NUM])
+            time.sleep(1 / RATE)
+            if errors:
+                raise errors[0]
+
+    monkeypatch.setattr("stavis.app.stream.read_live", read)
+    return errors
+
+
+def test_interrupt_amid_a_frame_keeps_the_recording(
+    model: stavis.STAViS, endless: list[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, num = media.VideoWriter._encode, 0
+
+    def interrupted(self: media.VideoWriter, frame: object) -> None:
+        nonlocal num
+        encode(self, frame)
+        num += 1
+        if num == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(media.VideoWriter, "_encode", interrupted)
+    watch(model, "camera", predictor=live(model, 0), record=tmp_path / "overlay.mp4", quiet=True)
+    assert len(list(media.read_frames(tmp_path / "overlay.mp4"))) == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [StavisError("unplugged"), BrokenPipeError()], ids=repr)
+def test_what_was_recorded_before_an_error_is_kept(
+    model: stavis.STAViS, endless: list[Exception], tmp_path: Path, error: Exception
+) -> None:
+    class Reader(io.StringIO):
+        def write(self, text: str) -> int:
+            if "\n" in self.getvalue():  # at the second line
+                if isinstance(error, BrokenPipeError):
+                    raise error
+                endless.append(error)
+            return super().write(text)
+
+    record = tmp_path / "overlay.mp4"
+    with pytest.raises(type(error)):
+        watch(model, "camera", predictor=live(model, 0), lines=Reader(), record=record, quiet=True)
+    assert len(list(media.read_frames(record))) >= 1
+
+
+def test_source_that_breaks_off_is_one_line(clip: Path) -> None:
+    class Line:
+        received = io.BytesIO(clip.read_bytes()[:-20])
+
+        def read(self, size: int, /) -> bytes:
+            if data := self.received.read(size):
+                return data
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StavisError, match=r"^the stream broke off: Input/output error$"):
+        list(read_live(Line(), container_format="matroska"))
+
+
+def test_recording_never_replaces_its_source(model: stavis.STAViS, clip: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.mkv"
+    link.symlink_to(clip)
+    for record in (clip, link):
+        with pytest.raises(StavisError, match="is the source; give `record` another file"):
+            watch(model, str(clip), predictor=live(model, 0), record=record, quiet=True)
+
+
+def test_audio_comes_at_the_network_s_rate(clip: Path) -> None:
+    rate = 11025
+    network = lively_network(preprocessing=Preprocessing(input_size=(64, 64), sample_rate=rate))
+    predictor, heard = live(network, 0), []
+    add = predictor.add
+    predictor.add = lambda event: (heard.append(event), add(event))  # type: ignore[method-assign]
+    watch(network, str(clip), predictor=predictor, quiet=True)
+    ends = [event.start + len(event.samples) for event in heard if isinstance(event, LiveSound)]
+    assert ends[-1] == pytest.approx(NUM * rate / RATE, abs=rate // 10)
 
 
 def test_preview_streams_pictures() -> None:

@@ -1145,6 +1145,23 @@ def test_a_failed_block_leaves_what_was_there(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["video.mp4"]
 
 
+def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
+    finished = VideoWriter(tmp_path / "finished.mp4", width=64, height=48, frame_rate=25)
+    finished.write(numbered_picture(0))
+    finished.close()
+    given_up = VideoWriter(tmp_path / "given_up.mp4", width=64, height=48, frame_rate=25)
+    given_up.write(numbered_picture(0))
+    with pytest.raises(StavisError, match="two frames are"):
+        given_up.write(numbered_picture(1), 1e6)
+    for writer in (finished, given_up):
+        with pytest.raises(ValueError, match="is finished, or was given up"):
+            writer.write(numbered_picture(1))
+        with pytest.raises(ValueError, match="is finished, or was given up"):
+            writer.close()
+    assert [child.name for child in tmp_path.iterdir()] == ["finished.mp4"]
+    assert probe(tmp_path / "finished.mp4").num_frames == 1
+
+
 def test_unwritable_videos_are_errors(tmp_path: Path) -> None:
     blocker = tmp_path / "blocker"
     blocker.write_text("")

@@ -46,7 +46,12 @@ def main() -> None:
         _send(out, {"type": "ready", "modality": network.model.config.modality, "weights": network.name})
         pipe = ChunkPipe()
         threading.Thread(target=_receive, args=(source, pipe, predictor, out), daemon=True).start()
-        events = read_live(pipe, container_format=_CONTAINERS[settings["container"]], max_side=PICTURE_SIDE)
+        events = read_live(
+            pipe,
+            container_format=_CONTAINERS[settings["container"]],
+            max_side=PICTURE_SIDE,
+            sample_rate=network.model.config.preprocessing.sample_rate,
+        )
         rate = _Rate()
         for result in predict_live(events, predictor):
             levels = np.rint(normalize(result.saliency) * 255).astype(np.uint8)

@@ -3,9 +3,11 @@
 import asyncio
 import io
 import json
+import logging
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,10 +24,11 @@ from starlette.routing import Route
 from stavis import media
 from stavis.app.guard import Guard
 from stavis.app.predictor import LiveMap, LivePredictor, predict_live
-from stavis.app.server import make_server, open_socket, url_host
+from stavis.app.server import make_server, open_socket, page_address
 from stavis.app.settings import AppSettings
 from stavis.errors import StavisError
 from stavis.maps.overlay import draw_overlay
+from stavis.media.inputs import is_same_file
 from stavis.media.live import LiveSound, read_live, read_microphone
 from stavis.model import STAViS
 
@@ -33,6 +36,8 @@ RECORDED_RATE = 30  # frames per second at most
 JPEG_QUALITY = 80
 BOUNDARY = "frame"
 MAX_PREVIEWS = 8
+
+_log = logging.getLogger("stavis.app")
 
 _PAGE = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>stavis live</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="style.css"></head>
@@ -59,24 +64,26 @@ def watch(
         source: As for `stavis.media.live.read_live`, and so are `microphone` and `container_format`.
         predictor: Must keep images. None: the usual settings.
         lines: Gets a line of JSON per map.
-        record: A video to write: the overlay at each map, without audio.
+        record: A video to write: the overlay at each map, without audio. What was recorded before an error is kept.
         preview: Address and token of a preview page; None for none.
 
     Raises:
-        StavisError: The source, the microphone or a file cannot be used, or nothing came.
+        StavisError: The source, the microphone or a file cannot be used, the source broke off, or nothing came.
     """
+    if record is not None and is_same_file(Path(source), record):
+        raise StavisError(f"{record}: is the source; give `record` another file")
     predictor = predictor or LivePredictor(model, keep_images=True)
+    sample_rate = model.config.preprocessing.sample_rate
     if microphone is not None:
-        sound = read_microphone(microphone)
+        sound = read_microphone(microphone, sample_rate)
         predictor.add(next(sound))  # a missing microphone shows at once
         threading.Thread(target=_listen, args=(sound, predictor), daemon=True).start()
     num_maps = 0
     with ExitStack() as stack:
         viewers = None if preview is None else stack.enter_context(_previewing(preview, quiet))
         add_to_video = None if record is None else stack.enter_context(_recording(record))
-        maps = stack.enter_context(
-            closing(predict_live(read_live(source, container_format=container_format), predictor))
-        )
+        events = read_live(source, container_format=container_format, sample_rate=sample_rate)
+        maps = stack.enter_context(closing(predict_live(events, predictor)))
         try:
             first_time: float | None = None
             for result in maps:
@@ -101,8 +108,11 @@ def watch(
 
 
 def _listen(sound: Iterator[LiveSound], predictor: LivePredictor) -> None:
-    for event in sound:
-        predictor.add(event)
+    try:
+        for event in sound:
+            predictor.add(event)
+    except StavisError as error:
+        _log.warning("%s; from here on there is no sound", error)
 
 
 def describe(result: LiveMap, first_time: float) -> dict[str, Any]:
@@ -124,21 +134,31 @@ def describe(result: LiveMap, first_time: float) -> dict[str, Any]:
 
 @contextmanager
 def _recording(path: Path) -> Iterator[Callable[[npt.NDArray[np.uint8], float], None]]:
-    """Gives a function that adds an overlay to a video; it appears when the block ends, by an interrupt, too."""
+    """Gives a function that adds an overlay to a video, which is finished however the block ends.
+
+    It is written in a thread of its own: an interrupt reaches the main thread only, in the midst of anything.
+    """
     writer: media.VideoWriter | None = None
 
     def write(image: npt.NDArray[np.uint8], time_seconds: float) -> None:
         nonlocal writer
         height, width = image.shape[:2]
-        if writer is None:
-            video = media.VideoWriter(path, width=width, height=height, frame_rate=RECORDED_RATE)
-            writer = stack.enter_context(video)
-        if (width, height) != (writer.width, writer.height):
-            image = np.asarray(Image.fromarray(image).resize((writer.width, writer.height)))
-        writer.write(image, time_seconds)
+        video = writer or media.VideoWriter(path, width=width, height=height, frame_rate=RECORDED_RATE)
+        if (width, height) != (video.width, video.height):
+            image = np.asarray(Image.fromarray(image).resize((video.width, video.height)))
+        writer = None  # it gives up if this fails
+        video.write(image, time_seconds)
+        writer = video
 
-    with ExitStack() as stack:
-        yield write
+    def finish() -> None:
+        if writer is not None:
+            writer.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield lambda image, time_seconds: thread.submit(write, image, time_seconds).result()
+        finally:
+            thread.submit(finish).result()
 
 
 class _Viewers:
@@ -209,9 +229,8 @@ def _previewing(settings: AppSettings, quiet: bool) -> Iterator[_Viewers]:
         )
         thread.start()
         port = listener.getsockname()[1]
-        query = f"?token={settings.token}" if settings.token else ""
         if not quiet:
-            print(f"stavis live: http://{url_host(settings.host)}:{port}/{query}", file=sys.stderr)
+            print(f"stavis live: {page_address(settings, port)}", file=sys.stderr)
         try:
             yield viewers
         finally:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.errors import StavisError
@@ -80,7 +82,7 @@ def read_live(
         max_side: Larger pictures are shrunk to this, in pixels of the longer side.
 
     Raises:
-        StavisError: The source cannot be opened or has no pictures.
+        StavisError: The source cannot be opened, has no pictures, or breaks off.
     """
     name, target, chosen_format, options, is_device, is_file = _resolve(source, container_format)
     container = _open(name, target, chosen_format, options)
@@ -93,14 +95,15 @@ def read_microphone(name: str, sample_rate: int = SAMPLE_RATE) -> Iterator[LiveS
 
     `name` is ALSA's name on Linux ("default"), the number of the device on macOS.
 
-    Raises StavisError if there is no such microphone.
+    Raises StavisError if there is no such microphone, or it breaks off.
     """
     chosen_format, device = ("avfoundation", f":{name}") if sys.platform == "darwin" else ("alsa", name)
     with _open(f"microphone {name}", device, chosen_format, {}) as container:
         if not container.streams.audio:
             raise StavisError(f"microphone {name} gives no audio")
         sound = _SoundClock(sample_rate, arrival_clock=True)
-        for frame in container.decode(audio=0):
+        for frame in _frames(container, f"microphone {name}", container.streams.audio[:1]):
+            assert isinstance(frame, AudioFrame)
             yield from sound.convert(frame)
 
 
@@ -166,19 +169,33 @@ def _decode(
     pictures = _PictureClock(name, video.sample_aspect_ratio, max_side, arrival_clock)
     sound = _SoundClock(sample_rate, arrival_clock)
     pace = _Pace() if paced else None
-    for packet in container.demux([stream for stream in (video, audio) if stream is not None]):
+    for frame in _frames(container, name, [stream for stream in (video, audio) if stream is not None]):
+        if pace is not None and frame.time is not None:
+            pace.wait(frame.time)
+        if isinstance(frame, VideoFrame):
+            yield pictures.convert(frame)
+        else:
+            yield from sound.convert(frame)
+
+
+def _frames(
+    container: InputContainer, name: str, streams: Sequence[VideoStream | AudioStream]
+) -> Iterator[VideoFrame | AudioFrame]:
+    packets = container.demux(streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, OSError) as error:
+            raise StavisError(f"{name} broke off: {reason(error)}") from error
+        if packet is None:
+            return
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, ValueError):
             continue  # live pictures do not wait for repairs
         for frame in frames:
             assert isinstance(frame, VideoFrame | AudioFrame)
-            if pace is not None and frame.time is not None:
-                pace.wait(frame.time)
-            if isinstance(frame, VideoFrame):
-                yield pictures.convert(frame)
-            else:
-                yield from sound.convert(frame)
+            yield frame
 
 
 class _Pace:

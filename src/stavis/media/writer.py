@@ -58,7 +58,8 @@ class VideoWriter:
     Frames larger than the encoder takes are scaled down. The video starts with its first frame and ends when its last
     frame has been shown for 1 / frame_rate; audio before and after is left out.
 
-    Use it in a `with` block: the file appears when the block ends without an error.
+    Use it in a `with` block: the file appears when the block ends without an error. An error or interrupt while a frame
+    is written gives the video up.
 
     Args:
         path: File to write.
@@ -115,6 +116,7 @@ class VideoWriter:
         self._container: OutputContainer | None = None
         self._track: SoundTrack | None = None
         self._sound: Sound | None = None
+        self._is_ended = False  # finished or given up; FFmpeg crashes if more is written then
         self._stack = contextlib.ExitStack()
         with self._cleaning_up():
             self._temporary = self._stack.enter_context(atomic_path(self.path))
@@ -135,7 +137,9 @@ class VideoWriter:
 
         Raises:
             StavisError: The file cannot be written, for example because the disk is full.
+            ValueError: The frame has another size or type, or the video is finished or was given up.
         """
+        self._check_open()
         size = (self.height, self.width)
         if image.dtype != np.uint8 or image.shape not in (size, (*size, 3)):
             raise ValueError(
@@ -166,7 +170,11 @@ class VideoWriter:
         self.num_frames += 1
 
     def close(self) -> None:
-        """Finishes the video and moves it to its path."""
+        """Finishes the video and moves it to its path.
+
+        Raises ValueError if it has no frame, or is finished or was given up.
+        """
+        self._check_open()
         if self._container is None:
             self._abandon()
             raise ValueError(f"{self.path}: no frame was written")
@@ -177,6 +185,7 @@ class VideoWriter:
                 self._sound.finish()
             self._container.close()
             self._stack.close()
+        self._is_ended = True
 
     def __enter__(self) -> Self:
         return self
@@ -186,6 +195,10 @@ class VideoWriter:
             self.close()
         else:
             self._abandon()
+
+    def _check_open(self) -> None:
+        if self._is_ended:
+            raise ValueError(f"{self.path}: the video is finished, or was given up after an error")
 
     @contextlib.contextmanager
     def _cleaning_up(self) -> Iterator[None]:
@@ -199,6 +212,7 @@ class VideoWriter:
             raise
 
     def _abandon(self) -> None:
+        self._is_ended = True
         if self._container is not None:
             with contextlib.suppress(OSError, av.error.FFmpegError):
                 self._container.close()
