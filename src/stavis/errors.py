@@ -39,6 +39,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def describe_unexpected(error: Exception) -> str:
+    """An error that is our own bug, in one line; commands show its traceback on demand."""
+    return f"unexpected error, please report it (`verbose=True` shows where it arose): {one_line(error)}"
+
+
 def printable(text: str) -> str:
     """A text that any output takes, on one line: bytes that are not UTF-8 and control characters are replaced."""
     decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

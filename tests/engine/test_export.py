@@ -93,7 +93,10 @@ def test_a_folder_with_something_in_it_is_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StavisError, match="not empty"):
         export_model(network("visual"), tmp_path, "torch-export")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "model.pt2").touch()
+    with pytest.raises(StavisError, match=r"not empty: contains notes\.txt"):
+        export_model(network("visual"), tmp_path, "torch-export", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt2", "notes.txt"]
 
 
 def test_the_command(
@@ -102,9 +105,12 @@ def test_the_command(
     from stavis.__main__ import main
 
     save_model(network("visual"), tmp_path / "weights")
-    arguments = ["stavis", "export", str(tmp_path / "out"), "-w", str(tmp_path / "weights")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.onnx").touch()  # of an earlier export
+    arguments = ["stavis", "export", str(tmp_path / "out"), "-w", str(tmp_path / "weights"), "--overwrite"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--format", "torch-export"])
     with pytest.raises(SystemExit) as exit_:
         main()
     assert not exit_.value.code
     assert "largest difference to PyTorch" in capfd.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "model.pt2"]

@@ -123,6 +123,98 @@ def test_an_unexpected_error_is_that_videos_failure(
     assert any("fail_at_the_first" in line for line in lines), "the traceback says where"
 
 
+@pytest.mark.parametrize(("clip", "relation"), [("clip", "is"), ("clip/raw/clip", "contains")])
+def test_an_input_in_its_result_folder_is_refused(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], clip: str, relation: str
+) -> None:
+    images = write_images(tmp_path / clip)
+    status, lines = run(capfd, images, "-w", weights, "-o", tmp_path, "-q", "--overwrite")
+    assert status == 1
+    assert lines[-1].endswith(
+        f"{tmp_path / 'clip'}, which {relation} the input itself; choose another output folder"
+    )
+    assert len(list(images.iterdir())) == NUM_FRAMES
+
+
+def test_only_own_results_are_replaced(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip, folder = write_images(tmp_path / "clip"), tmp_path / "out" / "clip"
+    (folder / "raw").mkdir(parents=True)
+    others = [folder / name for name in ("reframed.mp4", "areas.csv", "raw/clip.mp4")]
+    for path in others:
+        path.write_text(path.name)
+    command = (clip, "-w", weights, "-o", tmp_path / "out", "-q", "--outputs")
+    assert run(capfd, *command, "npz,published")[0] == 0
+    assert run(capfd, *command, "npz", "--stride", 2, "--overwrite")[0] == 0
+    assert [path.read_text() for path in others] == [path.name for path in others]
+    written = {"saliency.npz", "summary.json", "frames.csv", "timeline.png"}
+    assert {path.name for path in folder.iterdir()} == {"reframed.mp4", "areas.csv", "raw", *written}
+    assert [path.name for path in folder.parent.iterdir()] == ["clip"]
+
+
+def test_files_of_the_names_of_results_are_refused(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip, mine = write_images(tmp_path / "clip"), tmp_path / "out" / "clip" / "maps" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    status, lines = run(capfd, clip, "-w", weights, "-o", tmp_path / "out", "-q", "--outputs", "npz")
+    assert (status, mine.exists()) == (1, True)
+    assert "clip: holds maps, which no finished prediction wrote" in lines[-1]
+    assert "--overwrite" in lines[-1]
+
+
+@pytest.mark.parametrize("how", ["failed", "killed"])
+def test_a_replacement_that_is_cut_off_leaves_what_was_finished(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    clip, folder = write_images(tmp_path / "clip"), tmp_path / "out" / "clip"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    command = (clip, "-w", weights, "-o", tmp_path / "out", "-q", "--outputs", "npz")
+    assert run(capfd, *command)[0] == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if how == "failed":
+        rename = Path.rename
+
+        def fail_with_the_last(self: Path, target: Path) -> Path:
+            if self.parent.name == ".clip.partial" and self.name == "summary.json":
+                raise PermissionError(13, "Permission denied", str(target))
+            return rename(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", fail_with_the_last)
+            status, lines = run(capfd, *command, "--overwrite", "--stride", 2)
+        assert status == 1
+        assert "cannot be written" in lines[-1]
+    else:
+        old = folder.with_name(".clip.old")
+        old.mkdir()
+        for name in ("summary.json", "saliency.npz"):
+            (folder / name).rename(old / name)
+        (folder / "saliency.npz").touch()  # of the new result
+    assert run(capfd, *command)[0] == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["clip"]
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_an_output_folder_that_is_a_file(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    (tmp_path / "out").touch()
+    status, lines = run(
+        capfd, write_images(tmp_path / "clip"), "-w", weights, "-o", tmp_path / "out", *options
+    )
+    assert status == 1
+    assert lines[-1] == f"stavis: error: {tmp_path / 'out'}: is a file, not a folder"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
 @pytest.mark.parametrize("name", [b"z\xe1\xf8\xed", b"tab\tand\x1b[31mred", "right\u202eleft".encode()])
 def test_any_name_of_a_file_will_do(

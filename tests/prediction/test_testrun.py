@@ -206,6 +206,20 @@ def test_maps_that_are_overwritten_in_part_keep_their_record(
     assert {Path(name).parts[:3] for name in maps_of(output)} == {("split1_results", "diem", "test_0")}
 
 
+def test_only_maps_are_replaced(data: Path, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "split1_results" / "diem" / "test_0"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    options = ("--split", 1, "--databases", "DIEM", "--overwrite", "--stride", 9)
+    command = ("--data", data, "--weights", weights / "split1", "--output", tmp_path, *options)
+    refused = run(*command)
+    assert refused.returncode == 1
+    assert "test_0: not empty: contains notes.txt" in refused.stderr
+    (folder / "notes.txt").rename(folder / "pred_sal_999999.jpg")
+    assert run(*command).returncode == 0
+    assert "pred_sal_999999.jpg" not in {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("sound", ["silent", "shuffled", "time-shifted"])
 def test_wrong_sound_is_another_run(
     data: Path, weights: Path, whole: Path, tmp_path: Path, sound: str

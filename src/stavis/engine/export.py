@@ -24,6 +24,8 @@ from stavis.version import __version__
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 FILES: dict[ExportFormat, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
+# Everything that an export may write; large ONNX models and OpenVINO keep weights in a file of their own.
+WRITTEN = (*FILES.values(), "model.onnx.data", "model.bin", "config.json")
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-4  # of a probability, on random clips
 LARGEST_BATCH = 1024
@@ -49,17 +51,18 @@ def export_model(
         model: A network in eval mode, on the CPU.
         folder: Folder to write; it appears when everything is checked.
         export_format: "onnx", "openvino" or "torch-export".
-        overwrite: Replace what is in `folder`.
+        overwrite: Replace an earlier export in `folder`.
 
     Raises:
         ValueError: The format is unknown.
-        StavisError: Its packages are missing, `folder` is not empty, or the exported network gives other maps.
+        StavisError: Its packages are missing, `folder` is not empty or holds other files than those of an export, or
+            the exported network gives other maps.
     """
     if export_format not in get_args(ExportFormat):
         raise ValueError(f"`export_format={export_format}`: allowed are {', '.join(get_args(ExportFormat))}")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise StavisError(f"{folder}: not empty; choose another folder, or replace it (`overwrite=True`)")
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, may_replace=WRITTEN) as temporary:
         network = _WithProbabilities(model).eval()
         path = temporary / FILES[export_format]
         with _quiet():

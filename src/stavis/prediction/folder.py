@@ -14,7 +14,7 @@ from typing import Any
 
 from stavis import media
 from stavis.engine import MakeEngine
-from stavis.errors import StavisError, one_line
+from stavis.errors import StavisError, one_line, some
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import is_same_file
 from stavis.model import ModelConfig, STAViS
@@ -24,14 +24,15 @@ from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
 from stavis.prediction.timeline import AudioLevels, Thumbnails, draw_timeline
-from stavis.runtime.folders import atomic_folder, check_record, read_record
+from stavis.runtime.folders import atomic_folder, check_folder, check_record, read_record, restore_folder
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
-from stavis.storage.remote import as_path
+from stavis.storage.remote import RemotePath, as_path
 from stavis.version import __version__
 
 PREDICTED_AHEAD = 1  # frames predicted before they are written, so that the network and the encoders overlap
 SUMMARY = "summary.json"
+WRITTEN = (*outputs.OUTPUT_NAMES.values(), SUMMARY, "frames.csv", "timeline.png")  # into a result folder
 
 Frames = Generator[FrameSaliency, None, None]
 
@@ -114,11 +115,13 @@ def predict_to_folder(
 ) -> FolderResult:
     """Predicts one video and writes its result folder.
 
-    The folder appears when it is complete. A finished result of the same settings is kept; outputs that it lacks are
-    added. An output that fails does not affect the others: it is named in the result and tried again the next time.
+    A folder with a `summary.json` is complete. A finished result of the same settings is kept; outputs that it lacks
+    are added. What else `folder` holds stays. An output that fails does not affect the others: it is named in the
+    result and tried again the next time.
 
     Raises:
-        StavisError: The video cannot be read, or `folder` holds results of other settings and `overwrite` is off.
+        StavisError: The video cannot be read, or is in `folder`, or `overwrite` is off and `folder` holds results of
+            other settings or has files in their place that no finished prediction wrote.
         OSError: The results cannot be written.
     """
 
@@ -143,12 +146,23 @@ def write_folder(
     `frames` starts the maps of the video, in order, with their images; it is not called if nothing is missing. `config`
     is that of the network that they come from.
     """
+    check_place(folder, video)
+    restore_folder(folder, SUMMARY)
     if not overwrite and (result := find_finished(folder, video, settings)) is not None:
         return result
     finished = None if overwrite else _finished_summary(folder, video, settings)
     missing = settings.kinds if finished is None else _missing_kinds(finished, folder, settings.kinds)
+    if (
+        finished is None
+        and not overwrite
+        and (there := [name for name in WRITTEN if (folder / name).exists()])
+    ):
+        raise StavisError(
+            f"{folder}: holds {some(there)}, which no finished prediction wrote; choose another output folder, or "
+            "replace that (`overwrite=True`)"
+        )
     began = time.monotonic()
-    with atomic_folder(folder, merge_before=None if finished is None else SUMMARY) as partial:
+    with atomic_folder(folder, may_replace=WRITTEN if finished is None else (), last=SUMMARY) as partial:
         with collect_warnings() as warnings:
             rows, info, failed = _write_outputs(frames, video, partial, settings, missing, quiet)
         seconds = time.monotonic() - began
@@ -178,6 +192,20 @@ def write_folder(
     return FolderResult(
         folder, len(rows), seconds, warnings=tuple(warnings), video=video, failed_outputs=failed
     )
+
+
+def check_place(folder: Path, video: Path) -> None:
+    """Raises StavisError if no result folder can be `folder`: it is a file, or is or contains the video itself."""
+    check_folder(folder)
+    if isinstance(video, RemotePath):
+        return
+    for path in (video.absolute(), video.resolve()):
+        if place := next((one for one in (path, *path.parents) if is_same_file(folder, one)), None):
+            relation = "is" if place == path else "contains"
+            raise StavisError(
+                f"{video}: its result folder would be {folder}, which {relation} the input itself; choose another "
+                "output folder"
+            )
 
 
 @contextmanager

@@ -336,7 +336,8 @@ def _predict_video(
     make_engine: MakeEngine,
 ) -> None:
     entry = video.entry
-    with atomic_folder(folder) as partial, _choose_sound(layout, video, settings) as wave:
+    maps = ("pred_sal_*.jpg",)
+    with atomic_folder(folder, may_replace=maps) as partial, _choose_sound(layout, video, settings) as wave:
         options = settings.options(
             frame_rate=entry.frame_rate,
             audio_path=wave,

@@ -10,12 +10,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from stavis.engine import EngineFactory
-from stavis.errors import StavisError, one_line
+from stavis.errors import StavisError, describe_unexpected, one_line
 from stavis.model import Modality
 from stavis.prediction.folder import (
     SUMMARY,
+    WRITTEN,
     FolderResult,
     FolderSettings,
+    check_place,
     find_finished,
     predict_to_folder,
     write_folder,
@@ -29,7 +31,6 @@ from stavis.runtime.allocator import use_one_arena
 from stavis.storage.remote import RemotePath, hide_credentials, remove, staged
 from stavis.weights.names import load_network
 
-_WRITTEN = (*OUTPUT_NAMES.values(), SUMMARY, "frames.csv", "timeline.png")  # into a result folder
 SEGMENTS = "index/segments"  # in the output folder, until the segments of a video are joined
 
 
@@ -105,13 +106,15 @@ class Worker:
         """The result of `write(folder)`, with a local folder in the place of a remote one."""
         if not isinstance(folder, RemotePath):
             return write(folder)
-        with staged(folder, SUMMARY, own=_WRITTEN, overwrite=self.plan.overwrite) as local:
+        with staged(folder, SUMMARY, own=WRITTEN, overwrite=self.plan.overwrite) as local:
             try:
                 return replace(write(local), folder=folder)
             except StavisError as error:
                 raise StavisError(str(error).replace(str(local), str(folder))) from error
 
     def _run_segment(self, task: Task, settings: FolderSettings, quiet: bool) -> FolderResult:
+        if not isinstance(task.folder, RemotePath):
+            check_place(task.folder, task.video)
         finished = None if self.plan.overwrite else self._find_finished(task.folder, task.video, settings)
         if finished is not None:
             return finished
@@ -173,6 +176,6 @@ def failure(task: Task, error: Exception) -> FolderResult:
     """The result of a video that failed with `error`."""
     reason, details = hide_credentials(one_line(error)), None
     if not isinstance(error, StavisError | OSError):
-        reason = f"{task.video}: unexpected error, please report it (`verbose=True` shows where it arose): {reason}"
+        reason = f"{task.video}: {hide_credentials(describe_unexpected(error))}"
         details = hide_credentials("".join(traceback.format_exception(error)).rstrip())
     return FolderResult(task.folder, video=task.video, error=reason, traceback=details)
