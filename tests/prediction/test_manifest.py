@@ -37,6 +37,13 @@ def read_index(output: Path) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in pyarrow.parquet.read_table(output / "index.parquet").to_pylist()}
 
 
+@pytest.mark.parametrize("name", ["index", "Index", "index.parquet", ".", "..", "a/b"])
+def test_names_that_no_result_folder_can_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.csv").write_text(f"uri,name\none.mp4,\ntwo.mp4,{name}\n")
+    with pytest.raises(StavisError, match=f"a.csv: row 2: name is '{name}'"):
+        read_manifest(tmp_path / "a.csv")
+
+
 def test_three_formats_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "\ufeffuri,name,start,audio_stream,note\nclips/one.mp4,,0.5,1.0,x\n/two.mp4,second,,,\n",

@@ -55,7 +55,8 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     """Reads a CSV, JSON Lines or Parquet table with the column `uri` and optionally `name`, `start`, `end` (seconds),
     `frame_rate`, `audio_stream`, `audio_channel`, `size` (bytes) and `duration` (seconds); other columns are ignored.
 
-    Raises StavisError if the file cannot be read, a row has no `uri` or a wrong value, or two rows have the same name.
+    Raises StavisError if the file cannot be read, a row has no `uri`, a wrong value or a name that cannot be that of a
+    result folder, or two rows have the same name.
     """
     rows = []
     first_row: dict[str, int] = {}
@@ -120,8 +121,10 @@ def _parse(path: Path, number: int, raw: dict[str, Any]) -> ManifestRow:
     size, duration = options.pop("size", 0), options.pop("duration", 0)
     video = resolve(path.parent, uri)
     name = raw.get("name") or ""
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or name == "..":
         raise StavisError(f"{path}: row {number}: name is {name!r}, which cannot name a folder")
+    if name.lower() in (JOURNALS, INDEX_FILE):  # where case does not count, these are the same
+        raise StavisError(f"{path}: row {number}: name is {name!r}, as that of the job's own index")
     digest = hashlib.blake2b(json.dumps([uri, options]).encode(), digest_size=4).hexdigest()
     name = name or f"{video.stem}-{digest}"
     return ManifestRow(hide_credentials(uri), video, name, options, size, duration)  # type: ignore[arg-type]
