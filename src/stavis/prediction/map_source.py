@@ -2,9 +2,11 @@
 
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,17 @@ from stavis.weights.names import load_network
 logger = logging.getLogger("stavis")
 
 CHUNK = 64  # maps
+# What zipfile and NumPy raise about files that are none of theirs, or are cut short, altered or encrypted.
+_DAMAGES = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def frames_with_maps(
@@ -55,46 +68,56 @@ def _with_maps(
     video: Path, options: PredictOptions, maps: Path | npt.NDArray[np.floating]
 ) -> Iterator[FrameSaliency]:
     name = str(maps) if isinstance(maps, Path) else "`maps`"
-    values = load_maps(maps) if isinstance(maps, Path) else maps
-    if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
-        raise ValueError(f"{name} is {values.dtype} {values.shape}; must be floating point (N, h, w)")
+    if not isinstance(maps, Path) and not _are_maps(maps.shape, maps.dtype):
+        raise ValueError(f"{name} is {maps.dtype} {maps.shape}; must be floating point (N, h, w)")
+    chunks = read_maps(maps) if isinstance(maps, Path) else iter([maps])
+    values = (one for chunk in chunks for one in chunk)
     with closing(prefetch(read_excerpt(video, options), 1)) as source:
         for frame in source:
-            if frame.index >= len(values):
-                raise StavisError(f"{name}: holds {len(values)} maps, but {video} has more frames than that")
-            saliency = np.asarray(values[frame.index], np.float32)
+            one = next(values, None)
+            if one is None:
+                raise StavisError(f"{name}: holds {frame.index} maps, but {video} has more frames than that")
+            saliency = np.asarray(one, np.float32)
             if not (np.isfinite(saliency).all() and saliency.min() >= 0):
                 raise StavisError(f"{name}: map {frame.index} has values that are negative or not finite")
             yield FrameSaliency(frame.index, frame.time_seconds, saliency, frame.image)
 
 
-def read_maps(archive: Path) -> Iterator[npt.NDArray[np.float32]]:
-    """The maps of a `saliency.npz`, (n, h, w) at a time, without loading all of them."""
-    with archive.open("rb") as file, zipfile.ZipFile(file) as entries, entries.open("saliency.npy") as entry:
-        np.lib.format.read_magic(entry)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-        num_left = shape[0]
-        while num_left:
-            num = min(CHUNK, num_left)
-            data = entry.read(num * shape[1] * shape[2] * dtype.itemsize)
-            yield np.frombuffer(data, dtype).reshape(num, *shape[1:]).astype(np.float32)
-            num_left -= num
+def read_maps(path: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The (N, h, w) array `saliency` of an .npz file, (n, h, w) at a time, without loading all of it.
 
-
-def load_maps(path: Path) -> npt.NDArray[np.floating]:
-    """The (N, h, w) array `saliency` of an .npz file. Raises StavisError if it is not such a file."""
+    Raises StavisError if it is not such a file, or damaged.
+    """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive["saliency"]
+        yield from _read_chunks(path)
     except FileNotFoundError:
         raise StavisError(f"{path}: no such file of maps") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+    except _DAMAGES as error:
         raise StavisError(
             f"{path}: not an .npz file with an array `saliency`, as `stavis predict --outputs npz` writes ({error})"
         ) from None
-    if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or 0 in values.shape:
-        raise StavisError(f"{path}: `saliency` is {values.dtype} {values.shape}; needed are floats (N, h, w)")
-    return np.asarray(values)
+
+
+def _read_chunks(path: Path) -> Iterator[npt.NDArray[np.float32]]:
+    with path.open("rb") as file, zipfile.ZipFile(file) as entries, entries.open("saliency.npy") as entry:
+        version = np.lib.format.read_magic(entry)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, is_fortran, dtype = read_header(entry)
+        if not _are_maps(shape, dtype):
+            raise StavisError(f"{path}: `saliency` is {dtype} {shape}; needed are floats (N, h, w)")
+        if is_fortran:  # whose maps do not lie one after the other
+            yield np.frombuffer(entry.read(), dtype).reshape(shape, order="F").astype(np.float32)
+            return
+        for first in range(0, shape[0], CHUNK):
+            num = min(CHUNK, shape[0] - first)
+            data = entry.read(num * shape[1] * shape[2] * dtype.itemsize)
+            yield np.frombuffer(data, dtype).reshape(num, *shape[1:]).astype(np.float32)
+
+
+def _are_maps(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return len(shape) == 3 and 0 not in shape and np.issubdtype(dtype, np.floating)
 
 
 def load_source(
