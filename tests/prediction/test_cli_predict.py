@@ -226,7 +226,8 @@ def test_a_folder_of_pictures_with_another_sound(run: Run, weights: Path, tmp_pa
 
 BAD = [
     (("--edges", "reference"), "short.mp4", "first 8"),
-    (("--start", "9"), "clip.mp4", "9"),
+    (("--start", "9"), "clip.mp4", "has no frame from 9 s on"),
+    (("--start", "9", "--context"), "clip.mp4", "has no frame from 9 s on"),
     (("--end", "1", "--start", "2"), "clip.mp4", "must be greater than --start"),
     (("--outputs", "maps,heat"), "clip.mp4", "--outputs heat: allowed"),
     (("--map-bits", "12"), "clip.mp4", "8, 16"),

@@ -241,6 +241,8 @@ def _stream_part(
 ) -> Generator[FrameSaliency, None, None]:
     """The maps that the whole video has between two times."""
     start, end = check_excerpt(options.start_seconds, options.end_seconds)
+    # Raises its error if no frame lies there, before those around are predicted.
+    next(read_excerpt(path, options))
     num_around = model.config.preprocessing.clip_length
     begin = _find_begin(path, info, options, start, num_around)
     whole = replace(options, start_seconds=begin or None, end_seconds=None, context=False)
