@@ -131,3 +131,48 @@ def test_the_current_folder_has_its_own_name(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "shots").mkdir()
     monkeypatch.chdir(tmp_path / "shots")
     assert name_folders([Path(".")]) == {Path("."): "shots"}
+
+
+def write_other_results(folder: Path, video: Path) -> None:
+    """Files as reframe, encode, areas and roi leave them."""
+    folder.mkdir(parents=True)
+    for name in (
+        "reframed.mp4",
+        "preview.mp4",
+        "encoded.mkv",
+        "areas.mp4",
+        "areas_summary.csv",
+        "saliency-x264.mp4",
+    ):
+        (folder / name).touch()
+    for name in ("reframe.json", "encode.json"):
+        (folder / name).write_text(json.dumps({"settings": {"video": str(video)}}))
+
+
+def test_results_of_other_commands_are_passed_over(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    write_other_results(Path("stavis-output/b"), tree / "clips/b.mp4")
+    video = Path("clips/b.mp4")
+    assert find_videos(["**/*.mp4"]) == [video]
+    assert (
+        sorted(find_videos(["**"])) == [Path("clips/a.MOV"), video, Path("deep/x/c.webm"), Path("frames")][:3]
+    )
+    assert find_videos([str(video), *map(str, Path("stavis-output/b").glob("*.m*"))]) == [video]
+    assert find_videos(["stavis-output/b/encoded.mkv"]) == [Path("stavis-output/b/encoded.mkv")]
+    with pytest.raises(StavisError, match="neither videos nor images"):
+        find_videos(["stavis-output/b"])
+    Path("clips/preview.mp4").touch()
+    assert Path("clips/preview.mp4") in find_videos(["clips"]), "not beside a path of reframe"
+
+
+def test_a_video_keeps_the_name_of_results_of_other_commands(tmp_path: Path) -> None:
+    videos = [tmp_path / "x.mp4", tmp_path / "x.mov"]
+    for video in videos:
+        video.touch()
+    output = tmp_path / "output"
+    for video, name in name_folders(videos, output).items():
+        write_other_results(output / name, video)
+    assert name_folders(videos[1:], output) == {videos[1]: "x_mov"}
+    write_result(output / "x", videos[0])
+    (output / "x/encode.json").write_text(json.dumps({"settings": {"video": str(videos[1])}}))
+    assert name_folders(videos, output) == {videos[0]: "x", videos[1]: "x_mov"}

@@ -12,6 +12,16 @@ from stavis.runtime.files import read_json
 from stavis.storage.remote import RemotePath, expand, hide_credentials, is_url
 
 _RESULT_FILE = "summary.json"  # in every result folder of `stavis predict`
+# Videos that other commands write, with files of which one lies beside them.
+_RESULT_VIDEOS = {
+    "reframed.mp4": ("reframe.json",),
+    "preview.mp4": ("reframe.json", "reframe.csv", "reframe.cmd"),
+    "encoded.mp4": ("encode.json",),
+    "encoded.mkv": ("encode.json",),
+    "areas.mp4": ("areas_summary.csv",),
+    "saliency-x264.mp4": (".",),  # written alone; nobody else calls it that
+}
+_RECORDS = ("reframe.json", "encode.json")  # that name the video
 
 
 def find_videos(inputs: Sequence[str]) -> list[Path]:
@@ -23,7 +33,7 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
     A URL stands for itself, or for the videos that it lists if it has wildcards or ends in "/".
 
     A file reached by several paths is listed once, by the first of them that leads through no link. Hidden files
-    are found only if they are named themselves, and results of `stavis predict` only if nothing else is named.
+    are found only if they are named themselves, and results of stavis only if nothing else is named.
 
     Raises StavisError if an input does not exist, a pattern matches nothing, or a folder has neither videos nor images.
     """
@@ -35,8 +45,8 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
         path = Path(text)
         if path.exists() or path.is_symlink() or not glob.has_magic(text):
             videos = _of_path(path)
-            if len(inputs) > 1 and any(map(_is_result, path.parents)):
-                logger.warning("%s: a result of stavis predict, passed over; name it alone to use it", path)
+            if len(inputs) > 1 and (_is_result_video(path) or any(map(_is_result, path.parents))):
+                logger.warning("%s: a result of stavis, passed over; name it alone to use it", path)
                 continue
         else:
             videos = [video for match in _expand(text) for video in _of_match(match, text)]
@@ -47,7 +57,7 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
             if key not in found or (_has_link(found[key]) and not _has_link(video)):
                 found[key] = video
     if not found:
-        raise StavisError(f"{inputs[0]}: a result of stavis predict, like all other inputs")
+        raise StavisError(f"{inputs[0]}: a result of stavis, like all other inputs")
     return list(found.values())
 
 
@@ -86,12 +96,14 @@ def _of_path(path: Path) -> list[Path]:
         logger.warning("%s: %d images beside videos are passed over", path, num_images)
     if videos or num_images:
         return videos or [path]
-    raise StavisError(f"{path}: neither videos nor images in this folder (its subfolders are not searched)")
+    raise StavisError(
+        f"{path}: neither videos nor images in this folder (subfolders and results of stavis are passed over)"
+    )
 
 
 def _of_match(path: Path, pattern: str) -> list[Path]:
     """The videos of a path that a pattern matches."""
-    if any(_is_result(parent) for parent in [path, *path.parents]):
+    if _is_result_video(path) or any(_is_result(parent) for parent in [path, *path.parents]):
         return []
     if not path.is_dir():
         names_suffix = Path(pattern).suffix not in ("", ".*", ".**")
@@ -101,24 +113,39 @@ def _of_match(path: Path, pattern: str) -> list[Path]:
 
 
 def _list(folder: Path) -> tuple[list[Path], int]:
-    """The videos directly in a folder, and the number of images there."""
+    """The videos directly in a folder, results of stavis excepted, and the number of images there."""
     try:
         files = sorted(item for item in folder.iterdir() if not item.name.startswith(".") and item.is_file())
     except OSError as error:
         raise StavisError(f"{folder}: cannot be read ({error.strerror})") from None
-    videos = [item for item in files if item.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [item for item in files if item.suffix.lower() in VIDEO_SUFFIXES and not _is_result_video(item)]
     return videos, sum(item.suffix.lower() in IMAGE_SUFFIXES for item in files)
 
 
 def _is_result(folder: Path) -> bool:
-    return _input_of(folder) is not None
+    return _predicted_in(folder) is not None
 
 
-def _input_of(folder: Path) -> str | None:
-    """The video whose results `folder` holds; None if it does not hold results."""
+def _is_result_video(path: Path) -> bool:
+    return any((path.parent / name).exists() for name in _RESULT_VIDEOS.get(path.name, ()))
+
+
+def _predicted_in(folder: Path) -> str | None:
+    """The video whose prediction `folder` holds; None if it does not hold one."""
     summary = read_json(folder / _RESULT_FILE)
     is_ours = isinstance(summary, dict) and {"stavis", "input"} <= summary.keys()
     return str(summary["input"]) if is_ours else None
+
+
+def _videos_of(folder: Path) -> Iterator[Path]:
+    """The videos that the records in `folder` name as those whose results it holds."""
+    if (predicted := _predicted_in(folder)) is not None:
+        yield Path(predicted)
+    for name in _RECORDS:
+        record = read_json(folder / name)
+        settings = record.get("settings") if isinstance(record, dict) else None
+        if isinstance(settings, dict) and isinstance(settings.get("video"), str):
+            yield Path(settings["video"])
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -162,8 +189,13 @@ def name_folders(videos: Iterable[Path], output: Path | None = None) -> dict[Pat
     is not enough, a number. A video that has results in `output` keeps their name whatever else is given.
     """
     videos = list(videos)
-    names = {video: name for video in videos if output and (name := _earlier_name(video, output))}
-    taken = set(names.values())
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for video in videos:
+        name = _earlier_name(video, output) if output else None
+        if name and name not in taken:  # a folder may hold results of several commands, of different videos
+            names[video] = name
+            taken.add(name)
     stems = [_stem(video) for video in videos]
     for video, stem in zip(videos, stems, strict=True):
         if video in names:
@@ -187,8 +219,7 @@ def _earlier_name(video: Path, output: Path) -> str | None:
     if isinstance(output, RemotePath):
         return None
     for folder in sorted(output.glob(f"{glob.escape(_stem(video))}*")):
-        earlier = _input_of(folder)
-        if earlier is not None and is_same_file(Path(earlier), video):
+        if any(is_same_file(earlier, video) for earlier in _videos_of(folder)):
             return folder.name
     return None
 
