@@ -607,8 +607,13 @@ def test_a_folder_with_other_things_is_not_touched(data: Path, tmp_path: Path) -
 
 def test_runs_prints_a_table_and_plots(undisturbed: Path, tmp_path: Path) -> None:
     plot = tmp_path / "curves.png"
-    result = CliRunner().invoke(app, ["runs", str(undisturbed), "--plot", str(plot)], env={"COLUMNS": "200"})
+    test_run = tmp_path / "debug_test"
+    test_run.mkdir()
+    (test_run / "testrun.json").touch()
+    folders = (str(test_run), str(undisturbed))
+    result = CliRunner().invoke(app, ["runs", *folders, "--plot", str(plot)], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
+    assert f"{test_run}: not a training run, passed over" in result.output
     last = read_metrics(undisturbed)[-1]
     assert f"{last['training']['cc']:.3f}" in result.output
     assert "finished" in result.output

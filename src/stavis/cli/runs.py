@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from stavis.cli import options as shared
+from stavis.errors import StavisError
+
 
 def runs(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of training runs.")],
@@ -16,7 +19,7 @@ def runs(
         ),
     ] = None,
 ) -> None:
-    """Print a table of training runs, and plot their curves.
+    """Print a table of training runs, and plot their curves. Folders that are none are passed over.
 
     Scores are means over clips at the network's resolution. Use them to compare runs; for scores comparable with the
     paper's table, use stavis evaluate.
@@ -26,8 +29,14 @@ def runs(
     from stavis.runtime.progress import text_table
     from stavis.training.display import format_duration
     from stavis.training.recipe_file import read_recipe
-    from stavis.training.runlog import RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
+    from stavis.training.runlog import METRICS_FILE, RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
 
+    others = [folder for folder in folders if not (folder / METRICS_FILE).is_file()]
+    for folder in others:
+        if len(others) == len(folders):
+            raise StavisError(f"{folder}: not a training run: it has no {METRICS_FILE}")
+        shared.say(f"{folder}: not a training run, passed over")
+    folders = [folder for folder in folders if folder not in others]
     right = [f"{subset}\n{score}" for subset in ("training", "validation") for score in ("loss", "CC", "NSS")]
     table = text_table("run", "network", "split", "epochs", "state", "time", right=right, box=None)
     any_epochs = False
