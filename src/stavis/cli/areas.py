@@ -26,6 +26,7 @@ def areas(
     weights: shared.WeightsOption = shared.DEFAULT,
     maps: shared.MapsOption = None,
     stride: shared.StrideOption = 1,
+    frame_rate: shared.FrameRateOption = None,
     device: shared.DeviceOption = "auto",
     quiet: shared.QuietOption = False,
 ) -> None:
@@ -40,29 +41,36 @@ def areas(
     from stavis.media.inputs import find_videos, name_folders
     from stavis.prediction.map_source import load_source
     from stavis.prediction.options import PredictOptions
+    from stavis.runtime.folders import check_folder
 
-    names = name_folders(find_videos([str(video)]))
+    names = name_folders(find_videos([str(video)]), output)
     if len(names) != 1:
         raise StavisError(f"{video}: stands for {len(names)} videos; areas belong to one")
     ((path, name),) = names.items()
-    info = media.probe(path)
-    chosen = read_areas(areas_file, (info.width, info.height))
-    recorded = None
-    if gaze:
-        options = GazeOptions(screen=shared.parse_size("--screen", screen) if screen else None)
-        recorded, _ = read_gaze(gaze, video=name, width=info.width, height=info.height, options=options)
-    model, _ = load_source(weights, maps, device=device)
-    attention = write_areas(
-        path,
-        chosen,
-        output / name,
-        model,
-        gaze=recorded,
-        options=PredictOptions(stride=stride),
-        maps=maps,
-        overlay=overlay,
-        quiet=quiet,
-    )
+    check_folder(output / name)
+    with shared.checked():
+        options = PredictOptions(stride=stride, frame_rate=frame_rate)
+    with shared.each_warning_once():
+        info = media.probe(path, frame_rate=frame_rate)
+        chosen = read_areas(areas_file, (info.width, info.height))
+        recorded = None
+        if gaze:
+            gaze_options = GazeOptions(screen=shared.parse_size("--screen", screen) if screen else None)
+            recorded, _ = read_gaze(
+                gaze, video=name, width=info.width, height=info.height, options=gaze_options
+            )
+        model, _ = load_source(weights, maps, device=device)
+        attention = write_areas(
+            path,
+            chosen,
+            output / name,
+            model,
+            gaze=recorded,
+            options=options,
+            maps=maps,
+            overlay=overlay,
+            quiet=quiet,
+        )
     if not quiet:
         shared.say(f"{path}: {len(chosen)} areas, in {output / name}")
         width = max(len(area.name) for area in chosen)

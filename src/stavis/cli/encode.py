@@ -37,6 +37,7 @@ def encode(
     device: shared.DeviceOption = "auto",
     overwrite: shared.OverwriteOption = False,
     quiet: shared.QuietOption = False,
+    verbose: shared.VerboseOption = False,
 ) -> None:
     """Encode videos with more bits where people look and fewer elsewhere.
 
@@ -72,7 +73,9 @@ def encode(
         num_frames, size, seconds = result.transcoded
         return f"{video}: {num_frames} frames, {8 * size / seconds / 1000:.0f} kbit/s, in {result.file}"
 
-    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(
+        inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose
+    )
 
 
 def roi(
@@ -87,9 +90,11 @@ def roi(
     weights: shared.WeightsOption = shared.DEFAULT,
     maps: shared.MapsOption = None,
     stride: shared.StrideOption = 1,
+    frame_rate: shared.FrameRateOption = None,
     device: shared.DeviceOption = "auto",
     overwrite: shared.OverwriteOption = False,
     quiet: shared.QuietOption = False,
+    verbose: shared.VerboseOption = False,
 ) -> None:
     """Write maps of where people look for other video encoders.
 
@@ -100,6 +105,7 @@ def roi(
     from stavis.prediction.options import PredictOptions
 
     with shared.checked():
+        options = PredictOptions(stride=stride, frame_rate=frame_rate)
         settings = OffsetSettings(strength=strength, max_offset=max_offset)
 
     def work(video: Path, folder: Path, model: "STAViS | None", _: str) -> str:
@@ -112,13 +118,15 @@ def roi(
             target,
             model,
             settings=settings,
-            options=PredictOptions(stride=stride),
+            options=options,
             maps=maps,
             quiet=quiet,
         )
         return f"{video}: {num_frames} frames in {path}"
 
-    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(
+        inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose
+    )
 
 
 def _parse_rate(text: str | None) -> int | None:

@@ -1,6 +1,7 @@
 """Options that several commands share, declared once; and how flags and Python parameters are called alike."""
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -85,6 +86,11 @@ MapsOption = Annotated[
 StrideOption = Annotated[
     int, running(min=1, help="Compute every N-th frame only and interpolate the maps in between.")
 ]
+FrameRateOption = Annotated[
+    float | None,
+    typer.Option(help="Frames per second of images.", metavar="FPS", show_default=False),
+]
+VerboseOption = Annotated[bool, running("--verbose", help="Show the traceback of unexpected errors.")]
 JobsOption = Annotated[
     int | None, running("--jobs", "-j", min=1, help="Number of processes. Default: one per processor.")
 ]
@@ -158,16 +164,39 @@ def work_on_videos(
     maps: Path | None,
     device: str,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Calls `work(video, folder, model, weights' name)` for each video and prints the line that it returns."""
     from stavis.media.inputs import find_videos, name_folders
     from stavis.prediction.map_source import load_source
     from stavis.runtime.jobs import for_each
 
-    videos = name_folders(find_videos(inputs))
+    videos = name_folders(find_videos(inputs), output)
     model, name = load_source(weights, maps, num_videos=len(videos), device=device)
     tasks = [(video, output / folder) for video, folder in videos.items()]
-    for_each(tasks, lambda video, folder: work(video, folder, model, name), say, quiet=quiet)
+    with each_warning_once():
+        for_each(
+            tasks, lambda video, folder: work(video, folder, model, name), say, quiet=quiet, verbose=verbose
+        )
+
+
+@contextlib.contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Shows each warning of the library once while the block runs, in which a video may be opened several times."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_known = text in seen
+        seen.add(text)
+        return not is_known
+
+    logger = logging.getLogger("stavis")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 # Names ----------------------------------------------------------------------------------------------------------

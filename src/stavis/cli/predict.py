@@ -141,9 +141,7 @@ def predict(
     ray_gpus: shared.RayGpusOption = 0,
     overwrite: shared.OverwriteOption = False,
     quiet: shared.QuietOption = False,
-    verbose: Annotated[
-        bool, shared.running("--verbose", help="Show the traceback of unexpected errors.")
-    ] = False,
+    verbose: shared.VerboseOption = False,
 ) -> None:
     """Predict where people look in videos.
 

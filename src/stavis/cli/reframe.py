@@ -41,9 +41,11 @@ def reframe(
     weights: shared.WeightsOption = shared.DEFAULT,
     maps: shared.MapsOption = None,
     stride: shared.StrideOption = 1,
+    frame_rate: shared.FrameRateOption = None,
     device: shared.DeviceOption = "auto",
     overwrite: shared.OverwriteOption = False,
     quiet: shared.QuietOption = False,
+    verbose: shared.VerboseOption = False,
 ) -> None:
     """Crop videos to another shape, following what people look at.
 
@@ -55,6 +57,7 @@ def reframe(
     from stavis.reframing.reframe import reframe as reframe_video
 
     with shared.checked():
+        options = PredictOptions(stride=stride, frame_rate=frame_rate)
         settings = CameraSettings(
             aspect=_parse_aspect(aspect),
             max_zoom=max_zoom if zoom else 1.0,
@@ -69,7 +72,7 @@ def reframe(
             folder,
             model,
             settings=settings,
-            options=PredictOptions(stride=stride),
+            options=options,
             maps=maps,
             path_format=path,
             preview=preview,
@@ -83,7 +86,9 @@ def reframe(
         shots = "1 shot" if num_shots == 1 else f"{num_shots} shots"
         return f"{video}: {len(result.path.windows)} frames in {shots}, {width}x{height}, in {folder}"
 
-    shared.work_on_videos(inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet)
+    shared.work_on_videos(
+        inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose
+    )
 
 
 def _parse_aspect(text: str) -> float:

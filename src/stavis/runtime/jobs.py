@@ -1,12 +1,13 @@
 """Work on several videos: finished ones are skipped, a failure does not stop the others."""
 
 import json
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from stavis.errors import StavisError
-from stavis.runtime.folders import check_record, read_record
+from stavis.errors import StavisError, describe_unexpected
+from stavis.runtime.folders import check_folder, check_record, read_record
 
 
 def is_finished(
@@ -18,6 +19,7 @@ def is_finished(
 
     Raises StavisError if `record` belongs to other settings.
     """
+    check_folder(record.parent)
     earlier = None if overwrite else read_record(record, "a record of finished work")
     if earlier is None:
         return False
@@ -32,16 +34,25 @@ def for_each(
     report: Callable[[str], None],
     *,
     quiet: bool,
+    verbose: bool = False,
 ) -> None:
-    """Does `work(video, folder)` for each task and reports its line. Raises StavisError at the end if any failed."""
+    """Does `work(video, folder)` for each task and reports its line; `verbose` shows tracebacks of unexpected errors.
+
+    Raises StavisError at the end if any failed.
+    """
     tasks, failures = list(tasks), []
     for video, folder in tasks:
         try:
+            check_folder(folder)
             line = work(video, folder)
         except StavisError as error:
             failures.append(str(error))
         except OSError as error:
             failures.append(f"{error.filename or folder}: {error.strerror or error}")
+        except Exception as error:  # whatever it is, it is this video's failure
+            failures.append(f"{video}: {describe_unexpected(error)}")
+            if verbose:
+                report("".join(traceback.format_exception(error)).rstrip())
         else:
             if not quiet:
                 report(line)
