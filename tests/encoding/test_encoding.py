@@ -1,7 +1,9 @@
 """Saliency-driven encoding: offsets, regions, files for other encoders, and what the encoders make of them."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from stavis.errors import StavisError
 from stavis.media.display import Display
 from stavis.media.transcode import EncoderSettings, Region, stored_box, transcode
 from support.commands import run_command
+from support.videos import make_video
 
 SIZE = (192, 128)  # width and height of the test videos
 LEFT = np.tile(
@@ -174,6 +177,40 @@ def test_encoded_video_keeps_frames_times_and_audio(video: Path, tmp_path: Path,
     assert encode(video, result.file, maps=maps).transcoded is None
     with pytest.raises(StavisError, match="another encoder"):
         encode(video, result.file, maps=maps, encoder=EncoderSettings(crf=30))
+
+
+def test_files_of_other_settings_do_not_count_as_finished(video: Path, tmp_path: Path) -> None:
+    maps, coarse = np.repeat(LEFT[None], 12, axis=0), EncoderSettings(crf=45, preset="ultrafast")
+    encode(video, tmp_path / "encoded.mp4", maps=maps, encoder=EncoderSettings(crf=23, preset="ultrafast"))
+    before = (tmp_path / "encoded.mp4").stat().st_size
+    encode(video, tmp_path / "encoded.mkv", maps=maps, encoder=coarse, overwrite=True)
+    encode(video, tmp_path / "encoded.mp4", maps=maps, encoder=coarse)
+    assert (tmp_path / "encoded.mp4").stat().st_size < before
+    for suffix in (".mkv", ".mp4"):
+        again = encode(video, tmp_path / f"encoded{suffix}", maps=maps, encoder=coarse)
+        assert again.transcoded is None
+
+
+def test_changes_of_the_video_and_the_maps_are_noticed(video: Path, tmp_path: Path) -> None:
+    source, file = tmp_path / "in.mp4", tmp_path / "maps.npz"
+    source.write_bytes(video.read_bytes())
+    maps = np.repeat(LEFT[None], 12, axis=0)
+    np.savez(file, saliency=maps)
+    encoder = EncoderSettings(crf=40, preset="ultrafast")
+    for folder, kept in (("file", file), ("array", maps)):
+        encode(source, tmp_path / folder / "out.mp4", maps=kept, encoder=encoder)
+        assert encode(source, tmp_path / folder / "out.mp4", maps=kept, encoder=encoder).transcoded is None
+    np.savez(file, saliency=maps[:, :, ::-1])  # as many bytes
+    os.utime(file, (1, 1))
+    for folder, kept in (("file", file), ("array", maps[:, :, ::-1])):
+        with pytest.raises(StavisError, match="another maps"):
+            encode(source, tmp_path / folder / "out.mp4", maps=kept, encoder=encoder)
+    source.write_bytes(video.read_bytes() + b"more")
+    with pytest.raises(StavisError, match="another video size"):
+        encode(source, tmp_path / "array" / "out.mp4", maps=maps, encoder=encoder)
+    file.unlink()
+    with pytest.raises(StavisError, match="no such file of maps"):
+        encode(source, tmp_path / "file" / "out.mp4", maps=file, encoder=encoder)
 
 
 @pytest.mark.parametrize("codec", ["x264", "x265"])

@@ -17,7 +17,7 @@ from stavis.errors import StavisError
 from stavis.prediction.options import PredictOptions
 from stavis.reframing.camera import CameraSettings, CropWindow, plan_windows, shrink_map, window_size
 from stavis.reframing.path import MotionCosts, best_path, smooth_path
-from stavis.reframing.path_files import write_path
+from stavis.reframing.path_files import PATH_NAMES, PathFormat, write_path
 from stavis.reframing.reframe import crop, plan_reframing, reframe
 from stavis.reframing.shots import ShotDetector
 from support.commands import run_command
@@ -326,6 +326,35 @@ def test_reframed_video_has_the_picture_the_times_and_the_audio(tmp_path: Path) 
     assert again.path is None
     with pytest.raises(StavisError, match="another camera"):
         reframe(video, tmp_path / "out", maps=maps, settings=CameraSettings(aspect=1))
+
+
+def test_files_of_other_settings_do_not_count_as_finished(tmp_path: Path) -> None:
+    video, maps = write_video(tmp_path / "in.mp4", scene(1, 3)), np.stack([spot(0.1)] * 3)
+    square = CameraSettings(aspect=1)
+    tall = reframe(video, tmp_path / "out", maps=maps, preview=True)
+    preview = tall.files[1].read_bytes()
+    reframe(video, tmp_path / "out", maps=maps, settings=square, path_format="json", overwrite=True)
+    assert reframe(video, tmp_path / "out", maps=maps, settings=square).path is not None
+    assert media.probe(tmp_path / "out" / "reframed.mp4").width == 90
+    assert reframe(video, tmp_path / "out", maps=maps, settings=square, preview=True).path is not None
+    assert tall.files[1].read_bytes() != preview
+    for options in ({}, {"preview": True}, {"path_format": "json"}):
+        assert reframe(video, tmp_path / "out", maps=maps, settings=square, **options).path is None
+    with pytest.raises(StavisError, match="another maps"):
+        reframe(video, tmp_path / "out", maps=maps[:, :, ::-1], settings=square)
+
+
+@pytest.mark.parametrize("path_format", ["csv", "sendcmd"])
+def test_path_files_are_skipped_and_not_replaced(tmp_path: Path, path_format: PathFormat) -> None:
+    video, maps = write_video(tmp_path / "in.mp4", scene(1, 3)), np.stack([spot(0.1)] * 3)
+    first = reframe(video, tmp_path / "out", maps=maps, path_format=path_format)
+    assert [path.name for path in first.files] == [PATH_NAMES[path_format], "reframe.json"]
+    assert reframe(video, tmp_path / "out", maps=maps, path_format=path_format).path is None
+    square = CameraSettings(aspect=1)
+    with pytest.raises(StavisError, match="another camera"):
+        reframe(video, tmp_path / "out", maps=maps, settings=square, path_format=path_format)
+    assert reframe(video, tmp_path / "out", maps=maps).path is not None
+    assert reframe(video, tmp_path / "out", maps=maps, path_format=path_format).path is None
 
 
 def test_one_frame_and_an_aspect_that_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

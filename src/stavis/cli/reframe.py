@@ -19,7 +19,7 @@ def reframe(
     output: shared.OutputOption = Path("stavis-output"),
     path: Annotated[
         Literal["json", "csv", "sendcmd"] | None,
-        typer.Option(help="Write the window's path alone, in this format, and no video."),
+        typer.Option(help="Write the window's path alone, in this format and as reframe.json, and no video."),
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also draw the window: preview.mp4.")] = False,
     zoom: Annotated[

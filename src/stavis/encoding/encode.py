@@ -17,7 +17,7 @@ from stavis.prediction.map_source import frames_with_maps
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import expected_frames
 from stavis.runtime.files import write_text
-from stavis.runtime.jobs import is_finished
+from stavis.runtime.jobs import begin_outputs, describe_inputs, is_finished
 from stavis.runtime.progress import track
 from stavis.storage.remote import as_path
 
@@ -120,16 +120,15 @@ def encode(
     options = options or PredictOptions()
     if video.is_dir():
         raise StavisError(f"{video}: is a folder of images; only video files can be encoded")
-    record = output.with_name(RECORD_NAME)
+    record, planned = output.with_name(RECORD_NAME), plan is not None
     identity = {
-        "video": str(video.absolute()),
-        "maps": str(maps) if isinstance(maps, Path) else None if maps is None else "given",
-        "weights": weights,
+        **describe_inputs(video, maps, weights),
+        **({"maps": "planned before"} if planned else {}),
         "encoder": asdict(encoder),
         "offsets": asdict(settings),
         "options": asdict(options),
     }
-    if plan is None and is_finished(record, identity, [output], overwrite=overwrite):
+    if not planned and is_finished(record, identity, [output], overwrite=overwrite):
         return EncodeResult(output, None)
     if plan is None:
         plan = plan_offsets(video, model, settings=settings, options=options, maps=maps, quiet=quiet)
@@ -138,12 +137,13 @@ def encode(
     def regions(index: int) -> Sequence[Region]:
         return grid_regions(grids[index], side, size) if index < len(grids) else ()
 
+    outputs = begin_outputs(record, [output], overwrite=overwrite or planned)
     passes = 1 if encoder.bit_rate is None else 2
     with track(f"{video.name}: encoding", passes * len(grids), unit="frames", quiet=quiet) as advance:
         transcoded = transcode(video, output, encoder, regions, advance=advance)
     if transcoded.num_frames != len(grids):
         raise StavisError(f"{video}: {transcoded.num_frames} frames were encoded, but {len(grids)} have maps")
-    described = {"settings": identity, **transcoded._asdict(), "block_pixels": side}
+    described = {"settings": identity, **transcoded._asdict(), "block_pixels": side, "outputs": outputs}
     write_text(record, json.dumps(described, indent=2, default=str) + "\n")
     return EncodeResult(output, transcoded)
 

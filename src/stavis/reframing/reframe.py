@@ -19,7 +19,7 @@ from stavis.prediction.predict import expected_frames, read_excerpt
 from stavis.reframing.camera import CameraSettings, CropWindow, plan_windows, shrink_map, window_size
 from stavis.reframing.path_files import PATH_NAMES, PathFormat, write_path
 from stavis.reframing.shots import ShotDetector
-from stavis.runtime.jobs import is_finished
+from stavis.runtime.jobs import begin_outputs, describe_inputs, is_finished
 from stavis.runtime.prefetch import prefetch
 from stavis.runtime.progress import track
 from stavis.storage.remote import as_path
@@ -127,9 +127,9 @@ def reframe(
 
     Args:
         video: Any file FFmpeg can read, or a folder of numbered images.
-        output: Folder for `reframed.mp4` and `reframe.json`, made if it does not exist.
+        output: Folder for `reframed.mp4` and `reframe.json`, the record, made if it does not exist.
         model, settings, options, maps: As for `plan_reframing`.
-        path_format: Write the path alone, in this format, and no video.
+        path_format: Write the path alone, in this format, and no video. The record is written in any case.
         preview: Also write `preview.mp4`: the source with everything outside of the window darkened.
         weights: Name of the network's weights, for the record.
         overwrite: Redo what is finished, and replace results of other settings.
@@ -146,18 +146,17 @@ def reframe(
         raise ValueError(f"`path_format={path_format}`: allowed are {', '.join(PATH_NAMES)}")
     names = [] if path_format else [VIDEO_NAME]
     names += [PREVIEW_NAME] if preview else []
-    path_file = output / PATH_NAMES[path_format or "json"]
+    path_file, record_file = output / PATH_NAMES[path_format or "json"], output / PATH_NAMES["json"]
     identity = {
-        "video": str(video.absolute()),
-        "maps": str(maps) if isinstance(maps, Path) else None if maps is None else "given",
-        "weights": weights,
+        **describe_inputs(video, maps, weights),
         "camera": asdict(settings),
         "options": asdict(options),
     }
-    files = [*(output / name for name in names), path_file]
-    if path_file.suffix == ".json" and is_finished(path_file, identity, files, overwrite=overwrite):
+    files = list(dict.fromkeys([*(output / name for name in names), path_file, record_file]))
+    if is_finished(record_file, identity, files, overwrite=overwrite):
         return ReframeResult(None, files)
     path = plan_reframing(video, model, settings=settings, options=options, maps=maps, quiet=quiet)
+    outputs = begin_outputs(record_file, files, overwrite=overwrite)
     if names:
         _write_videos(video, output, names, path, options, quiet)
     record = {
@@ -167,8 +166,11 @@ def reframe(
         "source_height": path.size[1],
         "shot_starts": path.shot_starts,
         "settings": identity,
+        "outputs": outputs,
     }
-    write_path(path_file, path.windows, path_format or "json", record)
+    if path_file != record_file:
+        write_path(path_file, path.windows, path_format or "json", record)
+    write_path(record_file, path.windows, "json", record)
     return ReframeResult(path, files)
 
 

@@ -1,10 +1,15 @@
 """Work on several videos: finished ones are skipped, a failure does not stop the others."""
 
+import hashlib
 import json
 import traceback
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from stavis.errors import StavisError, describe_unexpected
 from stavis.runtime.folders import check_folder, check_record, read_record
@@ -15,7 +20,7 @@ def is_finished(
 ) -> bool:
     """Whether `record`, a JSON file written last, shows that the same work was done and its outputs exist.
 
-    Its entry `settings`, what decides the outputs, is compared.
+    Its entry `settings`, what decides the outputs, is compared; its entry `outputs` names the files made with them.
 
     Raises StavisError if `record` belongs to other settings.
     """
@@ -25,7 +30,47 @@ def is_finished(
         return False
     wanted = json.loads(json.dumps(settings, default=str))
     check_record(record.parent, earlier.get("settings", {}), wanted, "results")
-    return all(path.exists() for path in outputs)
+    made = earlier.get("outputs", [])
+    return all(path.name in made and path.exists() for path in outputs)
+
+
+def begin_outputs(record: Path, outputs: Iterable[Path], *, overwrite: bool = False) -> list[str]:
+    """The entry `outputs` of the next `record`: these, and what is there already of the same settings.
+
+    Called just before outputs are replaced. With `overwrite` the record is removed, so that none of other settings
+    stands beside them if that is interrupted.
+    """
+    earlier = None if overwrite else read_record(record, "a record of finished work")
+    if overwrite:
+        record.unlink(missing_ok=True)
+    return sorted({*(earlier or {}).get("outputs", []), *(path.name for path in outputs)})
+
+
+def describe_inputs(
+    video: Path, maps: Path | npt.NDArray[np.floating] | None, weights: str | None
+) -> dict[str, Any]:
+    """What of a video (a file, or a folder of images) and its maps is compared to notice that they changed.
+
+    Raises StavisError if the file of maps does not exist.
+    """
+    files = [video] if video.is_file() else [path for path in video.glob("[!.]*") if path.is_file()]
+    described: dict[str, Any] = {
+        "video": str(video.absolute()),
+        "video_size_bytes": sum(path.stat().st_size for path in files),
+        "weights": weights if maps is None else None,
+        "maps": None,
+    }
+    if isinstance(maps, Path):
+        try:
+            status = maps.stat()
+        except FileNotFoundError:
+            raise StavisError(f"{maps}: no such file of maps") from None
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        described["maps"] = f"{maps.absolute()} of {status.st_size} bytes, modified {modified}"
+    elif maps is not None:
+        digest = hashlib.sha256(np.ascontiguousarray(maps).data).hexdigest()
+        described["maps"] = f"{maps.dtype} {maps.shape} {digest[:16]}"
+    return described
 
 
 def for_each(
