@@ -214,6 +214,59 @@ def test_changes_of_the_video_and_the_maps_are_noticed(video: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("codec", ["x264", "x265"])
+@pytest.mark.parametrize(
+    ("name", "stored", "pixel_format", "color_range"),
+    [
+        ("in.mp4", "libx264rgb", "rgb24", 0),
+        ("in.mov", "png", "rgb24", 0),
+        ("in.mkv", "ffv1", "bgr0", 0),
+        ("in.mkv", "ffv1", "gray", 0),
+        ("in.mkv", "ffv1", "yuv444p16le", 1),
+        ("in.mkv", "ffv1", "yuv444p16le", 2),
+        ("in.mkv", "ffv1", "yuv420p", 2),
+    ],
+)
+def test_colors_are_kept(
+    tmp_path: Path, codec: str, name: str, stored: str, pixel_format: str, color_range: int
+) -> None:
+    bars = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200), (250, 250, 250)], np.uint8)
+    picture = np.repeat(np.repeat(bars[None], 32, axis=1), 64, axis=0)
+
+    def tag(stream: Any) -> None:
+        stream.codec_context.color_range = color_range
+        if color_range:
+            stream.codec_context.colorspace = 1
+
+    source = make_video(tmp_path / name, [picture] * 3, codec=stored, pixel_format=pixel_format, prepare=tag)
+    maps = np.ones((3, 8, 8), np.float32)
+    encoder = EncoderSettings(codec, crf=5, preset="ultrafast")
+    result = encode(source, tmp_path / "out" / "encoded.mp4", maps=maps, encoder=encoder)
+    before, after = (next(media.read_frames(path)).image[32, 16::32] for path in (source, result.file))
+    assert after.astype(int) == pytest.approx(before.astype(int), abs=4)
+
+
+def test_very_low_frame_rates(tmp_path: Path) -> None:
+    def encode_every(seconds: int) -> list[float]:
+        def pace(stream: Any) -> None:
+            stream.codec_context.time_base = Fraction(seconds)
+
+        source = make_video(
+            tmp_path / f"{seconds}.avi",
+            2,
+            codec="mjpeg",
+            pixel_format="yuvj420p",
+            rate=Fraction(1, seconds),
+            prepare=pace,
+        )
+        result = encode(source, tmp_path / f"{seconds}" / "out.mp4", maps=np.ones((2, 8, 8), np.float32))
+        return [frame.time_seconds for frame in media.read_frames(result.file)]
+
+    assert encode_every(3000) == [0, 3000]
+    with pytest.raises(StavisError, match="30000 s apart, and a video can hold"):
+        encode_every(30_000)
+
+
+@pytest.mark.parametrize("codec", ["x264", "x265"])
 def test_two_passes_spend_the_bit_rate(video: Path, tmp_path: Path, codec: str) -> None:
     maps = np.repeat(LEFT[None], 12, axis=0)
     sizes = []

@@ -14,6 +14,7 @@ from av.codec import Codec
 from av.container import OutputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from stavis.errors import StavisError
@@ -21,13 +22,22 @@ from stavis.media.container import reason
 from stavis.media.display import Display
 from stavis.media.frames import VideoDecoder
 from stavis.media.sound_track import SoundTrack, open_sound
-from stavis.media.writer import Sound, add_sound
+from stavis.media.writer import (
+    BT709,
+    LIMITED_RANGE,
+    LONGEST_DURATION,
+    LOWEST_RATE,
+    Sound,
+    add_sound,
+    check_gap,
+)
 from stavis.runtime.files import atomic_path
 
 VideoCodec = Literal["x264", "x265"]
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 QP_RANGE = 51  # of both encoders, at 8 bits; FFmpeg's offsets are shares of it
 _CACHED_GRAPHS = 4
+_FULL_RANGE = 2
 
 
 class Region(NamedTuple):
@@ -140,7 +150,7 @@ def _encode(
         if len(first) < 3:
             # x265 gives arbitrary decoding times to videos that are shorter than its reordering delay.
             pass_options = pass_options | {"bframes": "0"}
-        encoding = _Encoding(decoder, container, settings, suffix, pass_options, track)
+        encoding = _Encoding(decoder, container, settings, output, pass_options, track)
         for index, (time_seconds, picture) in enumerate(itertools.chain(first, pictures)):
             encoding.write(picture, time_seconds, regions(index) if regions is not None else ())
             advance()
@@ -153,12 +163,14 @@ class _Encoding:
         decoder: VideoDecoder,
         container: OutputContainer,
         settings: EncoderSettings,
-        suffix: str,
+        output: Path,
         pass_options: dict[str, str],
         track: SoundTrack | None,
     ) -> None:
         self._container = container
-        rate = Fraction(decoder.frame_rate).limit_denominator(1001)
+        self._output, suffix = output, output.suffix.lower()
+        frame_rate = Fraction(decoder.frame_rate)
+        rate = max(frame_rate.limit_denominator(1001), LOWEST_RATE)
         source, display = decoder.stream, decoder.display
         self._display = display
         codec = f"lib{settings.codec}"
@@ -181,6 +193,12 @@ class _Encoding:
         original = source.codec_context
         context.color_range, context.colorspace = original.color_range, original.colorspace
         context.color_primaries, context.color_trc = original.color_primaries, original.color_trc
+        self._reformatter = VideoReformatter()
+        if _has_chroma(self._format) and not (own is not None and _has_chroma(own)):
+            context.color_range, context.colorspace = LIMITED_RANGE, BT709
+        elif self._format.startswith("gray"):
+            # FFmpeg's gray is, whatever its tag; without this tag H.264's is not.
+            context.color_range = _FULL_RANGE
         if settings.codec == "x265" and suffix != ".mkv":
             context.codec_tag = "hvc1"  # Apple's players know HEVC in MP4 by this tag only
         if display.rotation or display.flip:
@@ -192,12 +210,24 @@ class _Encoding:
         self._sound: Sound | None = None
         if track is not None:
             self._sound = add_sound(container, track, suffix, Fraction(0))
-        self._ticks_per_frame = max(1, round(1 / rate / self._time_base))
+        self._ticks_per_frame = min(max(1, round(1 / frame_rate / self._time_base)), LONGEST_DURATION)
         self._last_tick = -1
         self._num_frames = self._num_bytes = 0
 
     def write(self, picture: VideoFrame, time_seconds: float, regions: Sequence[Region]) -> None:
-        self._last_tick = max(round(Fraction(time_seconds) / self._time_base), self._last_tick + 1)
+        tick = max(round(Fraction(time_seconds) / self._time_base), self._last_tick + 1)
+        check_gap(self._output, self._last_tick, tick, self._time_base)
+        self._last_tick = tick
+        if picture.format.name != self._format:
+            # Left to the filters, range and matrix would become FFmpeg's defaults, whatever the tags say.
+            picture = self._reformatter.reformat(
+                picture,
+                format=self._format,
+                dst_colorspace=self._stream.codec_context.colorspace,
+                dst_color_range=self._stream.codec_context.color_range,
+                interpolation="BICUBIC",
+                threads=1,
+            )
         picture.pts, picture.time_base = self._last_tick, self._time_base
         graph = self._graph(tuple(regions), picture)
         graph.push(picture)
@@ -270,6 +300,12 @@ def stored_box(region: Region, display: Display) -> tuple[int, int, int, int]:
         left, top, right, bottom = 1 - bottom, left, 1 - top, right
     width, height = display.coded_width, display.coded_height
     return round(left * width), round(top * height), round(right * width), round(bottom * height)
+
+
+def _has_chroma(pixel_format: str) -> bool:
+    """Whether a pixel format has color differences: not RGB, a palette or gray."""
+    described = av.VideoFormat(pixel_format, 2, 2)
+    return not described.is_rgb and len(described.components) >= 3
 
 
 def _options(settings: EncoderSettings, pass_options: dict[str, str]) -> dict[str, str]:

@@ -41,12 +41,12 @@ _AUDIO_BIT_RATE = 192_000
 _LARGEST_SIDE = {"libx264": 16384, "libvpx-vp9": 65534}  # pixels
 _TICKS_PER_SECOND = 90_000  # at least; finer than any of these containers stores
 _LARGEST_TICKS_PER_SECOND = 10_000_000
-_LOWEST_RATE = Fraction(1, 1000)  # that encoders are told; times of frames are independent of it
-_LONGEST_DURATION = (1 << 31) - 1  # ticks of a frame in MP4
+LOWEST_RATE = Fraction(1, 1000)  # that encoders are told; times of frames are independent of it
+LONGEST_DURATION = (1 << 31) - 1  # ticks of a frame in MP4
 _PRE_ROLL_SECONDS = Fraction(1, 10)  # of copied audio before the first frame, for decoders to settle
 
 # BT.709 in limited range at all sizes. The file says so, so that players need not guess.
-_BT709, _LIMITED_RANGE = 1, 1
+BT709, LIMITED_RANGE = 1, 1
 _LUMA_OF_GRAY = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
 
@@ -110,7 +110,7 @@ class VideoWriter:
         if ticks_per_second > _LARGEST_TICKS_PER_SECOND:
             ticks_per_second = _TICKS_PER_SECOND
         self._time_base = Fraction(1, ticks_per_second)
-        self._ticks_per_frame = min(max(1, round(ticks_per_second / self.frame_rate)), _LONGEST_DURATION)
+        self._ticks_per_frame = min(max(1, round(ticks_per_second / self.frame_rate)), LONGEST_DURATION)
         self._first_time = Fraction(0)
         self._last_tick = -1
         self._container: OutputContainer | None = None
@@ -155,12 +155,7 @@ class VideoWriter:
             else:
                 tick = round((Fraction(time_seconds) - self._first_time) / self._time_base)
             tick = max(tick, self._last_tick + 1)
-            if self._last_tick >= 0 and tick - self._last_tick > _LONGEST_DURATION:
-                gap = float((tick - self._last_tick) * self._time_base)
-                longest = int(_LONGEST_DURATION * self._time_base)
-                raise StavisError(
-                    f"{self.path} cannot be written: two frames are {gap:.0f} s apart, and a video can hold {longest} s"
-                )
+            check_gap(self.path, self._last_tick, tick, self._time_base)
             self._last_tick = tick
             frame = self._make_frame(image)
             frame.pts, frame.time_base = self._last_tick, self._time_base
@@ -229,7 +224,7 @@ class VideoWriter:
         self._container = av.open(f"file:{self._temporary}", mode="w", container_options=options)
         crf = self._crf if self._crf is not None else 12 if is_gray else 18
         stream = self._container.add_stream(
-            codec, rate=max(self.frame_rate, _LOWEST_RATE), options=_encoder_options(codec, crf)
+            codec, rate=max(self.frame_rate, LOWEST_RATE), options=_encoder_options(codec, crf)
         )
         assert isinstance(stream, VideoStream)
         scale = min(Fraction(1), Fraction(_LARGEST_SIDE[codec], max(self.width, self.height)))
@@ -242,8 +237,8 @@ class VideoWriter:
         stream.pix_fmt = self._pixel_format
         context = stream.codec_context
         context.time_base = self._time_base
-        context.color_range = _LIMITED_RANGE
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = LIMITED_RANGE
+        context.colorspace = context.color_primaries = context.color_trc = BT709
         self._stream = stream
         self._reformatter = VideoReformatter()
         if self._track is not None:
@@ -261,8 +256,8 @@ class VideoWriter:
             return self._reformatter.reformat(
                 frame,
                 format=self._pixel_format,
-                dst_colorspace=_BT709,
-                dst_color_range=_LIMITED_RANGE,
+                dst_colorspace=BT709,
+                dst_color_range=LIMITED_RANGE,
                 interpolation="BICUBIC",
                 threads=1,
             )
@@ -278,6 +273,15 @@ class VideoWriter:
         for packet in self._stream.encode(frame):
             packet.duration = self._ticks_per_frame  # decides how long the last frame is shown
             self._container.mux(packet)
+
+
+def check_gap(path: Path, last_tick: int, tick: int, time_base: Fraction) -> None:
+    """Raises StavisError if a frame comes too long after the last one; `last_tick` is negative before the first."""
+    if last_tick >= 0 and tick - last_tick > LONGEST_DURATION:
+        gap, longest = float((tick - last_tick) * time_base), int(LONGEST_DURATION * time_base)
+        raise StavisError(
+            f"{path} cannot be written: two frames are {gap:.0f} s apart, and a video can hold {longest} s"
+        )
 
 
 def _encoder_options(codec: str, crf: int) -> dict[str, str]:
