@@ -267,6 +267,14 @@ def test_very_low_frame_rates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["x264", "x265"])
+def test_two_passes_in_folders_of_any_name(video: Path, tmp_path: Path, codec: str) -> None:
+    output = tmp_path / "it's a \\ of: 100% = é" / "encoded.mp4"
+    encoder = EncoderSettings(codec, None, 200_000, "ultrafast")
+    encode(video, output, maps=np.repeat(LEFT[None], 12, axis=0), encoder=encoder)
+    assert {path.name for path in output.parent.iterdir()} == {"encoded.mp4", "encode.json"}
+
+
+@pytest.mark.parametrize("codec", ["x264", "x265"])
 def test_two_passes_spend_the_bit_rate(video: Path, tmp_path: Path, codec: str) -> None:
     maps = np.repeat(LEFT[None], 12, axis=0)
     sizes = []

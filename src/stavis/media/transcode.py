@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -318,6 +319,8 @@ def _options(settings: EncoderSettings, pass_options: dict[str, str]) -> dict[st
     parameters = {"aq-mode": "1" if settings.codec == "x264" else "2", **pass_options}
     if settings.codec == "x265":
         parameters["log-level"] = "error"
-    parts = [f"{name}={value}".replace(":", r"\:") for name, value in parameters.items()]  # colons separate
+    # FFmpeg reads these as its filters' options: colons separate, quotes and backslashes escape.
+    escaped = {name: re.sub(r"([\\':\s])", r"\\\1", value) for name, value in parameters.items()}
+    parts = [f"{name}={value}" for name, value in escaped.items()]
     text = ":".join(parts)
     return options | ({f"{settings.codec}-params": text} if text else {})
