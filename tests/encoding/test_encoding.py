@@ -378,6 +378,21 @@ def test_svt_av1_file_reads_back(video: Path, tmp_path: Path) -> None:
         assert offsets.max() >= 0
 
 
+def test_files_for_other_encoders_are_of_the_stored_size(tmp_path: Path) -> None:
+    def widen(stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+
+    pictures = [np.full((120, 160, 3), 99, np.uint8)] * 2
+    wide = make_video(tmp_path / "wide.mp4", pictures, prepare=widen)
+    assert media.probe(wide).width == 320
+    maps = np.ones((2, 8, 8), np.float32)
+    write_roi(wide, tmp_path / "roi.txt", "kvazaar", maps=maps)
+    assert (tmp_path / "roi.txt").read_text().splitlines()[0] == "3 2"
+    write_roi(wide, tmp_path / "saliency.mp4", "x264-saliency", maps=maps)
+    info = media.probe(tmp_path / "saliency.mp4")
+    assert (info.width, info.height) == (160, 120)
+
+
 @given(st.lists(st.integers(-60, 60), min_size=1, max_size=80), st.integers(1, 8))
 def test_reduced_values_are_few_near_and_in_order(values: list[int], limit: int) -> None:
     before = np.array(values)

@@ -28,7 +28,7 @@ RECORD_NAME = "encode.json"
 class OffsetPlan:
     """QP offsets of a video."""
 
-    size: tuple[int, int]  # (width, height) of the picture as displayed, in pixels
+    size: tuple[int, int]  # (width, height) of the picture upright, in pixels as stored
     block: int  # side of the blocks in pixels
     grids: list[npt.NDArray[np.float16]]  # one (rows, columns) array per frame, in QP
 
@@ -69,8 +69,9 @@ def plan_offsets(
     video, options = as_path(video), options or PredictOptions()
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
     source = frames_with_maps(video, model, options, maps)
-    side = block or block_size(info.width, info.height)
-    planner = OffsetPlanner(info.width, info.height, side, settings or OffsetSettings())
+    size = encoded_size(info)
+    side = block or block_size(*size)
+    planner = OffsetPlanner(*size, side, settings or OffsetSettings())
     grids = []
     with track(f"{video.name}: maps", expected_frames(info, options), unit="frames", quiet=quiet) as advance:
         for frame in source:
@@ -78,7 +79,7 @@ def plan_offsets(
             offsets = planner.add(frame.image, frame.saliency, frame.time_seconds)
             grids.append(offsets.astype(np.float16))
             advance()
-    return OffsetPlan((info.width, info.height), side, grids)
+    return OffsetPlan(size, side, grids)
 
 
 def encode(
@@ -146,6 +147,12 @@ def encode(
     described = {"settings": identity, **transcoded._asdict(), "block_pixels": side, "outputs": outputs}
     write_text(record, json.dumps(described, indent=2, default=str) + "\n")
     return EncodeResult(output, transcoded)
+
+
+def encoded_size(info: media.VideoInfo) -> tuple[int, int]:
+    """(width, height) of the pictures that an encoder gets: upright, in pixels as stored, which need not be square."""
+    size = info.coded_width, info.coded_height
+    return size[::-1] if info.rotation in (90, 270) else size
 
 
 def grid_regions(grid: npt.NDArray[np.floating], block: int, size: tuple[int, int]) -> list[Region]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import media
-from stavis.encoding.encode import plan_offsets
+from stavis.encoding.encode import encoded_size, plan_offsets
 from stavis.encoding.offsets import OffsetSettings
 from stavis.maps.overlay import normalize, resize_smoothly
 from stavis.model import STAViS
@@ -44,6 +44,8 @@ def write_roi(
     quiet: bool = True,
 ) -> int:
     """Writes a video's maps in the form that another encoder reads, and returns the number of frames.
+
+    They are for pictures upright and in pixels as stored, whether square or not, as FFmpeg hands them on.
 
     Args:
         video: Any file FFmpeg can read, or a folder of numbered images.
@@ -118,9 +120,9 @@ def _write_saliency_video(
     maps: Path | npt.NDArray[np.floating] | None,
     quiet: bool,
 ) -> int:
-    """A gray video of the maps, as large as the video's picture."""
+    """A gray video of the maps, as large as the pictures that the encoder gets."""
     info = media.probe(video, audio_stream=options.audio_stream, frame_rate=options.frame_rate)
-    size, num_frames = (info.width, info.height), 0
+    size, num_frames = encoded_size(info), 0
     with ExitStack() as stack:
         writer = stack.enter_context(
             media.VideoWriter(path, width=size[0], height=size[1], frame_rate=info.frame_rate)
