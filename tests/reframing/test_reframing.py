@@ -183,6 +183,18 @@ def test_windows_lie_inside_the_picture(
         assert window.y + window.height <= height + 1e-6
 
 
+@pytest.mark.parametrize("max_speed", [1e308, 0.1, 0.03, 0.01, 0.001])
+@pytest.mark.parametrize("num_frames", [9, 150])
+def test_speed_limits_hold(max_speed: float, num_frames: int) -> None:
+    target = np.repeat([0.1, 0.9], [num_frames // 2, num_frames - num_frames // 2])
+    left = plan(target, max_speed=max_speed, smoothness=0.001)[:, 0]
+    span = min(RATE, num_frames - 1)
+    # Windows stand on whole pixels.
+    assert np.abs(left[span:] - left[:-span]).max() <= max_speed * 1280 * span / RATE + 1
+    if num_frames == 150 and max_speed > 0.01:
+        assert np.ptp(left) > 0
+
+
 def test_bounds_are_kept() -> None:
     windows = plan(np.full(50, 0.95), bounds=(0.0, 0.1, 0.6, 0.9))
     assert (windows[:, 0] + windows[:, 2]).max() <= 0.6 * 1280

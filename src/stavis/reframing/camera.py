@@ -12,7 +12,7 @@ from stavis.maps import resize
 from stavis.reframing.path import CELLS, FloatArray, MotionCosts, best_path, smooth_path
 
 GRID = 32  # cells across and down of the maps that the camera plans with
-STEP_SECONDS = 0.2  # of a path's steps
+STEP_SECONDS = 0.2  # of a path's steps, at least
 ZOOM_LEVELS = 24
 ZOOM_GAIN = (
     0.25  # reward for halving the window's width, per second: more of the target against less around it
@@ -164,7 +164,8 @@ def _plan_shot(
     """(T, 2) centers as fractions of the picture, and (T,) scales of the window, of a shot's T frames."""
     left, top, right, bottom = settings.bounds
     duration = times[-1] - times[0]
-    num_steps = max(1, round(duration / STEP_SECONDS))
+    # Steps of a slow camera are longer, as the least motion is a cell per step.
+    num_steps = max(1, math.floor(min(round(duration / STEP_SECONDS), duration * CELLS * settings.max_speed)))
     step_seconds = duration / num_steps if duration > 0 else STEP_SECONDS
     step_of_frame = np.minimum(((times - times[0]) / step_seconds).astype(int), num_steps - 1)
     counts = np.bincount(step_of_frame, minlength=num_steps)

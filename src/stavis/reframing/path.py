@@ -108,7 +108,7 @@ def best_path(
 
 
 def _make_moves(num_cells: int, step_seconds: float, costs: MotionCosts, max_speed: float) -> _Moves:
-    fastest = min(max(1, math.floor(max_speed * num_cells * step_seconds)), num_cells - 1)
+    fastest = math.floor(min(max(1.0, max_speed * num_cells * step_seconds), num_cells - 1))
     speeds = np.arange(-fastest, fastest + 1)
     reach = min(MAX_ACCELERATION, len(speeds) - 1)
     changes = np.arange(-reach, reach + 1)
