@@ -1,13 +1,17 @@
 """Options that commands share, and the names of flags and parameters."""
 
-from typing import get_args
+import ast
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stavis import clips, engine, model
-from stavis.cli import options
+from stavis.cli import app, options
 from stavis.cli.options import ALIASES, name_flags, split_names, use_current_names
 from stavis.datasets.layout import SPLITS
 from stavis.prediction import options as prediction_options
@@ -52,11 +56,37 @@ def test_other_arguments_are_left_alone(arguments: list[str]) -> None:
             "--end 1: must be greater than --start 2",
         ),
         ("`audio_path` and `silent=True` exclude each other", "--audio and --silent exclude each other"),
+        ("`bit_rate=500`: must be at least 1000", "--bitrate 500: must be at least 1000"),
+        ("an array `saliency`, a column `name`", "an array `saliency`, a column `name`"),
         ("a=b.mp4: `stavis data check` lists all", "a=b.mp4: `stavis data check` lists all"),
     ],
 )
 def test_messages_name_flags(message: str, shown: str) -> None:
     assert name_flags(message) == shown
+
+
+def test_parameters_in_messages_are_flags() -> None:
+    """Of all texts of the library, whichever command they reach; a parameter may stand for several flags."""
+    flags: set[str] = set()
+
+    def collect(command: Any) -> None:
+        flags.update(flag for parameter in command.params for flag in parameter.opts)
+        for inner in getattr(command, "commands", {}).values():
+            collect(inner)
+
+    collect(typer.main.get_command(app))
+    unknown = set()
+    for path in Path(options.__file__).parents[1].rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+                for name in re.findall(r"`([a-z][a-z0-9_]*)(?:=|`)", node.value):
+                    shown = name_flags(f"`{name}`")
+                    if shown.startswith("--") and shown not in flags:
+                        unknown.add(name)
+    # No command lets these be wrong.
+    assert unknown <= {"floor", "step", "model"}
 
 
 def test_names_come_with_commas_or_one_by_one() -> None:

@@ -427,6 +427,10 @@ def test_command_line(tmp_path: Path) -> None:
     windows = read_path(tmp_path / "out" / "in" / "reframe.csv")
     assert {(w.x, w.width, w.height) for w in windows} == {(0, 90, 90)}
     assert not (tmp_path / "out" / "in" / "reframed.mp4").exists()
-    for wrong in (["--aspect", "9-16"], ["--bounds", "1,2"], ["--bounds", "50,0,40,100"]):
-        with pytest.raises(StavisError, match=f"{wrong[0][2:]}"):
+    for wrong, message in (
+        (["--aspect", "9-16"], "--aspect 9-16: must be"),
+        (["--bounds", "1,2"], "--bounds 1,2: must be four percentages"),
+        (["--bounds", "50,0,40,100"], "--bounds 50,0,40,100: must be four percentages within 0..100"),
+    ):
+        with pytest.raises(StavisError, match=message):
             run_command(*command, *wrong)

@@ -207,6 +207,7 @@ ALIASES = {"--colour-bar": "--color-bar", "--no-colour-bar": "--no-color-bar"}
 # Parameters whose flag is not their name with dashes.
 _FLAGS = {
     "audio_path": "--audio",
+    "bit_rate": "--bitrate",
     "start_seconds": "--start",
     "end_seconds": "--end",
     "path": "INPUT",
@@ -218,6 +219,11 @@ _FLAGS = {
     "screen_size_cm": "--screen-size",
     "time_offset_seconds": "--time-offset",
     "unit": "--gaze-unit",
+    "path_format": "--path",
+    "target": "--for",
+    # Columns and arrays of files, which are no parameters.
+    "name": "`name`",
+    "saliency": "`saliency`",
 }
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 

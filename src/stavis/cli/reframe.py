@@ -99,10 +99,15 @@ def _parse_aspect(text: str) -> float:
 
 
 def _parse_bounds(text: str | None) -> tuple[float, float, float, float]:
+    from stavis.reframing.camera import CameraSettings
+
     if text is None:
         return 0.0, 0.0, 1.0, 1.0
     try:
         left, top, right, bottom = (float(part) / 100 for part in text.split(","))
+        CameraSettings(bounds=(left, top, right, bottom))  # its own message is in fractions
     except ValueError:
-        raise StavisError(f"--bounds {text}: must be four numbers, such as 0,0,100,90") from None
+        raise StavisError(
+            f"--bounds {text}: must be four percentages within 0..100, left < right, top < bottom, such as 0,0,100,90"
+        ) from None
     return left, top, right, bottom
