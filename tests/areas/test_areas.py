@@ -173,6 +173,10 @@ face,8,,,,,
 """
 
 
+def sized_coco(width: object, height: object) -> dict[str, object]:
+    return {**COCO, "images": [{**image, "width": width, "height": height} for image in COCO["images"]]}
+
+
 def write(folder: Path, name: str, content: object) -> Path:
     path = folder / name
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
@@ -214,12 +218,40 @@ def test_one_image_stands_for_the_whole_video(tmp_path: Path) -> None:
         assert area.polygon(0, 0.0) is area.polygon(500, 50.0)
 
 
+def test_sizes_may_be_texts(tmp_path: Path) -> None:
+    face, _ = read_areas(write(tmp_path, "coco.json", sized_coco("80", "40")), SIZE)
+    assert face.polygon(0, 0.0)[2].tolist() == [20, 40]
+
+
 def test_numbers_of_a_category_and_tracks_are_told_apart(tmp_path: Path) -> None:
     boxes = [{"image_id": 7, "category_id": 1, "bbox": [x, 0, 5, 5]} for x in (0, 10)]
     content = {**COCO, "annotations": boxes}
     assert [a.name for a in read_areas(write(tmp_path, "a.json", content), SIZE)] == ["face", "face 2"]
     content = {**COCO, "annotations": [{**box, "track_id": n} for n, box in enumerate(boxes, 4)]}
     assert [a.name for a in read_areas(write(tmp_path, "a.json", content), SIZE)] == ["face 4", "face 5"]
+
+
+def test_areas_of_one_name_are_numbered(tmp_path: Path) -> None:
+    """In VIA's files as in COCO's; the second face of the second image moves on from that of the first."""
+
+    def region(name: str, x: int) -> dict[str, object]:
+        shape = {"name": "rect", "x": x, "y": 0, "width": 20, "height": 40}
+        return {"shape_attributes": shape, "region_attributes": {"class": name}}
+
+    images = [
+        [region("face", 0), region("face", 40), region("dog", 100)],
+        [region("face", 0), region("face", 80)],
+    ]
+    content = {
+        f"{number}": {"filename": f"frame_{number}.png", "regions": regions}
+        for number, regions in enumerate(images)
+    }
+    areas = read_areas(write(tmp_path, "via2.json", content), SIZE)
+    assert [area.name for area in areas] == ["face", "face 2", "dog"]
+    assert [area.polygon(1, 0.1)[0, 0] for area in areas[:2]] == [0, 80]
+    metadata = {f"{x}": {"vid": "1", "z": [0.0], "xy": [2, x, 0, 20, 40], "av": {"1": "0"}} for x in (0, 40)}
+    areas = read_areas(write(tmp_path, "via3.json", {**VIA3, "metadata": metadata}), SIZE)
+    assert [area.name for area in areas] == ["face", "face 2"]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +270,26 @@ def test_numbers_of_a_category_and_tracks_are_told_apart(tmp_path: Path) -> None
         ("a.csv", "area,points\nlogo,0 0 1 1\n", "3 or more corners"),
         ("a.csv", "area,frame,x,y,width,height\nlogo,0,,,,\n", "hidden in all"),
         ("a.csv", "area,x,y,width,height\nlogo,nan,0,5,5\n", "not a polygon"),
+        (
+            "a.csv",
+            "area,x,y,width,height\nlogo,0,0,5,5\nlogo,9,0,5,5\n",
+            "a.csv: line 3: area 'logo' has two shapes; areas need names of their own",
+        ),
+        (
+            "a.csv",
+            "area,frame,x,y,width,height\nlogo,4,0,0,5,5\nlogo,4,,,,\n",
+            "line 3: area 'logo' has two shapes at frame 4",
+        ),
+        ("a.csv", "x,y,width,height,area\n0,0,5,5\n0,0,5,5\n", "line 3: area '' has two shapes"),
+        (
+            "a.json",
+            {**COCO, "annotations": [{**COCO["annotations"][0], "track_id": 1}] * 2},
+            "area 'face 1' has two shapes at frame 0",
+        ),
+        ("a.json", sized_coco(-1, 40), "a picture of -1x40 pixels"),
+        ("a.json", sized_coco([1], 40), "as areas: TypeError"),
+        ("a.xml", CVAT.replace("<width>80", "<width>0"), "a picture of 0x40 pixels; both must be above 0"),
+        ("a.xml", CVAT.replace("<width>80", "<width>"), "cannot be read as areas: ValueError"),
         ("a.json", "{", "cannot be read as areas"),
         ("a.json", "[1]", "no known format"),
         ("a.json", {"images": [], "annotations": []}, "has no areas"),

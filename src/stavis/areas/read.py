@@ -1,6 +1,7 @@
 """Files of areas: CSV, COCO JSON, VIA JSON (2 and 3) and CVAT for video XML."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -27,7 +28,20 @@ class _Shapes:
         self.keys: dict[str, dict[float, FloatArray | None]] = {}
 
     def add(self, name: str, position: float, points: FloatArray | None) -> None:
-        self.keys.setdefault(name, {})[position] = points
+        keys = self.keys.setdefault(name, {})
+        if position in keys:
+            where = "" if position == -math.inf else f" at {self.unit.removesuffix('s')} {position:.12g}"
+            raise ValueError(f"area {name!r} has two shapes{where}; areas need names of their own")
+        keys[position] = points
+
+    def add_nth(self, name: str, position: float, points: FloatArray) -> None:
+        """Adds one of several areas of one name: the n-th of them at each position is taken as one area."""
+        numbered = name
+        for number in itertools.count(2):
+            if position not in self.keys.get(numbered, {}):
+                break
+            numbered = f"{name} {number}"
+        self.add(numbered, position, points)
 
     def hide_elsewhere(self, positions: Iterable[float]) -> None:
         """Hides each area at those positions at which others are listed and it is not."""
@@ -74,7 +88,7 @@ def read_areas(path: str | Path, size: tuple[int, int]) -> list[Area]:
         shapes, drawn_on = _parse(path, text)
     except StavisError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ET.ParseError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, ET.ParseError) as error:
         raise StavisError(f"{path}: cannot be read as areas: {type(error).__name__}: {error}") from None
     scale = (1.0, 1.0) if drawn_on is None else (size[0] / drawn_on[0], size[1] / drawn_on[1])
     areas = shapes.areas(scale)
@@ -85,7 +99,7 @@ def read_areas(path: str | Path, size: tuple[int, int]) -> list[Area]:
     return areas
 
 
-def _parse(path: Path, text: str) -> tuple[_Shapes, tuple[int, int] | None]:
+def _parse(path: Path, text: str) -> tuple[_Shapes, tuple[float, float] | None]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _read_csv(path, text), None
@@ -150,9 +164,9 @@ def _read_csv(path: Path, text: str) -> _Shapes:
                 points = rectangle(*(float(row[name]) for name in ("x", "y", "width", "height")))
             else:
                 points = None
+            shapes.add(row["area"] or "", position, points)
         except (ValueError, TypeError) as error:
             raise StavisError(f"{path}: line {number}: {error}") from None
-        shapes.add(row["area"], position, points)
     return shapes
 
 
@@ -167,7 +181,7 @@ def _numbers(text: str) -> FloatArray:
 # --- COCO -------------------------------------------------------------------------------------------------------------
 
 
-def _read_coco(content: dict[str, Any]) -> tuple[_Shapes, tuple[int, int] | None]:
+def _read_coco(content: dict[str, Any]) -> tuple[_Shapes, tuple[float, float] | None]:
     images = {image["id"]: image for image in content["images"]}
     categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", [])}
     positions = {
@@ -175,19 +189,10 @@ def _read_coco(content: dict[str, Any]) -> tuple[_Shapes, tuple[int, int] | None
         for key, image in images.items()
     }
     shapes = _Shapes("frame")
-    seen: dict[tuple[Any, str], int] = {}
     for annotation in content["annotations"]:
         category = categories.get(annotation["category_id"], f"category {annotation['category_id']}")
         attributes = annotation.get("attributes") or {}
         track = annotation.get("track_id", annotation.get("instance_id", attributes.get("track_id")))
-        if track is None:
-            # The n-th of a category in each image is taken as one area.
-            number = seen[annotation["image_id"], category] = (
-                seen.get((annotation["image_id"], category), 0) + 1
-            )
-            name = category if number == 1 else f"{category} {number}"
-        else:
-            name = f"{category} {track}"
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and segmentation:
             # Of several parts the largest counts.
@@ -195,11 +200,15 @@ def _read_coco(content: dict[str, Any]) -> tuple[_Shapes, tuple[int, int] | None
             points = max(parts, key=_polygon_area)
         else:
             points = rectangle(*annotation["bbox"])
-        shapes.add(name, positions[annotation["image_id"]], points)
+        position = positions[annotation["image_id"]]
+        if track is None:
+            shapes.add_nth(category, position, points)
+        else:
+            shapes.add(f"{category} {track}", position, points)
     shapes.hide_elsewhere(positions.values())
     first: dict[str, Any] = next(iter(images.values()), {})
     size = (first.get("width"), first.get("height"))
-    return shapes, size if all(size) else None  # type: ignore[return-value]
+    return shapes, _size(*size) if all(size) else None
 
 
 def _frame_of(entry: dict[str, Any], file_name: str) -> float:
@@ -211,6 +220,14 @@ def _frame_of(entry: dict[str, Any], file_name: str) -> float:
     if match is None:
         raise ValueError(f"image {file_name!r} does not say which frame it is")
     return float(match[1])
+
+
+def _size(width: Any, height: Any) -> tuple[float, float]:
+    """The size in pixels of the picture that a file says it was drawn on."""
+    size = float(width), float(height)
+    if not all(0 < length < math.inf for length in size):
+        raise ValueError(f"drawn on a picture of {width}x{height} pixels; both must be above 0")
+    return size
 
 
 def _polygon_area(points: FloatArray) -> float:
@@ -233,7 +250,7 @@ def _read_via2(entries: list[dict[str, Any]]) -> _Shapes:
             attributes = region.get("region_attributes") or {}
             values = [attributes.get(key) for key in _NAME_KEYS] + list(attributes.values())
             name = next((str(value) for value in values if value), f"area {number}")
-            shapes.add(name, position, _via2_shape(region["shape_attributes"]))
+            shapes.add_nth(name, position, _via2_shape(region["shape_attributes"]))
     shapes.hide_elsewhere(positions)
     return shapes
 
@@ -267,7 +284,7 @@ _VIA3_SHAPES: dict[int, Callable[[list[float]], FloatArray]] = {
 """VIA 3 numbers its shapes: rectangle, circle, ellipse, polyline, polygon."""
 
 
-def _read_via3(content: dict[str, Any]) -> tuple[_Shapes, tuple[int, int] | None]:
+def _read_via3(content: dict[str, Any]) -> tuple[_Shapes, tuple[float, float] | None]:
     shapes = _Shapes("seconds")
     options = {key: entry.get("options") or {} for key, entry in (content.get("attribute") or {}).items()}
     entries = [entry for entry in content["metadata"].values() if entry.get("xy")]
@@ -278,14 +295,14 @@ def _read_via3(content: dict[str, Any]) -> tuple[_Shapes, tuple[int, int] | None
             continue  # points and lines have no area
         named = [options.get(key, {}).get(value, value) for key, value in (entry.get("av") or {}).items()]
         name = next((str(value) for value in named if value), f"area {number}")
-        shapes.add(name, -math.inf if fixed else float(entry["z"][0]), _VIA3_SHAPES[shape](values))
+        shapes.add_nth(name, -math.inf if fixed else float(entry["z"][0]), _VIA3_SHAPES[shape](values))
     return shapes, None
 
 
 # --- CVAT -------------------------------------------------------------------------------------------------------------
 
 
-def _read_cvat(path: Path, text: str) -> tuple[_Shapes, tuple[int, int] | None]:
+def _read_cvat(path: Path, text: str) -> tuple[_Shapes, tuple[float, float] | None]:
     if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise StavisError(f"{path}: declares a document type or entities, which CVAT's files never do")
     root = ET.fromstring(text)
@@ -296,15 +313,17 @@ def _read_cvat(path: Path, text: str) -> tuple[_Shapes, tuple[int, int] | None]:
     for track in root.iter("track"):
         label = track.get("label", "area")
         name = label if labels.count(label) == 1 else f"{label} {track.get('id', len(shapes.keys))}"
+        keys: dict[float, FloatArray | None] = {}  # of a frame twice in a track the last counts
         for shape in track:
             points = _cvat_shape(shape)
             if points is not None:
-                hidden = shape.get("outside") == "1"
-                shapes.add(name, float(shape.attrib["frame"]), None if hidden else points)
+                keys[float(shape.attrib["frame"])] = None if shape.get("outside") == "1" else points
+        for position, key in keys.items():
+            shapes.add(name, position, key)
     size = root.find(".//original_size")
     if size is None:
         return shapes, None
-    return shapes, (int(size.findtext("width", "")), int(size.findtext("height", "")))
+    return shapes, _size(size.findtext("width", ""), size.findtext("height", ""))
 
 
 def _cvat_shape(shape: ET.Element) -> FloatArray | None:
