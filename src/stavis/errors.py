@@ -53,6 +53,12 @@ def printable(text: str) -> str:
     return "".join(shown)
 
 
+def legend_text(name: str) -> str:
+    """A name as Matplotlib's legends show it unchanged: $ begins no formula there, and _ does not hide the entry."""
+    text = printable(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def some(names: Iterable[str], limit: int = 5) -> str:
     """The first names in natural order, and how many more there are."""
     listed = sorted(names, key=_natural)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from stavis import media
 from stavis.areas.area import Area, KeyFrame, contains, coverage, fixed_area, rectangle
@@ -378,6 +379,28 @@ def test_written_results_read_back(video: Path, tmp_path: Path) -> None:
     frames = list(media.read_frames(tmp_path / "out" / "areas.mp4"))
     assert len(frames) == 10
     assert frames[0].image.shape == (80, 160, 3)
+
+
+def test_any_name_is_shown_as_it_is(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$ begins no formula, and what begins with _ is not hidden."""
+    shown: list[str] = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        figure.draw_without_rendering()
+        shown.extend(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    names = ["$x^$", "$x^2$", "_face", "\ud800"]
+    regions = [
+        {
+            "shape_attributes": {"name": "rect", "x": 0, "y": 0, "width": 20, "height": 40},
+            "region_attributes": {"name": name},
+        }
+        for name in names
+    ]
+    file = write(tmp_path, "via.json", {"a": {"filename": "a.png", "regions": regions}})
+    write_areas(video, file, tmp_path / "out", maps=left_then_right())
+    assert [text.replace(r"\$", "$").strip() for text in shown] == [*names[:3], "?"]
 
 
 def test_one_frame(tmp_path: Path) -> None:

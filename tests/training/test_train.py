@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,7 +30,7 @@ from stavis.model.resnet3d import Conv3d
 from stavis.training.distributed import Processes
 from stavis.training.recipe import PUBLISHED
 from stavis.training.recipe_file import change_recipe, format_recipe, parse_recipe, read_recipe
-from stavis.training.runlog import read_metrics
+from stavis.training.runlog import draw_curves, read_metrics
 from stavis.training.state import prepare_network
 from stavis.weights import load_model, load_model_with_report, save_model
 from support.networks import lively_network
@@ -619,6 +620,23 @@ def test_runs_prints_a_table_and_plots(undisturbed: Path, tmp_path: Path) -> Non
     assert "finished" in result.output
     with Image.open(plot) as picture:
         assert np.asarray(picture.convert("RGB")).std() > 0
+
+
+def test_names_of_runs_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$ begins no formula, and what begins with _ is not hidden."""
+    shown: list[str] = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        figure.draw_without_rendering()
+        shown.extend(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    scores = {"loss": 1.0, "cc": 0.1, "nss": 0.5}
+    run = tmp_path / "_$x^$"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "epoch": 1, "training": scores}) + "\n")
+    draw_curves([run], tmp_path / "curves.png")
+    assert [text.replace(r"\$", "$").strip() for text in shown] == ["_$x^$ training"]
 
 
 def test_runs_of_a_folder_that_is_none(tmp_path: Path) -> None:

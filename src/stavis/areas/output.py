@@ -14,6 +14,7 @@ from stavis import media
 from stavis.areas.area import Area
 from stavis.areas.measure import AreaAttention, AreaFrame, AreaSummary, measure_areas
 from stavis.areas.read import read_areas
+from stavis.errors import legend_text, printable
 from stavis.gaze import Gaze
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.model import STAViS
@@ -117,13 +118,14 @@ def draw_shares(path: Path, attention: AreaAttention, title: str) -> None:
     for number, area in enumerate(attention.areas):
         rows = attention.rows[number::num]
         color = tuple(part / 255 for part in _color(number))
-        axes.plot(times, [row.share if row.visible else np.nan for row in rows], color=color, label=area.name)
+        shares = [row.share if row.visible else np.nan for row in rows]
+        axes.plot(times, shares, color=color, label=legend_text(area.name))
         gaze = np.array([row.gaze_share for row in rows])
         if np.isfinite(gaze).any():
             axes.plot(times, _running_mean(gaze, times), "--", color=color, linewidth=1)
     if any(row.num_gaze for row in attention.rows):
         axes.plot([], [], "--", color="0.4", linewidth=1, label=f"real gaze, {PLOT_WINDOW_SECONDS:g} s means")
-    axes.set(xlabel="time (s)", ylabel="share of attention", title=title)
+    axes.set(xlabel="time (s)", ylabel="share of attention", title=printable(title))
     axes.title.set_parse_math(False)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stavis.areas.area import Area, FloatArray, KeyFrame, rectangle
-from stavis.errors import StavisError
+from stavis.errors import StavisError, printable
 
 AREA_FORMATS = ("CSV", "COCO JSON", "VIA JSON", "CVAT for video XML")
 ELLIPSE_CORNERS = 32
@@ -53,7 +53,7 @@ class _Shapes:
         """The areas with coordinates multiplied by `scale`. An area with one key frame without a place never moves."""
         return [
             Area(
-                name,
+                printable(name.encode("utf-8", "replace").decode()),  # JSON may hold halves of characters
                 tuple(
                     KeyFrame(position, None if points is None else points * scale)
                     for position, points in sorted(keys.items(), key=lambda item: item[0])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, legend_text
 from stavis.maps.overlay import OverlayStyle, draw_overlay
 from stavis.runtime.files import atomic_path, write_text
 from stavis.training.display import show
@@ -174,7 +174,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
                 points = [(one["epoch"], one[subset][score]) for one in records if one.get(subset)]
                 if points:
                     x, y = zip(*points, strict=True)
-                    label = f"{run.name} {subset}"
+                    label = legend_text(f"{run.name} {subset}")
                     axes.plot(x, y, line, color=f"C{number}", label=label, marker="." if len(x) < 30 else "")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
