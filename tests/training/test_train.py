@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -751,4 +752,11 @@ def test_pictures_then_clips_then_fusion_alone(tmp_path: Path) -> None:
     assert torch.equal(before.fuse.weight, after.fuseav.weight[:, :64])
     assert torch.equal(before.layer3[0].conv1.weight, after.layer3[0].conv1.weight)
     assert after.fuseav.weight[:, 64:].abs().max() > 0
-    assert len(list((runs / "sound" / ".features").glob("*.npy"))) == 4
+    features = {path.parent.name for path in (runs / "sound" / ".features").glob("*/*.npy")}
+    assert len(features) == 1
+    # Features of another seed's clips, as a run that was killed leaves them, are not taken over.
+    shutil.copytree(runs / "sound" / ".features", runs / "other" / ".features")
+    stavis.train(parse_recipe({}, "sound", [*sound, "seed=7", "epochs=1"]), runs / "other", quiet=True)
+    other = {path.parent.name for path in (runs / "other" / ".features").glob("*/*.npy")}
+    assert len(other) == 1
+    assert other != features

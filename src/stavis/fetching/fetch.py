@@ -61,7 +61,8 @@ def fetch(
     SHA-256 of each archive is recorded when it first arrives; the sites have none to compare with.
 
     Args:
-        parts: Of "datasets", "annotations", "audio", "lists", "weights" and "pictures", or one of them; none means all but pictures.
+        parts: Of "datasets", "annotations", "audio", "lists", "weights" and "pictures", or one of them; none means all
+            but pictures.
         databases: Of the six databases and, for pictures, of "osie", "eyecrowd" and "scene500"; none means all.
         data: The data folder.
         base_url: Another site with the same paths as the original ones; None for those.

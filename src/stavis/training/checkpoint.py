@@ -56,9 +56,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
     torch.save(content, buffer)
     path = folder / f"step_{checkpoint.position.step:08d}.pt"
     try:
-        _write(path, buffer)
-        if best:
+        if best:  # first: if the run ends between the two, it arrives at this best checkpoint again
             _write(folder / BEST_FILE, buffer)
+        _write(path, buffer)
     except OSError as error:
         newest = [one for one in list_checkpoints(folder) if one != path]
         kept = f"the last complete checkpoint is {newest[-1]}" if newest else "there is no earlier checkpoint"

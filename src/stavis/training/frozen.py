@@ -5,22 +5,24 @@ for the crops and flips of a few epochs, stored, and used in turn: an epoch then
 """
 
 import copy
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from stavis.datasets.dataset import Sample, SampleDescription
-from stavis.errors import StavisError
+from stavis.datasets.dataset import EpochDataset, Sample, SampleDescription
 from stavis.model import STAViS
 from stavis.model.resnet3d import trim_temporal_kernels
 from stavis.runtime.files import atomic_path
 from stavis.runtime.progress import track
 from stavis.training.optim import autocast
-from stavis.training.recipe import Recipe
+from stavis.training.recipe import CHANGEABLE, Recipe
 from stavis.training.samples import BatchLoader, Clips, Indices, Sources
 
 SOUND_DEVIATION = 0.3  # of the normalized sounds
@@ -65,7 +67,7 @@ def keep_visual(batch: Sample, logits: Tensor, totals: Tensor, weight: float) ->
     return torch.where(is_kept | is_silent, weight * added.square().mean(1), totals)
 
 
-class EncodedSamples(Dataset[Sample]):
+class EncodedSamples(EpochDataset):
     """A run's clips as the frozen network left them: `clip` and `audio` are what `STAViS.encode` makes of them.
 
     Clips of pictures get the sound of any clip, another one in every epoch: theirs says nothing about the picture.
@@ -89,6 +91,7 @@ class EncodedSamples(Dataset[Sample]):
         seed: int,
         keep_databases: tuple[str, ...] = (),
     ) -> None:
+        super().__init__()
         self._samples = samples
         self._is_picture = {int(index): samples.is_picture(int(index)) for index in indices}
         videos = [index for index, is_picture in self._is_picture.items() if not is_picture]
@@ -102,7 +105,6 @@ class EncodedSamples(Dataset[Sample]):
             index: is_picture or samples.describe(index).database in keep_databases
             for index, is_picture in self._is_picture.items()
         }
-        self._epoch = 0
         self.preprocessing = samples.preprocessing
         self.videos = samples.videos
 
@@ -110,13 +112,13 @@ class EncodedSamples(Dataset[Sample]):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        variant = 0 if self._is_picture[index] else self._epoch % len(self._stored)
+        variant = 0 if self._is_picture[index] else self.epoch % len(self._stored)
         place = self._places[min(variant, 1)][index]
         tensors = {
             name: torch.from_numpy(self._stored[variant][name][place].astype(np.float32)) for name in NAMES
         }
         if self._is_picture[index]:
-            rng = np.random.default_rng([self._seed, self._epoch, index, 13])
+            rng = np.random.default_rng([self._seed, self.epoch, index, 13])
             sounds = self._stored[int(rng.integers(len(self._stored)))]["audio"]
             tensors["audio"] = torch.from_numpy(sounds[rng.integers(len(sounds))].astype(np.float32))
         tensors["audio"] = (tensors["audio"] - self._listening.silence) * self._listening.scale
@@ -131,15 +133,6 @@ class EncodedSamples(Dataset[Sample]):
         """Whether a sample is a clip that was taken of a picture."""
         return self._is_picture[index]
 
-    @property
-    def epoch(self) -> int:
-        """Decides which variant is used."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the variant that is used."""
-        self._epoch = epoch
-
 
 def encode_clips(
     clips: Clips,
@@ -152,11 +145,11 @@ def encode_clips(
     listening: Listening | None = None,
     quiet: bool,
 ) -> tuple[Clips, Listening]:
-    """Encodes clips by the frozen parts of a network, or reads what an earlier call stored in the run's folder.
+    """Encodes clips by the frozen parts of a network, or reads what the same network stored in the run's folder.
 
     Args:
         clips: Training or validation clips.
-        name: Of the stored files in `.features/`: "training" or "validation". Training clips are augmented.
+        name: Of the stored files' folder in `.features/`: "training" or "validation". Training clips are augmented.
         model: The network, with its initial weights.
         recipe: Of the run.
         run: Its folder.
@@ -172,16 +165,18 @@ def encode_clips(
     videos = Clips(
         clips.samples, np.array([i for i in clips.indices if not clips.samples.is_picture(int(i))], int)
     )
+    folder = run / FEATURES_FOLDER / f"{name}_{_key(clips, model, recipe)}"
+    for other in (run / FEATURES_FOLDER).glob(f"{name}_*"):  # of other weights, settings or clips
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
     stored = []
     for variant in range(num_variants if len(videos) else 1):
         chosen = videos if variant else clips
-        paths = {one: run / FEATURES_FOLDER / f"{name}_{variant}_{one}.npy" for one in NAMES}
+        paths = {one: folder / f"{variant}_{one}.npy" for one in NAMES}
         if not all(path.exists() for path in paths.values()):
             title = f"encoding {name} clips, {variant + 1} of {num_variants}"
             _encode(chosen, variant, trimmed, recipe, paths, title, augment=name == "training", quiet=quiet)
         stored.append({one: np.load(path, mmap_mode="r") for one, path in paths.items()})
-        if any(len(array) != len(chosen) for array in stored[-1].values()):
-            raise StavisError(f"{run / FEATURES_FOLDER}: holds features of other clips; remove the folder")
     if listening is None:
         with torch.inference_mode():
             silence = trimmed.listen(torch.zeros(1, recipe.model.preprocessing.num_audio_samples))[0].cpu()
@@ -191,6 +186,16 @@ def encode_clips(
         clips.samples, clips.indices, stored, listening, recipe.seed, recipe.loss.keep_databases
     )
     return Clips(encoded, clips.indices), listening  # type: ignore[arg-type]
+
+
+def _key(clips: Clips, model: STAViS, recipe: Recipe) -> str:
+    """Tells what decides the features from others: weights, clips, and the settings of both."""
+    data = {key: value for key, value in asdict(recipe.data).items() if f"data.{key}" not in CHANGEABLE}
+    settings = [clips.fingerprint, recipe.seed, data, asdict(recipe.augmentation), recipe.runtime.precision]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @torch.inference_mode()
