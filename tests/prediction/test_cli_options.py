@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from stavis import clips, engine, model
 from stavis.cli import app, options
 from stavis.cli.options import ALIASES, name_flags, split_names, use_current_names
-from stavis.datasets.layout import SPLITS
 from stavis.prediction import options as prediction_options
 
 
@@ -27,7 +26,6 @@ def test_choices_are_those_of_the_library() -> None:
         (options.Quirks, prediction_options.Quirks),
     ):
         assert set(get_args(repeated)) == set(get_args(original))
-    assert get_args(options.Split) == (*map(str, SPLITS), "all")
 
 
 def test_old_spellings_of_flags_are_accepted() -> None:

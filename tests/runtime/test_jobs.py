@@ -1,5 +1,6 @@
 """Work on several videos: what fails, fails alone and at once."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -75,5 +76,11 @@ def test_a_folder_of_images_and_its_frame_rate(tmp_path: Path, caplog: pytest.Lo
 
     assert warnings() == 1
     assert warnings("--frame-rate", "30") == 0
+    # Results go where others of the same video are, whatever that is called.
+    (tmp_path / "out" / "clip").rename(tmp_path / "out" / "clip_2")
+    record = {"settings": {"video": str(clip)}}
+    (tmp_path / "out" / "clip_2" / "reframe.json").write_text(json.dumps(record))
+    warnings()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip_2"]
     refused = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out"), "--frame-rate", "-1"])
     assert "`frame_rate=-1.0`: must be above 0" in str(refused.exception)

@@ -155,10 +155,10 @@ def write_folder(
     if (
         finished is None
         and not overwrite
-        and (there := [name for name in WRITTEN if (folder / name).exists()])
+        and (others := [name for name in WRITTEN if (folder / name).exists()])
     ):
         raise StavisError(
-            f"{folder}: holds {some(there)}, which no finished prediction wrote; choose another output folder, or "
+            f"{folder}: holds {some(others)}, which no finished prediction wrote; choose another output folder, or "
             "replace that (`overwrite=True`)"
         )
     began = time.monotonic()
