@@ -221,6 +221,31 @@ def test_training_stops_early_when_nothing_gets_better(data: Path, tmp_path: Pat
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
+def test_only_videos_with_clips_are_held_out(tmp_path: Path) -> None:
+    data = write_tiny_data(tmp_path / "data", num_frames=(10, 10, 10))
+    recipe = tiny_recipe(
+        data, "validation.on=holdout", "epochs=1", "data.allow_missing=true", "data.cache=''"
+    )
+    shutil.rmtree(data / "video_frames" / "AVAD" / "train_0")  # the one that would be drawn of the three
+    run_here(recipe, tmp_path / "run")
+    (record,) = [one for one in read_metrics(tmp_path / "run") if one["kind"] == "epoch"]
+    assert (record["training"]["clips"], record["validation"]["clips"]) == (1, 1)
+    shutil.rmtree(data / "video_frames" / "AVAD" / "train_1")
+    with pytest.raises(StavisError, match="AVAD has 1 training video with clips, of which 1 cannot be held"):
+        run_here(recipe, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_without_training_clips_is_refused(tmp_path: Path) -> None:
+    from datasets.test_picture_gaze import write_set
+
+    pictures = write_set(tmp_path / "pictures", num=1)  # held out
+    recipe = tiny_recipe(tmp_path, "data.videos=false", f"data.pictures={pictures}")
+    with pytest.raises(StavisError, match="pictures: no training clip"):
+        run_here(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 

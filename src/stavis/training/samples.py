@@ -109,7 +109,7 @@ class Clips:
 def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Clips, Clips | None]:
     """Opens what a recipe trains on, and what it validates on, if it does. Missing parts of the cache are built.
 
-    Raises StavisError if data are missing, or too few to hold videos out.
+    Raises StavisError if data are missing, or too few to train on or to hold videos out.
     """
     validates_on = recipe.validation.on
     training: list[tuple[Source, Indices]] = []
@@ -118,7 +118,7 @@ def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Cl
         videos = _open(recipe, "train", "train", processes, quiet)
         held_out: set[tuple[str, str]] = set()
         if validates_on == "holdout":
-            names = [(database, entry.video) for database, entry in videos.videos]
+            names = _videos_of_samples(videos)
             held_out = choose_holdout(names, recipe.validation.holdout_share, recipe.seed)
             measured = _open(recipe, "train", "validation", processes, quiet)
             validation.append((measured, _indices_of(measured, held_out, inside=True)))
@@ -134,13 +134,23 @@ def open_clips(recipe: Recipe, processes: Processes, *, quiet: bool) -> tuple[Cl
         if validates_on != "none":
             measured_stills = _open_pictures(recipe, training=False)
             validation.append((measured_stills, np.arange(len(measured_stills))))
-    return _join(training), _join(validation) if validation else None
+    return (
+        _join(recipe, "training", training),
+        _join(recipe, "validation", validation) if validation else None,
+    )
 
 
-def _join(parts: Sequence[tuple[Source, Indices]]) -> Clips:
+def _join(recipe: Recipe, purpose: str, parts: Sequence[tuple[Source, Indices]]) -> Clips:
     starts = np.cumsum([0, *(len(samples) for samples, _ in parts)])
     indices = [chosen + start for (_, chosen), start in zip(parts, starts[:-1], strict=True)]
-    return Clips(Sources([samples for samples, _ in parts]), np.concatenate(indices))
+    clips = Clips(Sources([samples for samples, _ in parts]), np.concatenate(indices))
+    if not len(clips):
+        data = recipe.data
+        places = [data.root] * data.videos + [data.pictures] * bool(data.pictures)
+        raise StavisError(
+            f"{' and '.join(places)}: no {purpose} clip; too few videos or pictures have all files to hold some out"
+        )
+    return clips
 
 
 def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
@@ -161,7 +171,7 @@ def _open_pictures(recipe: Recipe, *, training: bool) -> PictureDataset:
 
 
 def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
-    """Draws held-out videos, (database, video): this share of each database, rounded, but at least one.
+    """Draws held-out videos, (database, video), of those that have clips: this share of each database, at least one.
 
     Raises StavisError if a database has only one video, or all would be held out.
     """
@@ -172,7 +182,7 @@ def choose_holdout(videos: Sequence[tuple[str, str]], share: float, seed: int) -
         if num >= len(names):
             raise StavisError(
                 f"validation.on = 'holdout': {database} has {len(names)} training video"
-                f"{'s' * (len(names) > 1)}, of which {num} cannot be held out"
+                f"{'s' * (len(names) > 1)} with clips, of which {num} cannot be held out"
             )
         state = np.random.SeedSequence([seed, *database.encode()]).generate_state(8)
         held_out |= {(database, names[i]) for i in np.random.RandomState(state).permutation(len(names))[:num]}
@@ -314,7 +324,12 @@ def _open(recipe: Recipe, subset: Subset, mode: str, processes: Processes, quiet
     return samples
 
 
+def _videos_of_samples(samples: SaliencyDataset) -> list[tuple[str, str]]:
+    """Returns (database, video) of every sample. Videos that have none are missing files, or have a single frame."""
+    descriptions = (samples.describe(i) for i in range(len(samples)))
+    return [(one.database, one.video) for one in descriptions]
+
+
 def _indices_of(samples: SaliencyDataset, videos: set[tuple[str, str]], *, inside: bool) -> Indices:
     """Returns the indices of the samples of these videos, or of all others."""
-    descriptions = (samples.describe(i) for i in range(len(samples)))
-    return np.flatnonzero([((one.database, one.video) in videos) == inside for one in descriptions])
+    return np.flatnonzero([(video in videos) == inside for video in _videos_of_samples(samples)])
