@@ -608,6 +608,14 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
             )
 
 
+def test_a_killed_worker_is_told_in_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SaliencyDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(StavisError, match="a worker process that loads clips was killed, for want of memory"):
+        run_here(tiny_recipe(data, "data.workers=1"), tmp_path / "run")
+
+
 def test_another_recipe_in_the_folder_is_refused_with_what_differs(data: Path, undisturbed: Path) -> None:
     with pytest.raises(
         StavisError, match=r"another recipe: model.depth is 18, was 10; choose another --output"

@@ -72,12 +72,22 @@ def _kept_bytes(config: ModelConfig, batch: int, half_precision: bool) -> tuple[
 
 @contextlib.contextmanager
 def explain_memory(recipe: Recipe, processes: Processes) -> Iterator[None]:
-    """Turns an out-of-memory error into a StavisError that reports how many clips would fit."""
+    """Turns an out-of-memory error into a StavisError that reports how many clips would fit.
+
+    A killed worker process is one, too: that is how systems that run out of memory help themselves.
+    """
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise StavisError(advise(recipe, processes, _capacity(processes))) from None
+        # PyTorch's own words, wherever in the loop its handler of SIGCHLD interrupts.
+        if str(error).startswith("DataLoader worker"):
+            raise StavisError(
+                "a worker process that loads clips was killed, for want of memory perhaps "
+                f"({str(error).strip(' .')}); the last checkpoint is kept, resume with fewer workers "
+                "(--set data.workers=1)"
+            ) from None
         raise
 
 
