@@ -627,6 +627,27 @@ def test_another_recipe_in_the_folder_is_refused_with_what_differs(data: Path, u
     assert "optimizer.momentum is 0.5, was 0.9" in str(result.exception)
 
 
+def test_a_run_outlives_files_that_a_power_cut_emptied(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    shutil.rmtree(run / "weights")
+    (run / "checkpoints" / "step_00000004.pt").unlink()
+    (run / "config.toml").write_bytes(b"")
+    (run / "environment.json").write_bytes(b"")
+    with pytest.raises(StavisError, match=r"another recipe: model\.depth is 18, was 10"):
+        run_here(tiny_recipe(data, "model.depth=18"), run)
+    result = CliRunner().invoke(app, ["train", "--resume", str(run), "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert_same_run(run, undisturbed)
+    assert read_recipe(run / "config.toml") == tiny_recipe(data)
+    assert len(json.loads((run / "environment.json").read_text())) == 1
+
+    (run / "config.toml").write_bytes(bytes(100))
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(StavisError, match=r"config\.toml: empty, and no checkpoint has a copy"):
+        run_here(tiny_recipe(data), run)
+
+
 def test_settings_that_change_no_number_may_change(data: Path, undisturbed: Path) -> None:
     assert run_here(tiny_recipe(data, "data.workers=3", "log.keep_checkpoints=5"), undisturbed).weights
 
@@ -671,6 +692,12 @@ def test_names_of_runs_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest
     (run / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "epoch": 1, "training": scores}) + "\n")
     draw_curves([run], tmp_path / "curves.png")
     assert [text.replace(r"\$", "$").strip() for text in shown] == ["_$x^$ training"]
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"\xff\n{}\n")
+    with pytest.raises(StavisError, match=r"metrics\.jsonl, line 1: not JSON"):
+        read_metrics(tmp_path)
 
 
 def test_runs_of_a_folder_that_is_none(tmp_path: Path) -> None:

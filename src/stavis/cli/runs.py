@@ -28,8 +28,8 @@ def runs(
 
     from stavis.runtime.progress import text_table
     from stavis.training.display import format_duration
-    from stavis.training.recipe_file import read_recipe
-    from stavis.training.runlog import METRICS_FILE, RECIPE_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
+    from stavis.training.loop import read_run_recipe
+    from stavis.training.runlog import METRICS_FILE, WEIGHTS_FOLDER, draw_curves, read_metrics
 
     others = [folder for folder in folders if not (folder / METRICS_FILE).is_file()]
     for folder in others:
@@ -42,7 +42,7 @@ def runs(
     any_epochs = False
     for folder in folders:
         records = read_metrics(folder)
-        recipe = read_recipe(folder / RECIPE_FILE)
+        recipe = read_run_recipe(folder)
         epochs = [record for record in records if record["kind"] == "epoch"]
         any_epochs = any_epochs or bool(epochs)
         last: dict[str, Any] = epochs[-1] if epochs else {}

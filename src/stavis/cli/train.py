@@ -68,9 +68,9 @@ def train(
     after the current step, with a checkpoint. The same command resumes it.
     """
     from stavis.runtime.allocator import keep_freed_memory
-    from stavis.training.loop import load_recipe
+    from stavis.training.loop import load_recipe, read_run_recipe
     from stavis.training.loop import train as train_network
-    from stavis.training.recipe_file import format_recipe, read_recipe
+    from stavis.training.recipe_file import format_recipe
 
     keep_freed_memory()
     changes = [*(settings or ()), *([f"runtime.on_nan={on_nan}"] if on_nan else [])]
@@ -91,7 +91,7 @@ def train(
         if resume is not None:
             if configs or output is not None:
                 raise StavisError(f"--resume {resume} has its recipe; leave CONFIG and --output out")
-            run, recipe = resume, read_recipe(resume / "config.toml", changes)
+            run, recipe = resume, read_run_recipe(resume, changes)
         elif configs is None or len(configs) != 1:
             raise StavisError(
                 "give one CONFIG (a TOML file, visual or audiovisual), or --resume RUN, or --all-splits"

@@ -109,6 +109,25 @@ def load_recipe(source: str | os.PathLike[str], changes: Iterable[str] = ()) -> 
     return read_recipe(path, changes)
 
 
+def read_run_recipe(run: Path, changes: Iterable[str] = ()) -> Recipe:
+    """Reads the recipe of a run; from its newest complete checkpoint if a power cut has left `config.toml` empty.
+
+    Raises StavisError if there is neither, or a change is not allowed.
+    """
+    path = run / RECIPE_FILE
+    if not path.is_file() or path.read_bytes().strip(b"\0\r\n "):
+        return read_recipe(path, changes)
+    for saved in reversed(list_checkpoints(run / CHECKPOINT_FOLDER)):
+        with contextlib.suppress(StavisError):
+            table = tomllib.loads(load_checkpoint(saved).recipe)
+            break
+    else:
+        raise StavisError(
+            f"{path}: empty, and no checkpoint has a copy; remove the run, or choose another --output"
+        )
+    return parse_recipe(table, str(saved), changes)
+
+
 def train(
     recipe: Recipe | str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -189,14 +208,14 @@ def train(
 def finished_weights(run: Path, recipe: Recipe) -> Path | None:
     """Returns the weights folder if this folder holds a finished run, otherwise None.
 
-    Raises StavisError if the folder holds a run with another recipe, or is not empty and not a run.
+    Raises StavisError if the folder holds a run with another or a lost recipe, or is not empty and not a run.
     """
     path = run / RECIPE_FILE
     if not path.exists():
         if run.is_dir() and any(not entry.name.startswith(".") for entry in run.iterdir()):
             raise StavisError(f"{run}: not empty and not a training run; choose another --output")
         return None
-    if changed := differences(recipe, read_recipe(path)):
+    if changed := differences(recipe, read_run_recipe(run)):
         raise StavisError(
             f"{run}: holds a run with another recipe: {'; '.join(changed)}; choose another --output"
         )

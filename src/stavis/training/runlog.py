@@ -16,7 +16,7 @@ import torch
 
 from stavis.errors import StavisError, legend_text
 from stavis.maps.overlay import OverlayStyle, draw_overlay
-from stavis.runtime.files import atomic_path, write_text
+from stavis.runtime.files import atomic_path, read_json, write_text
 from stavis.training.display import show
 from stavis.version import __version__
 
@@ -57,9 +57,13 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
 
 
 def append_environment(run: Path, environment: dict[str, Any]) -> None:
-    """Appends a start of the run to its list of starts."""
+    """Appends a start of the run to its list of starts; a damaged list is begun anew."""
     path = run / ENVIRONMENT_FILE
-    starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    starts = read_json(path)
+    if not isinstance(starts, list):
+        if path.exists():
+            show(f"warning: {path}: damaged; earlier starts of this run are not known any more")
+        starts = []
     write_text(path, json.dumps([*starts, environment], indent=2) + "\n")
 
 
@@ -129,7 +133,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """
     path = run / METRICS_FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         raise StavisError(f"{run}: not a training run: it has no {METRICS_FILE}") from None
     records = []
