@@ -93,12 +93,12 @@ class Session:
     quiet: bool  # print nothing
 
 
-def load_recipe(source: str | os.PathLike[str], changes: Iterable[str] = ()) -> Recipe:
+def load_recipe(source: str | os.PathLike[str], changes: str | Iterable[str] = ()) -> Recipe:
     """Reads a TOML file, or takes the published recipe named "visual" or "audiovisual".
 
     Args:
         source: A path or a name. A file of that name takes precedence.
-        changes: Settings to change, such as "data.split=2".
+        changes: Settings to change, such as "data.split=2", one or several.
 
     Raises:
         StavisError: The file is missing or not TOML, a key is unknown, or a value is not allowed.
@@ -148,8 +148,8 @@ def train(
         quiet: Print nothing.
 
     Raises:
-        StavisError: The folder holds a run with another recipe or other data, data or weights are missing or damaged,
-            the loss is not finite, or memory or disk space run out.
+        StavisError: The folder holds a run with another recipe or list of clips, data or weights are missing or
+            damaged, the loss is not finite, or memory or disk space run out.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
@@ -226,7 +226,7 @@ def finished_weights(run: Path, recipe: Recipe) -> Path | None:
 def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | None:
     """Loads the newest complete checkpoint of the run; None if it has none yet.
 
-    Raises StavisError, which says what differs, if it belongs to another recipe or other data.
+    Raises StavisError if it belongs to another recipe, with what differs, or to another list of training clips.
     """
     damaged: StavisError | None = None
     for path in reversed(list_checkpoints(run / CHECKPOINT_FOLDER)):
@@ -242,8 +242,9 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
             raise StavisError(f"{path}: does not fit this run: {'; '.join(changed)}")
         if checkpoint.samples != training.fingerprint:
             raise StavisError(
-                f"{path}: belongs to other training data than {recipe.data.root} holds now, so the run "
-                "cannot be resumed; start a new one, from these weights if you like (initial_weights)"
+                f"{path}: made with other training clips than {recipe.data.root} has now (the list of videos, their "
+                "numbers of frames or frame rates, or the windows left out differ), so the run cannot be resumed; "
+                "start a new one, from these weights if you like (initial_weights)"
             )
         return checkpoint
     if damaged is not None:

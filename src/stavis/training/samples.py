@@ -97,7 +97,7 @@ class Clips:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Returns a hash that identifies the windows and their videos."""
+        """Returns a hash that identifies the windows and the list of their videos, not the files' content."""
         videos = [
             (database, entry.video, entry.num_frames, entry.frame_rate)
             for database, entry in self.samples.videos
