@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import stavis
 from stavis.cli import app
 from stavis.datasets.quirks import LoaderQuirks
 from stavis.errors import StavisError
@@ -139,6 +140,11 @@ def test_settings_on_the_command_line_win_and_may_be_written_short(tmp_path: Pat
     assert recipe.optimizer.base_rate == 1.0
 
 
+def test_one_change_may_be_given_by_itself() -> None:
+    assert stavis.load_recipe("visual", "epochs=2") == stavis.load_recipe("visual", ["epochs=2"])
+    assert stavis.load_recipe("visual", "epochs=2").epochs == 2
+
+
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(StavisError, match="recipe not found"):
         read_recipe(tmp_path / "none.toml")
@@ -190,6 +196,7 @@ def test_all_splits_prints_both_stages_and_refuses_what_makes_no_sense() -> None
     assert result.output.count("modality =") == 2
     for arguments, message in (
         (["--all-splits", "--set", "data.split=2"], "leave data.split out"),
+        (["--all-splits", "a/train.toml", "b/train.toml"], "b/train.toml: recipes of the same name"),
         (["--all-splits", "audiovisual", "visual"], "then one of an audiovisual network"),
         (["--all-splits", "--resume", "run"], "leave --resume out"),
         (["visual", "--resume", "run"], "leave CONFIG and --output out"),

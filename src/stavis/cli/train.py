@@ -1,12 +1,16 @@
 """`stavis train`: a training run, or the whole published experiment."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stavis.cli import options as shared
 from stavis.errors import StavisError
+
+if TYPE_CHECKING:
+    from stavis.training.recipe import Recipe
 
 DEFAULT_RUNS = Path("runs")
 
@@ -81,7 +85,7 @@ def train(
             raise StavisError("--all-splits resumes by itself; leave --resume out")
         if any(change.partition("=")[0].strip() == "data.split" for change in changes):
             raise StavisError("--all-splits trains on splits 1, 2 and 3; leave data.split out")
-        recipes = {path.stem: load_recipe(path, changes) for path in configs or map(Path, STAGES)}
+        recipes = _load_recipes(configs or [Path(stage) for stage in STAGES], changes)
         if print_config:
             for name, recipe in recipes.items():
                 typer.echo(f"# {name}\n{format_recipe(recipe)}")
@@ -105,3 +109,14 @@ def train(
         signal = train_network(recipe, run, quiet=quiet).signal
     if signal is not None:
         raise typer.Exit(128 + signal)
+
+
+def _load_recipes(paths: Sequence[Path], changes: Sequence[str]) -> dict[str, "Recipe"]:
+    from stavis.training.loop import load_recipe
+
+    if len({path.stem for path in paths}) < len(paths):
+        raise StavisError(
+            f"{', '.join(map(str, paths))}: recipes of the same name, which would share the folders of their runs; "
+            "rename one"
+        )
+    return {path.stem: load_recipe(path, changes) for path in paths}

@@ -109,7 +109,7 @@ def load_recipe(source: str | os.PathLike[str], changes: str | Iterable[str] = (
     return read_recipe(path, changes)
 
 
-def read_run_recipe(run: Path, changes: Iterable[str] = ()) -> Recipe:
+def read_run_recipe(run: Path, changes: str | Iterable[str] = ()) -> Recipe:
     """Reads the recipe of a run; from its newest complete checkpoint if a power cut has left `config.toml` empty.
 
     Raises StavisError if there is neither, or a change is not allowed.

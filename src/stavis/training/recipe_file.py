@@ -16,7 +16,7 @@ from stavis.errors import StavisError
 from stavis.training.recipe import CHANGEABLE, Recipe
 
 
-def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+def read_recipe(path: Path, overrides: str | Iterable[str] = ()) -> Recipe:
     """Reads a recipe from a TOML file; `a.b=value` settings override it.
 
     Raises StavisError if the file is missing or not TOML, a key is unknown, or a value is not allowed.
@@ -30,18 +30,18 @@ def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     return parse_recipe(table, str(path), overrides)
 
 
-def change_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+def change_recipe(recipe: Recipe, overrides: str | Iterable[str]) -> Recipe:
     """Returns the recipe with `a.b=value` settings changed. Raises StavisError as `read_recipe`."""
     return parse_recipe(dataclasses.asdict(recipe), "recipe", overrides)
 
 
-def parse_recipe(table: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Recipe:
+def parse_recipe(table: Mapping[str, Any], source: str, overrides: str | Iterable[str] = ()) -> Recipe:
     """Parses a recipe from a table as read from TOML; `a.b=value` settings override it, `source` names it in errors.
 
     Raises StavisError if a key is unknown, or a value is not allowed.
     """
     merged = copy.deepcopy(dict(table))
-    overrides = list(overrides)
+    overrides = [overrides] if isinstance(overrides, str) else list(overrides)
     for override in overrides:
         _set(merged, override)
     _expand(merged)
