@@ -66,5 +66,10 @@ def some(names: Iterable[str], limit: int = 5) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which is given in the plural: "1 frame", "2 frames"."""
+    return f"{number} {noun.removesuffix('s') if number == 1 else noun}"
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -326,3 +326,19 @@ def test_a_terminal_is_not_needed_and_pipes_get_plain_lines(
     )
     assert "mute.mkv: 12/12 frames" in run.text
     assert "\x1b" not in run.text
+
+
+@pytest.mark.parametrize(("option", "expected"), [("--edges", "2/2 frames"), ("--quirks", "9/9 frames")])
+def test_frames_without_a_map_are_not_waited_for(
+    run: Run, weights: Path, tmp_path: Path, option: str, expected: str
+) -> None:
+    video = write_clip(tmp_path / "ten.mkv", 10, sound=False)
+    options = ("-w", weights, "-o", tmp_path / "out", "--outputs", "npz", option, "reference")
+    assert run("predict", video, *options) == 0
+    assert f"ten.mkv: {expected}, " in run.text
+
+
+def test_one_frame_is_singular(run: Run, weights: Path, tmp_path: Path) -> None:
+    video = write_clip(tmp_path / "one.mkv", 1, sound=False)
+    assert run("predict", video, "-w", weights, "-o", tmp_path / "out", "--outputs", "npz") == 0
+    assert f"{video}: 1 frame, " in run.text

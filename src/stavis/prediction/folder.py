@@ -21,7 +21,7 @@ from stavis.model import ModelConfig, STAViS
 from stavis.prediction import outputs
 from stavis.prediction.frame_statistics import FrameStatistics, measure
 from stavis.prediction.options import PredictOptions
-from stavis.prediction.predict import FrameSaliency, expected_frames, stream_video
+from stavis.prediction.predict import FrameSaliency, expected_maps, stream_video
 from stavis.prediction.sound import describe_sound, find_sound
 from stavis.prediction.timeline import AudioLevels, Thumbnails, draw_timeline
 from stavis.runtime.folders import atomic_folder, check_folder, check_record, read_record, restore_folder
@@ -302,7 +302,7 @@ def _write_outputs(
     with ExitStack() as stack:
         attempts = {kind: stack.enter_context(_attempt(kind, partial, info, settings)) for kind in kinds}
         advance = stack.enter_context(
-            track(video.name, expected_frames(info, options), unit="frames", quiet=quiet)
+            track(video.name, expected_maps(info, options), unit="frames", quiet=quiet)
         )
         levels = stack.enter_context(AudioLevels(info, options))
         source = stack.enter_context(closing(prefetch(frames(), PREDICTED_AHEAD)))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stavis import media
-from stavis.clips import Window
+from stavis.clips import CLIP_LENGTH, Window
 from stavis.clips.preprocess import Preprocessing, resize_frame
 from stavis.clips.schedule import WindowSchedule
 from stavis.engine import EngineFactory, Example, MakeEngine
@@ -369,6 +369,14 @@ def expected_frames(info: media.VideoInfo, options: PredictOptions) -> int | Non
     if info.duration_seconds is not None:
         end = min(end, info.duration_seconds)
     return max(0, round((end - (options.start_seconds or 0.0)) * float(info.frame_rate)))
+
+
+def expected_maps(info: media.VideoInfo, options: PredictOptions) -> int | None:
+    """Estimates how many maps there will be, which "reference" edges have fewer of than frames."""
+    num_frames = expected_frames(info, options)
+    if num_frames is None or (options.edges, options.quirks) == ("repeat", "fixed"):
+        return num_frames
+    return max(0, num_frames - (1 if options.quirks == "reference" else CLIP_LENGTH // 2))
 
 
 def _find_examples(

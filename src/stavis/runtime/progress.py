@@ -12,6 +12,8 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from stavis.errors import counted
+
 PLAIN_LINE_INTERVAL_SECONDS = 10.0
 BYTES = "bytes"
 """The unit that is shown scaled: 12.3 MB, 4.5 MB/s."""
@@ -46,7 +48,14 @@ class _RateColumn(progress.ProgressColumn):
 
     def render(self, task: progress.Task) -> Text:
         rate = task.finished_speed or task.speed
-        return Text(f"{rate:.1f} {self.unit}/s" if rate else f"- {self.unit}/s", style="progress.data.speed")
+        text = describe_rate(rate, self.unit) if rate else f"- {self.unit}/s"
+        return Text(text, style="progress.data.speed")
+
+
+def describe_rate(rate: float, unit: str) -> str:
+    if 0 < rate < 0.1:
+        return f"{1 / rate:.0f} s per {unit.removesuffix('s')}"
+    return f"{rate:.1f} {unit}/s"
 
 
 @contextlib.contextmanager
@@ -95,7 +104,7 @@ def track(
 
 def _count_column(total: float | None, unit: str) -> progress.TextColumn:
     return progress.TextColumn(
-        "{task.completed:.0f}" + (f"/{total:.0f} {unit}" if total is not None else f" {unit}")
+        "{task.completed:.0f}" + (f"/{counted(round(total), unit)}" if total is not None else f" {unit}")
     )
 
 
@@ -110,29 +119,38 @@ def text_table(*left: str, right: Iterable[str], **options: Any) -> Table:
 @contextlib.contextmanager
 def _plain_lines(description: str, total: float | None, unit: str, already_done: float) -> Iterator[Advance]:
     began = last = time.monotonic()
-    done = already_done
+    done = printed = already_done
+    first: tuple[float, float] | None = None  # what was done with the first item, and when
     last_note = ""
 
-    def line() -> str:
-        elapsed = time.monotonic() - began
-        rate = (done - already_done) / elapsed if elapsed > 0 else 0.0
+    def show(*, at_end: bool = False) -> None:
+        nonlocal last, printed
+        last, printed = time.monotonic(), done
+        # What ends early, as a video that is shorter than its header says, ends all the same: it has no total then.
+        of = None if total is None or done > total or (at_end and done < total) else round(total)
+        rate = (done - already_done) / (last - began) if last > began else 0.0
         if unit == BYTES:
-            of_total = f" of {decimal(int(total))}" if total is not None else ""
+            of_total = "" if of is None else f" of {decimal(of)}"
             text = f"{description}: {decimal(int(done))}{of_total}, {decimal(int(rate))}/s"
         else:
-            text = f"{description}: {done:.0f}" + (f"/{total:.0f}" if total is not None else "")
-            text += f" {unit}, {rate:.1f} {unit}/s"
-        if total is not None and 0 < done < total and rate > 0:
-            text += f", {(total - done) / rate:.0f} s left"
-        return f"{text}, {last_note}" if last_note else text
+            count = counted(round(done), unit) if of is None else f"{done:.0f}/{counted(of, unit)}"
+            text = f"{description}: {count}, {describe_rate(rate, unit)}"
+        # The first item takes longer: it includes loading and set-up.
+        if of is not None and first is not None and first[0] < done < of and last > first[1]:
+            text += f", {(of - done) * (last - first[1]) / (done - first[0]):.0f} s left"
+        text = f"{text}, {last_note}" if last_note else text
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(num: float = 1, note: str = "") -> None:
-        nonlocal done, last, last_note
+        nonlocal done, first, last_note
         done += num
         last_note = note
-        if time.monotonic() - last >= PLAIN_LINE_INTERVAL_SECONDS:
-            last = time.monotonic()
-            console.print(line(), markup=False, highlight=False, soft_wrap=True)
+        if first is None and num:
+            first = done, time.monotonic()
+        is_due = time.monotonic() - last >= PLAIN_LINE_INTERVAL_SECONDS
+        if is_due and (total is None or done < total):
+            show()
 
     yield advance
-    console.print(line(), markup=False, highlight=False, soft_wrap=True)
+    if done != printed or printed == already_done or (total is not None and done < total):
+        show(at_end=True)
