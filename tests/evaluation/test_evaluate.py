@@ -475,6 +475,22 @@ def test_quirks_decide_about_fixation_values_above_1(data: Path, published: Path
     assert frames["reference"][1:] == frames["fixed"][1:]
 
 
+def test_generated_data_get_no_published_scores(data: Path, published: Path, tmp_path: Path) -> None:
+    import stavis
+
+    root, output = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, root)
+    settings = root / "truth" / "DIEM" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("{}")
+    printed = evaluate("--data", root, "-p", published, "-o", output, "--stride", 5, "-j", 1, "--no-report")
+    assert "these predictions" in printed
+    assert "STAViS, published" not in printed + (output / "scores.md").read_text()
+    assert load(output / "scores.json")["published"] == {}
+    board = stavis.make_leaderboard(output)
+    assert "STAViS, as published" not in [entry.name for entry in board.databases["DIEM"]]
+
+
 # --- Bad input --------------------------------------------------------------------------------------------------------
 
 

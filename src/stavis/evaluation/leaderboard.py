@@ -16,7 +16,7 @@ from stavis.evaluation.inference import Float64, Interval, holm, interval_of_mea
 from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.report import render
 from stavis.evaluation.results import mean_of_defined
-from stavis.evaluation.summary import PUBLISHED
+from stavis.evaluation.summary import published_scores
 from stavis.evaluation.tables import METRIC_NAMES, method_name, ordered_metrics
 from stavis.runtime.files import write_text
 from stavis.version import __version__
@@ -137,8 +137,9 @@ def make_leaderboard(folders: Sequence[str | Path] | str | Path) -> Leaderboard:
                 entry.sound[column] = _changes(rows[entry.name], changed, shared, metrics)
         complete = {n: scores for n, scores in baselines.items() if all(key in scores for key in shared)}
         entries += [_entry(n, "baseline", _columns(s, shared, metrics)) for n, s in complete.items()]
-        if protocol not in FIELD_PROTOCOLS and database in PUBLISHED:
-            entries.append(Entry("STAViS, as published", "published", dict(PUBLISHED[database])))
+        published = published_scores(Path(evaluations[0].run["data"]), database)
+        if protocol not in FIELD_PROTOCOLS and published is not None:
+            entries.append(Entry("STAViS, as published", "published", dict(published)))
         databases[database] = entries
         videos[database] = {
             key[1]: {name: scores[key] for name, scores in (rows | complete).items()} for key in shared

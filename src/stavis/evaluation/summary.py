@@ -34,6 +34,12 @@ PUBLISHED: dict[str, dict[str, float]] = {
 """Database -> scores of the audiovisual STAViS (Tsiami, Koutras and Maragos, CVPR 2020)."""
 
 
+def published_scores(data: Path, database: str) -> dict[str, float] | None:
+    """What STAViS reached on a database; None where no paper says, or the database in the data folder is generated."""
+    is_generated = (data / "truth" / database / "settings.json").exists()
+    return None if is_generated else PUBLISHED.get(database)
+
+
 @dataclass(frozen=True)
 class ListedScores:
     """The scores of one entry of a test list: a video under one split's maps."""
@@ -320,9 +326,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "databases": of_method(PREDICTIONS) if PREDICTIONS in evaluation.methods else {},
         "baselines": {method: of_method(method) for method in evaluation.methods if method != PREDICTIONS},
         "published": {
-            database: PUBLISHED[database]
+            database: published
             for database in next(iter(evaluation.databases.values()), {})
-            if database in PUBLISHED
+            if (published := published_scores(evaluation.data, database)) is not None
         },
         "missing_videos": [
             {"database": v.database, "split": v.split, "video": v.entry.video}

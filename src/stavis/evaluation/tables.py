@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from stavis.errors import counted
 from stavis.evaluation.plan import FIELD_PROTOCOLS
 from stavis.evaluation.results import PREDICTIONS
-from stavis.evaluation.summary import PUBLISHED, Evaluation, GroupScores
+from stavis.evaluation.summary import Evaluation, GroupScores, published_scores
 from stavis.runtime.files import write_text
 from stavis.runtime.progress import text_table
 
@@ -81,8 +82,9 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
     metrics = ordered_metrics(evaluation.metrics)
     in_published_layout = evaluation.run["settings"]["protocol"] not in FIELD_PROTOCOLS
     for database in next(iter(evaluation.databases.values()), {}):
-        if database in PUBLISHED and in_published_layout:
-            values = tuple(PUBLISHED[database][m] for m in metrics)
+        published = published_scores(evaluation.data, database) if in_published_layout else None
+        if published is not None:
+            values = tuple(published[m] for m in metrics)
             rows.append(Row(database, "published", values, None, None, ""))
         for method in evaluation.methods:
             group = evaluation.databases[method].get(database)
