@@ -511,7 +511,7 @@ def test_missing_and_surplus_maps_are_counted(data: Path, published: Path, tmp_p
     for number in (num_frames + 1, num_frames + 2):
         Image.fromarray(make_map(0, 0)).save(folder / f"pred_sal_{number:06d}.png")
     printed = evaluate("--data", data, "-p", published, "-o", tmp_path / "out", "-j", 1, "--no-report")
-    assert "1 frames without a map" in printed
+    assert "1 frame without a map" in printed
     scores = load(tmp_path / "out" / "scores.json")["databases"]["DIEM"]
     assert (scores["num_missing_frames"], scores["num_maps_beyond"]) == (1, 2)
     frames = frame_scores(tmp_path / "out")["DIEM", 1, videos_of(data)[0].video]["frame"]
@@ -541,7 +541,7 @@ def test_missing_videos(data: Path, published: Path, tmp_path: Path) -> None:
     assert "no maps of 1 of 6 videos" in message
     assert "complete splits: 2, 3" in message
     printed = evaluate(*arguments, "--allow-missing", "--jobs", 1, "--no-report")
-    assert "1 videos without maps left out" in printed
+    assert "1 video without maps left out" in printed
     assert len(load(tmp_path / "out" / "scores.json")["missing_videos"]) == 1
 
 

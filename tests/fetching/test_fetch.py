@@ -413,7 +413,7 @@ def test_the_command_again_and_quiet(site: Site, tmp_path: Path, stavis: Stavis)
     site.put(FRAMES, archive_of(FRAMES))
     arguments = ("datasets", "--databases", "AVAD", "--data", tmp_path, "--base-url", site.url)
     assert stavis(*arguments, "--quiet") == (0, "", "")
-    assert stavis(*arguments)[:2] == (0, f"1 parts in {tmp_path}: 0 fetched, 1 there already\n")
+    assert stavis(*arguments)[:2] == (0, f"1 part in {tmp_path}: 0 fetched, 1 there already\n")
     assert stavis(*arguments, "-q") == (0, "", "")
 
 

@@ -344,7 +344,7 @@ def test_decimal_comma_between_semicolons(tmp_path: Path) -> None:
         ("frame,x,y\n", "no gaze on the picture of clip"),
         (
             "frame,x,y\n0,100,1\n",
-            "no gaze on the picture of clip .64x48.: 1 samples read; dropped: 1 outside picture",
+            "no gaze on the picture of clip .64x48.: 1 sample read; dropped: 1 outside picture",
         ),
         ("frame,x,y\n" + "0,0.5,0.5\n" * 10, "looks like fractions"),
         ("frame,x,y\n0,\xff1,1\n", "row 1: '\xff1' in column 'x' is not a number"),

@@ -600,7 +600,7 @@ def test_prepare_from_python(tmp_path: Path) -> None:
     result = stavis.prepare(images, tmp_path / "data", "mine", gaze=str(gaze), options=options)
     assert not result.failed
     assert str(result.videos[0]).startswith(
-        "talk: 6 frames of 64x48 at 12.500 per second; gaze: 1 samples read"
+        "talk: 6 frames of 64x48 at 12.500 per second; gaze: 1 sample read"
     )
     assert (result.num_folds, result.num_listed, len(result.lists)) == (1, 1, 2)
     (tmp_path / "bad.mp4").write_bytes(b"not a video")

@@ -219,7 +219,7 @@ def test_a_damaged_truth_is_named(small: Path, tmp_path: Path) -> None:
         (["--routes", "sight=-1"], "must be >= 0 and not all 0"),
         (["--routes", "sight=nan"], "must be >= 0 and not all 0"),
         (["--routes", "sight"], "--routes sight: not ROUTE=WEIGHT"),
-        (["--videos", "1"], "1 videos; allowed: 2 or more"),
+        (["--videos", "1"], "1 video; allowed: 2 or more"),
         (["--seconds", "0"], "0.0 seconds; allowed: above 0"),
         (["--seconds", "nan"], "nan seconds; allowed: above 0"),
         (["--frame-rate", "0"], "0.0 frames per second"),

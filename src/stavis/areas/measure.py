@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stavis import media
 from stavis.areas.area import Area, FloatArray, contains, coverage
 from stavis.areas.read import read_areas
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze import Gaze, assign_frames
 from stavis.maps.overlay import peak_position
 from stavis.model import STAViS
@@ -90,7 +90,7 @@ class AreaAttention:
 
     def __repr__(self) -> str:
         num_frames = len(self.rows) // max(1, len(self.areas))
-        return f"AreaAttention({len(self.areas)} areas, {num_frames} frames)"
+        return f"AreaAttention({counted(len(self.areas), 'areas')}, {counted(num_frames, 'frames')})"
 
 
 def measure_areas(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 
 def areas(
@@ -72,7 +72,7 @@ def areas(
             quiet=quiet,
         )
     if not quiet:
-        shared.say(f"{path}: {len(chosen)} areas, in {output / name}")
+        shared.say(f"{path}: {counted(len(chosen), 'areas')}, in {output / name}")
         width = max(len(area.name) for area in chosen)
         for row in sorted(attention.summary, key=lambda row: -row.share):
             real = "" if recorded is None else f", of real gaze {row.gaze_share:6.1%}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 if TYPE_CHECKING:
     from stavis.model import STAViS
@@ -71,7 +71,8 @@ def encode(
         if result.transcoded is None:
             return f"{video}: already finished, in {folder}"
         num_frames, size, seconds = result.transcoded
-        return f"{video}: {num_frames} frames, {8 * size / seconds / 1000:.0f} kbit/s, in {result.file}"
+        rate = 8 * size / seconds / 1000
+        return f"{video}: {counted(num_frames, 'frames')}, {rate:.0f} kbit/s, in {result.file}"
 
     shared.work_on_videos(
         inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose
@@ -122,7 +123,7 @@ def roi(
             maps=maps,
             quiet=quiet,
         )
-        return f"{video}: {num_frames} frames in {path}"
+        return f"{video}: {counted(num_frames, 'frames')} in {path}"
 
     shared.work_on_videos(
         inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 if TYPE_CHECKING:
     from stavis.evaluation.baselines import Baseline
@@ -133,8 +133,8 @@ def evaluate(
         num = evaluate_share(share, predictions, data, output, jobs=jobs, quiet=quiet, **options)
         if not quiet:
             typer.echo(
-                f"share {share[0]} of {share[1]}: {num} videos scored, the others were finished; when all shares are, "
-                "run the command with --merge instead of --shard",
+                f"share {share[0]} of {share[1]}: {counted(num, 'videos')} scored, the others were finished; when all "
+                "shares are, run the command with --merge instead of --shard",
                 err=True,
             )
         return
@@ -209,4 +209,7 @@ def _compare(folders: list[Path], output: Path | None, quiet: bool) -> None:
     for comparison in comparisons:
         if comparison.only_in_one:
             num = len(comparison.only_in_one)
-            typer.echo(f"{comparison.after.folder}: {num} videos in only one of the two, left out", err=True)
+            typer.echo(
+                f"{comparison.after.folder}: {counted(num, 'videos')} in only one of the two, left out",
+                err=True,
+            )

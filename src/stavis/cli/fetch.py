@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stavis.cli import options as shared
+from stavis.errors import counted
 
 if TYPE_CHECKING:
     from stavis.fetching.state import FetchedPart
@@ -89,7 +90,7 @@ def fetch(
     elif not quiet:
         num_new = sum(part.status == "fetched" for part in fetched)
         typer.echo(
-            f"{len(fetched)} parts in {data}: {num_new} fetched, {len(fetched) - num_new} there already"
+            f"{counted(len(fetched), 'parts')} in {data}: {num_new} fetched, {len(fetched) - num_new} there already"
         )
 
 
@@ -109,6 +110,6 @@ def _print_plan(planned: "list[FetchedPart]", data: Path) -> None:
             text = f"{one.problem or one.source}, {size}{here}"
         typer.echo(f"{one.part.name}: {text}")
     num_unknown = sum(one.num_archive_bytes is None for one in missing)
-    unknown = f" and {num_unknown} archives of unknown size" if num_unknown else ""
+    unknown = f" and {counted(num_unknown, 'archives')} of unknown size" if num_unknown else ""
     total = decimal(sum(one.num_archive_bytes or 0 for one in missing))
-    typer.echo(f"{len(missing)} of {len(planned)} parts to fetch into {data}: {total}{unknown}")
+    typer.echo(f"{len(missing)} of {counted(len(planned), 'parts')} to fetch into {data}: {total}{unknown}")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 _written = partial(typer.Option, rich_help_panel="What is written")
 _frames = partial(typer.Option, rich_help_panel="Frames")
@@ -217,5 +217,5 @@ def predict(
         raise StavisError("; ".join(failed[0].failures))
     if failed:
         raise StavisError(
-            f"{len(failed)} of {len(results)} inputs failed, as listed above; the others are done"
+            f"{len(failed)} of {counted(len(results), 'inputs')} failed, as listed above; the others are done"
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 
 _option = partial(typer.Option, show_default=False)
 _gaze = partial(_option, rich_help_panel="Gaze: how its files are read")
@@ -250,13 +250,15 @@ def prepare(
             shared.say(f"stavis: warning: {video.source.name}: {warning}")
     if result.lists and not quiet:
         typer.echo(
-            f"{result.lists[0].parent}: {len(result.lists)} lists of {result.num_listed} videos, {result.num_folds} "
-            "fold(s)"
+            f"{result.lists[0].parent}: {counted(len(result.lists), 'lists')} of "
+            f"{counted(result.num_listed, 'videos')}, {counted(result.num_folds, 'folds')}"
         )
     if result.unlisted and not quiet:
         typer.echo(f"not in the given lists, and so in none: {some(result.unlisted)}")
     if result.failed:
-        shared.say(f"stavis: {len(result.failed)} of {len(result.videos)} videos could not be prepared:")
+        shared.say(
+            f"stavis: {len(result.failed)} of {counted(len(result.videos), 'videos')} could not be prepared:"
+        )
         for video in result.failed:
             shared.say(f"  {video}")
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 if TYPE_CHECKING:
     from stavis.model import STAViS
@@ -83,8 +83,9 @@ def reframe(
         if result.path is None:
             return f"{video}: already finished, in {folder}"
         (width, height), num_shots = result.path.output_size, len(result.path.shot_starts)
-        shots = "1 shot" if num_shots == 1 else f"{num_shots} shots"
-        return f"{video}: {len(result.path.windows)} frames in {shots}, {width}x{height}, in {folder}"
+        num_frames = len(result.path.windows)
+        counts = f"{counted(num_frames, 'frames')} in {counted(num_shots, 'shots')}"
+        return f"{video}: {counts}, {width}x{height}, in {folder}"
 
     shared.work_on_videos(
         inputs, output, work, weights=weights, maps=maps, device=device, quiet=quiet, verbose=verbose

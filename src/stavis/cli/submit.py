@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from stavis.cli import options as shared
+from stavis.errors import counted
 
 
 def submit(
@@ -31,9 +32,11 @@ def submit(
     for problem in submission.problems:
         typer.echo(problem, err=True)
     if submission.output is None:
-        typer.echo(f"{len(submission.problems)} problems; nothing written", err=True)
+        typer.echo(f"{counted(len(submission.problems), 'problems')}; nothing written", err=True)
         raise typer.Exit(1)
     if not quiet:
         typer.echo(
-            f"{submission.output}: {submission.num_videos} videos, {submission.num_frames} maps", err=True
+            f"{submission.output}: {counted(submission.num_videos, 'videos')}, "
+            f"{counted(submission.num_frames, 'maps')}",
+            err=True,
         )

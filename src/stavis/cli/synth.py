@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stavis.cli import options as shared
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 
 _world = partial(typer.Option, rich_help_panel="The world")
 _videos = partial(typer.Option, rich_help_panel="The videos")
@@ -77,7 +77,7 @@ def synth(
         quiet=quiet,
     )
     typer.echo(
-        f"{directory}: {made} videos made, {videos * len(set(names)) - made} existed, in {', '.join(names)}"
+        f"{directory}: {counted(made, 'videos')} made, {videos * len(set(names)) - made} existed, in {', '.join(names)}"
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stavis import media
 from stavis.encoding.offsets import OffsetPlanner, OffsetSettings, block_size, merge_blocks
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.media.transcode import EncoderSettings, Region, Transcoded, transcode
 from stavis.model import STAViS
 from stavis.prediction.map_source import frames_with_maps
@@ -143,7 +143,9 @@ def encode(
     with track(f"{video.name}: encoding", passes * len(grids), unit="frames", quiet=quiet) as advance:
         transcoded = transcode(video, output, encoder, regions, advance=advance)
     if transcoded.num_frames != len(grids):
-        raise StavisError(f"{video}: {transcoded.num_frames} frames were encoded, but {len(grids)} have maps")
+        raise StavisError(
+            f"{video}: {counted(transcoded.num_frames, 'frames')} encoded, but {len(grids)} with maps"
+        )
     described = {"settings": identity, **transcoded._asdict(), "block_pixels": side, "outputs": outputs}
     write_text(record, json.dumps(described, indent=2, default=str) + "\n")
     return EncodeResult(output, transcoded)

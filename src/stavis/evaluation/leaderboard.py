@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.evaluation.baselines import BASELINES
 from stavis.evaluation.compare import MethodScores, check_settings, read_evaluation
 from stavis.evaluation.inference import Float64, Interval, holm, interval_of_mean, sign_flip_test
@@ -62,7 +62,7 @@ class Leaderboard:
         text = render(
             "leaderboard.html",
             title="Leaderboard",
-            subtitle=f"{num} model{'s' * (num != 1)} on {', '.join(self.databases)}; protocol {self.protocol}; "
+            subtitle=f"{counted(num, 'models')} on {', '.join(self.databases)}; protocol {self.protocol}; "
             f"stavis {__version__}",
             data=self._to_json(),
         )

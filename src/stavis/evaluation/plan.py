@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from stavis import maps
 from stavis.datasets.fold_lists import choose_databases, read_fold_list, read_test_lists
 from stavis.datasets.layout import FoldEntry, Layout
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.evaluation.baselines import Baseline, has_training_maps, read_video_gaze, reference_stride
 from stavis.evaluation.ground_truth import check_annotations
 from stavis.evaluation.predictions import MapSource, describe_content, find_absent_splits, find_source
@@ -269,8 +269,8 @@ def _describe_missing(
 ) -> str:
     first = missing[0]
     message = (
-        f"{predictions}: no maps of {len(missing)} of {len(videos)} videos of the test lists, the first of them "
-        f"{first.entry.video} ({first.database}, split {first.split})"
+        f"{predictions}: no maps of {len(missing)} of {counted(len(videos), 'videos')} of the test lists, the first "
+        f"of them {first.entry.video} ({first.database}, split {first.split})"
     )
     there = sorted({v.split or 1 for v in videos} - {v.split or 1 for v in missing})
     if there and len(there) < len({v.split for v in videos}):
@@ -285,7 +285,7 @@ def _check_entries(videos: Sequence[ListedVideo], settings: EvaluationSettings) 
         before = seen.setdefault((video.database, entry.video), entry)
         if before != entry:
             raise StavisError(
-                f"the test lists of {video.database} name {entry.video} with {before.num_frames} frames at "
+                f"the test lists of {video.database} name {entry.video} with {counted(before.num_frames, 'frames')} at "
                 f"{before.frame_rate} and with {entry.num_frames} at {entry.frame_rate} fps; they must agree"
             )
         check_length(video, settings)
@@ -296,7 +296,7 @@ def check_length(video: ListedVideo, settings: EvaluationSettings) -> None:
     num_frames = video.entry.num_frames
     if num_frames <= settings.first_frame:
         raise StavisError(
-            f"{video.database}: {video.entry.video} has {num_frames} frames, and scoring starts at frame "
+            f"{video.database}: {video.entry.video} has {counted(num_frames, 'frames')}, and scoring starts at frame "
             f"{settings.first_frame + 1} (from 1)"
         )
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from stavis import maps
 from stavis.datasets.layout import Layout
+from stavis.errors import counted
 from stavis.evaluation.plan import FIELD_PROTOCOLS, EvaluationSettings
 from stavis.evaluation.predictions import MapSource
 from stavis.evaluation.protocols import open_field_data
@@ -62,7 +63,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
         title=f"Evaluation of {Path(run['predictions']).name}"
         if run["predictions"]
         else "Evaluation of baselines",
-        subtitle=f"{num} video{'s' * (num != 1)} of {names}; protocol {run['settings']['protocol']}; "
+        subtitle=f"{counted(num, 'videos')} of {names}; protocol {run['settings']['protocol']}; "
         f"stavis {run['stavis']}",
         table=Markup(score_table(evaluation)),
         categories=Markup(score_table(evaluation, "Category")) if evaluation.categories else None,

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 from stavis.evaluation.predictions import ColorCheck, MapSource, numbered_maps, source_in
 from stavis.evaluation.protocols.challenge import files_below, one_per_name, read_subsets
 from stavis.maps import Array, read_prediction, to_8bit
@@ -179,11 +179,12 @@ def _check(name: str, source: MapSource, reference: Path | None, problems: list[
         return len(frames)
     missing = sorted(set(range(num_expected or len(frames))) - set(frames))
     if missing:
-        problems.append(
-            f"{name}: no map of {len(missing)} of {num_expected or len(frames)} frames, first {missing[0] + 1}"
-        )
+        all_frames = counted(num_expected or len(frames), "frames")
+        problems.append(f"{name}: no map of {len(missing)} of {all_frames}, first {missing[0] + 1}")
     if num_expected is not None and len(frames) - (num_expected - len(missing)) > 0:
-        problems.append(f"{name}: {len(frames)} maps, the video has {num_expected} frames")
+        problems.append(
+            f"{name}: {counted(len(frames), 'maps')}, the video has {counted(num_expected, 'frames')}"
+        )
     if len(sizes) > 1:
         problems.append(f"{name}: maps of {len(sizes)} sizes: {some(f'{w}x{h}' for w, h in sizes)}")
     elif sizes and size is not None:
@@ -193,7 +194,7 @@ def _check(name: str, source: MapSource, reference: Path | None, problems: list[
                 f"{name}: maps of {width}x{height}, the video has {size[0]}x{size[1]}: another aspect ratio"
             )
     if constant:
-        problems.append(f"{name}: {len(constant)} constant maps, first of frame {constant[0]}")
+        problems.append(f"{name}: {counted(len(constant), 'constant maps')}, first of frame {constant[0]}")
     problems.extend(f"{name}: {note}" for note in colors.notes)
     return len(frames)
 

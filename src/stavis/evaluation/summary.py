@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.evaluation.categories import read_categories
 from stavis.evaluation.inference import Interval, interval_of_mean, interval_of_video
 from stavis.evaluation.plan import FIELD_PROTOCOLS, ListedVideo, Plan
@@ -135,7 +135,7 @@ class Evaluation:
     def __repr__(self) -> str:
         groups = next(iter(self.databases.values()), {})
         num = sum(group.num_frames for group in groups.values())
-        return f"Evaluation({', '.join(self.methods)} on {', '.join(self.scores or groups)}, {num} frames)"
+        return f"Evaluation({', '.join(self.methods)} on {', '.join(self.scores or groups)}, {counted(num, 'frames')})"
 
     def _repr_html_(self) -> str:
         from stavis.evaluation.report import score_table

@@ -96,14 +96,14 @@ def score_rows(evaluation: Evaluation) -> list[Row]:
                 names = ", ".join(f"{METRIC_NAMES[m]} {undefined[m]}" for m in metrics if m in undefined)
                 remarks.append(f"undefined frames: {names}")
             if group.num_missing:
-                remarks.append(f"{group.num_missing} frames without a map")
+                remarks.append(f"{counted(group.num_missing, 'frames')} without a map")
             if evaluation.absent_splits:
                 remarks.append(
                     f"without split {' and '.join(map(str, evaluation.absent_splits))}, not predicted"
                 )
             absent = sum(v.database == database for v in evaluation.missing_videos)
             if absent and method == PREDICTIONS:
-                remarks.append(f"{absent} videos without maps left out")
+                remarks.append(f"{counted(absent, 'videos')} without maps left out")
             remarks += group.notes
             if method == PREDICTIONS:
                 remarks += evaluation.unavailable.get(database, [])

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import filelock
 from rich.filesize import decimal
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.fetching.archive import ArchiveError, refuse_links_out, unpack
 from stavis.fetching.download import (
     DEFAULT_RETRIES,
@@ -101,7 +101,7 @@ def fetch(
                 path.unlink()
         state = State(work / "state.json")
         run = _Run(state, keep_archives, accept_changed, retries, timeout_seconds, quiet)
-        run.say(f"looking for {len(places)} parts")
+        run.say(f"looking for {counted(len(places), 'parts')}")
         run.check_space_for_all(_plan(places, state, timeout_seconds))
         return run.fetch_all(places)
 
@@ -142,7 +142,7 @@ class _Run:
         downloads = [size - one.num_pending_bytes for one, size in sized if "://" in one.source]
         needs[self.state.path] = float(sum(downloads) if self.keep_archives else max(downloads, default=0))
         total = decimal(sum(size for _, size in sized))
-        _check_space(needs, f"{len(known)} parts with archives of {total}")
+        _check_space(needs, f"{counted(len(known), 'parts')} with archives of {total}")
 
     def fetch_all(self, places: Sequence[Place]) -> list[FetchedPart]:
         """Fetches the parts one after the other, and raises for those that failed at the end."""
@@ -165,7 +165,7 @@ class _Run:
                 ) from None
         if failures:
             shown = "; ".join(failures[:3]) + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
-            raise StavisError(f"{len(failures)} of {len(places)} parts not fetched: {shown}")
+            raise StavisError(f"{len(failures)} of {counted(len(places), 'parts')} not fetched: {shown}")
         return fetched
 
     def fetch(self, place: Place) -> FetchedPart:
@@ -197,9 +197,8 @@ class _Run:
             self.state.set(part, record)
         if not record.is_archive_kept or (is_new and place.archives is not None):
             remove_download(place.download)
-        counts = (
-            f"{record.num_items} {part.kind.counted}, {record.num_files} files, {decimal(record.num_bytes)}"
-        )
+        items, files = counted(record.num_items, part.kind.counted), counted(record.num_files, "files")
+        counts = f"{items}, {files}, {decimal(record.num_bytes)}"
         self.say(f"{part.name}: {counts} in {folder}{'' if is_new else ', there already'}")
         return place.describe("fetched" if is_new else "finished", record)
 
@@ -268,7 +267,9 @@ class _Run:
             raise
         num_left_out = len(outside) + unpacked.num_left_out
         if num_left_out:
-            self.say(f"{part.name}: {num_left_out} files of the archive left out: not {part.kind.name}")
+            self.say(
+                f"{part.name}: {counted(num_left_out, 'files')} of the archive left out: not {part.kind.name}"
+            )
         record = Record(
             status="unpacked",
             source=source,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 from stavis.gaze.recording import FloatArray, Gaze, Recording, ScreenMapping
 
 FEW = 10  # samples: with fewer there is no telling
@@ -63,7 +63,7 @@ def check_time(gaze: Gaze, by_frame: Gaze, frame_starts: FloatArray, end_seconds
     if gaze.time_seconds is None:
         assert gaze.frame is not None
         values: FloatArray = gaze.frame.astype(np.float64)
-        limits = f"the video's {num_frames} frames, 0 to {num_frames - 1}"
+        limits = f"the video's {counted(num_frames, 'frames')}, 0 to {num_frames - 1}"
         outside = (values < 0) | (values >= num_frames)
         label, unit = "frame ", ""
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze.recording import FloatArray, Gaze, IntArray
 from stavis.runtime.files import atomic_path
 
@@ -35,7 +35,7 @@ class Observers:
     sigma_pixels: float | None = None
 
     def __repr__(self) -> str:
-        return f"<{len(self.frame)} fixations of {len(self.names)} observers>"
+        return f"<{counted(len(self.frame), 'fixations')} of {counted(len(self.names), 'observers')}>"
 
 
 def write_observers(path: Path, gaze: Gaze, sigma_pixels: float) -> None:

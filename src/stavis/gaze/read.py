@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 from stavis.gaze import bids, checks, eyelink, fixations, matlab, pupil, tables, tobii, trackers
 from stavis.gaze.recording import (
     Coordinates,
@@ -270,7 +270,7 @@ def read_gaze(
 
 def describe_counts(gaze: Gaze) -> str:
     """What was read and dropped, in a line: `6774 samples read; dropped: 869 blink, 1972 saccade`."""
-    return f"{gaze.num_read} samples read; dropped: {describe_dropped(gaze.dropped)}"
+    return f"{counted(gaze.num_read, 'samples')} read; dropped: {describe_dropped(gaze.dropped)}"
 
 
 def describe_dropped(dropped: dict[str, int]) -> str:

@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.media import image_folder
 from stavis.media.container import (
     count_damaged,
@@ -280,7 +280,7 @@ class _Losses:
         if missing_seconds > _LARGEST_SHORTFALL_SECONDS:
             lost.append(f"the file ends {missing_seconds:.1f} s before the end that its header announces")
         if lost:
-            count = f"{self.num_decoded} frames"
+            count = counted(self.num_decoded, "frames")
             # AVI counts frames it does not store, so its number is useful only if something is lost.
             announced = stream.frames - self.num_discarded
             if is_finished and is_whole and self.num_decoded < announced:

@@ -13,7 +13,7 @@ from typing import Unpack
 import torch
 
 from stavis.datasets.fold_lists import parse_share
-from stavis.errors import StavisError, one_line
+from stavis.errors import StavisError, counted, one_line
 from stavis.maps.overlay import OverlayStyle
 from stavis.media.inputs import find_videos, name_folders
 from stavis.model import Modality
@@ -24,7 +24,7 @@ from stavis.prediction.outputs import MapFormat, OutputKind, choose_outputs
 from stavis.prediction.speed import Speed
 from stavis.prediction.worker import Plan, Task, Worker, failure
 from stavis.runtime import cluster
-from stavis.runtime.progress import track
+from stavis.runtime.progress import describe_rate, track
 from stavis.storage.remote import RemotePath, as_path
 from stavis.weights.sources import describe_weights
 
@@ -139,7 +139,7 @@ def predict_files(
     for one in failed.values():
         running.say(f"failed before (`retry_failed=True` tries again): {one.error}")
     if not quiet:
-        running.say(f"{path}: {len(index.rows())} videos")
+        running.say(f"{path}: {counted(len(index.rows()), 'videos')}")
     earlier = [FolderResult(output / n, video=by_name[n].path, error=one.error) for n, one in failed.items()]
     return [*results, *earlier]
 
@@ -230,8 +230,8 @@ def _describe(result: FolderResult, quiet: bool) -> Iterator[str]:
     if result.skipped:
         yield f"{result.video}: already finished, in {result.folder}"
     else:
-        rate = result.num_frames / max(result.seconds, 1e-9)
-        yield f"{result.video}: {result.num_frames} frames, {rate:.1f} per second, in {result.folder}"
+        rate = describe_rate(result.num_frames / max(result.seconds, 1e-9), "frames")
+        yield f"{result.video}: {counted(result.num_frames, 'frames')}, {rate}, in {result.folder}"
 
 
 def _run_here(plan: Plan, tasks: Sequence[Task], running: _Running) -> Results:

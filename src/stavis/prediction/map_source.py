@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency, read_excerpt, stream_video
@@ -76,7 +76,9 @@ def _with_maps(
         for frame in source:
             one = next(values, None)
             if one is None:
-                raise StavisError(f"{name}: holds {frame.index} maps, but {video} has more frames than that")
+                raise StavisError(
+                    f"{name}: holds {counted(frame.index, 'maps')}, but {video} has more frames than that"
+                )
             saliency = np.asarray(one, np.float32)
             if not (np.isfinite(saliency).all() and saliency.min() >= 0):
                 raise StavisError(f"{name}: map {frame.index} has values that are negative or not finite")

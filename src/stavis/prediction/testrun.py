@@ -21,7 +21,7 @@ from stavis.datasets.check import find_missing
 from stavis.datasets.fold_lists import choose_databases, read_test_lists, select_share
 from stavis.datasets.layout import FoldEntry, Layout, find_files, result_folder
 from stavis.engine import EngineFactory, EngineName, MakeEngine, Precision
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.model import Modality, STAViS
 from stavis.prediction.options import PredictKeywords, PredictOptions, Quirks
 from stavis.prediction.outputs import write_published_map
@@ -148,7 +148,7 @@ def predict_test_videos(
 
         num_done = sum(cluster.run_shares(predict_share, jobs, address=ray, num_gpus=ray_gpus))
         if report is not None and not quiet:
-            report(f"{num_done} videos predicted on Ray, in {output}")
+            report(f"{counted(num_done, 'videos')} predicted on Ray, in {output}")
         return num_done
     rank, num_ranks, local_rank = find_rank()
     say = report if report is not None and rank == 0 else lambda _: None
@@ -173,7 +173,7 @@ def predict_test_videos(
     if report is not None and not quiet:
         share = "" if num_ranks == 1 else f" (process {rank + 1} of {num_ranks})"
         others = "; the others were finished" if num_ranks == 1 and num_done < len(videos) else ""
-        report(f"{num_done} of {len(videos)} videos predicted{share}, in {output}{others}")
+        report(f"{num_done} of {counted(len(videos), 'videos')} predicted{share}, in {output}{others}")
     return num_done
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stavis.datasets.fold_lists import format_fold_list, read_fold_list
 from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, SUBSETS, FoldEntry, Layout
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze.text import read_text, unicode_form
 from stavis.runtime.files import write_text
 
@@ -31,7 +31,7 @@ def k_folds(videos: Iterable[str], num_folds: int, seed: int) -> list[Fold]:
     """
     names = sorted(set(videos))
     if not 2 <= num_folds <= len(names):
-        raise ValueError(f"{len(names)} videos cannot be divided into {num_folds} folds")
+        raise ValueError(f"{counted(len(names), 'videos')} cannot be divided into {num_folds} folds")
     shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     return [_fold(names, shuffled[k::num_folds]) for k in range(num_folds)]
 
@@ -139,7 +139,7 @@ def choose_folds(choice: FoldChoice, videos: Iterable[str]) -> tuple[list[Fold],
         return folds, set(names) - set(numbers)
     num_folds = choice.num_folds or (DEFAULT_NUM_FOLDS if len(names) >= DEFAULT_NUM_FOLDS else 1)
     if num_folds > max(1, len(names)):
-        raise StavisError(f"{len(names)} videos cannot be divided into {num_folds} folds")
+        raise StavisError(f"{counted(len(names), 'videos')} cannot be divided into {num_folds} folds")
     if num_folds == 1:
         return [Fold((), tuple(names))], set()
     return k_folds(names, num_folds, choice.seed), set()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze import FORMATS, holds_several_videos
 from stavis.gaze.read import GAZE_SUFFIXES, is_note
 from stavis.gaze.tables import read_text_table
@@ -179,8 +179,8 @@ def match_gaze(
                 found[owner].append(entry)
     if missing := [video for video in videos if not found[video]]:
         raise StavisError(
-            f"no gaze is named after {missing[0]!r} ({len(missing)} of {len(videos)} videos); say in a manifest which "
-            "gaze is on which video, none where its cell is empty"
+            f"no gaze is named after {missing[0]!r} ({len(missing)} of {counted(len(videos), 'videos')}); say in a "
+            "manifest which gaze is on which video, none where its cell is empty"
         )
     return {video: tuple(gaze) for video, gaze in found.items()}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stavis.errors import counted
 from stavis.gaze import GazeOptions
 from stavis.gaze.read import describe_dropped
 
@@ -87,17 +88,20 @@ class PreparedVideo:
         if record is None:
             error = " ".join((self.error or "").split())
             return error if str(self.source.video) in error else f"{self.source.video}: {error}"
-        line = f"{record['video']}: {record['num_frames']} frames of {record['width']}x{record['height']}"
+        line = f"{record['video']}: {counted(record['num_frames'], 'frames')} of {record['width']}x{record['height']}"
         line += f" at {record['frame_rate']:.3f} per second"
         if before := record["resampled_from"]:
             line += f" (from {before['num_frames']})"
         if record["sound"].startswith("none"):
             line += ", no audio"
         if gaze := record["gaze"]:
-            observers = f" of {gaze['num_observers']} observers" if gaze["observers_known"] else ""
-            line += f"; gaze: {gaze['num_read']} samples read{observers}, "
+            observers = (
+                f" of {counted(gaze['num_observers'], 'observers')}" if gaze["observers_known"] else ""
+            )
+            line += f"; gaze: {counted(gaze['num_read'], 'samples')} read{observers}, "
             line += f"dropped: {describe_dropped(gaze['dropped'])}; "
-            line += f"{gaze['num_fixations']} fixations in {gaze['num_frames_with_fixations']} frames, "
+            line += f"{counted(gaze['num_fixations'], 'fixations')} in "
+            line += f"{counted(gaze['num_frames_with_fixations'], 'frames')}, "
             line += f"sigma {gaze['sigma_pixels']:.1f} pixels"
         return line + (" (finished before)" if self.was_finished else "")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stavis.datasets.sources import read_picture
-from stavis.errors import ARCHIVE_ERRORS, StavisError, some
+from stavis.errors import ARCHIVE_ERRORS, StavisError, counted, some
 from stavis.maps.matfile import read_variables
 from stavis.runtime.files import atomic_path, find_entry
 from stavis.runtime.progress import track
@@ -34,8 +34,8 @@ class ImportedSet:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: {self.num_pictures} pictures, {self.num_observers} observers, {self.num_fixations} "
-            f"fixations ({self.num_outside} outside the pictures dropped)"
+            f"{self.name}: {counted(self.num_pictures, 'pictures')}, {counted(self.num_observers, 'observers')}, "
+            f"{counted(self.num_fixations, 'fixations')} ({self.num_outside} outside the pictures dropped)"
         )
 
 

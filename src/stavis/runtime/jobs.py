@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stavis.errors import StavisError, describe_unexpected
+from stavis.errors import StavisError, counted, describe_unexpected
 from stavis.runtime.folders import check_folder, check_record, read_record
 
 
@@ -106,4 +106,6 @@ def for_each(
     if failures:
         for failure in failures:
             report(f"failed: {failure}")
-        raise StavisError(f"{len(failures)} of {len(tasks)} inputs failed, listed above; the rest is done")
+        raise StavisError(
+            f"{len(failures)} of {counted(len(tasks), 'inputs')} failed, listed above; the rest is done"
+        )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stavis.datasets.fold_lists import format_fold_list
 from stavis.datasets.layout import SINGLE_SPLIT_DATABASES, SPLITS, FoldEntry, Layout
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze.observers import OBSERVERS_NAME
 from stavis.maps import density_from_fixations, to_8bit, write_fixation_map, write_map
 from stavis.runtime.files import atomic_path, write_text
@@ -69,7 +69,9 @@ def write_databases(
     settings.check()
     num_frames = settings.num_frames
     if num_videos < 2:
-        raise StavisError(f"{num_videos} videos; allowed: 2 or more, one to train on and one to test")
+        raise StavisError(
+            f"{counted(num_videos, 'videos')}; allowed: 2 or more, one to train on and one to test"
+        )
     if not 0 < test_share <= 1 / 3:
         raise StavisError(f"test share {test_share}; allowed: above 0, to 1/3")
     if jobs < 1:

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from stavis.datasets.layout import FoldEntry
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 from stavis.evaluation import plan
 from stavis.evaluation.baselines import (
     OWN,
@@ -154,8 +154,8 @@ def make_field_plan(
     lacking = [key for key in listed if predictions is not None and key not in found]
     if lacking and not allow_missing:
         raise StavisError(
-            f"{predictions}: no maps of {len(lacking)} of {len(listed)} videos: {some(name for _, name in lacking)}; "
-            "allow_missing=True scores the others"
+            f"{predictions}: no maps of {len(lacking)} of {counted(len(listed), 'videos')}: "
+            f"{some(name for _, name in lacking)}; allow_missing=True scores the others"
         )
     there = [key for key in listed if key not in lacking]
     videos = [plan.ListedVideo(subset, None, data.entry(subset, name)) for subset, name in there]
@@ -251,9 +251,9 @@ def score_field_video(data: FieldData, task: plan.VideoTask, advance: Callable[[
     for tally, reader, scored in zip(tallies, readers, task.scored, strict=True):
         num_beyond = reader.count_beyond(num_frames)
         if data.is_strict and scored.source is not None and (tally.missing or num_beyond):
+            num_maps = counted(num_frames - len(tally.missing) + num_beyond, "frames")
             raise StavisError(
-                f"{scored.source.path}: {num_frames - len(tally.missing) + num_beyond} frames, the ground truth has "
-                f"{num_frames}; one map per frame is needed"
+                f"{scored.source.path}: {num_maps}, the ground truth has {num_frames}; one map per frame is needed"
             )
         tally.write(data.metrics, num_frames, num_beyond, (*notes, *reader.notes))
 

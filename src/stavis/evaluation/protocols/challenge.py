@@ -11,7 +11,7 @@ import numpy as np
 
 from stavis import media
 from stavis.datasets.layout import FoldEntry
-from stavis.errors import StavisError, some
+from stavis.errors import StavisError, counted, some
 from stavis.evaluation.plan import VideoTask
 from stavis.evaluation.protocols.base import TRAINING_VIDEOS, FieldData, Truth, evenly
 from stavis.maps import Array
@@ -127,9 +127,9 @@ class ChallengeData(FieldData):
             num_lost += lost
             yield frame, Truth(density, fixated, num_positives)
         if len(lists) != num_frames:
-            notes.append(f"{len(lists)} lists of fixations for {num_frames} frames")
+            notes.append(f"{counted(len(lists), 'lists')} of fixations for {counted(num_frames, 'frames')}")
         if num_lost:
-            notes.append(f"{num_lost} fixations outside the frame ignored")
+            notes.append(f"{counted(num_lost, 'fixations')} outside the frame ignored")
 
     def _read_lists(self, video: str) -> list[list[Any]]:
         path = self._fixations[video]
