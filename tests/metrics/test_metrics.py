@@ -728,6 +728,22 @@ def test_unknown_protocols_are_refused() -> None:
         metrics.auc_shuffled(saliency, fixations, others, protocol="tuebingen", rng=np.random.default_rng())
 
 
+@pytest.mark.parametrize("scale", [1e308, 1e300, 1e150, 1e-150, 1e-300])
+def test_scores_of_extreme_values_are_those_of_ordinary_ones(scale: float) -> None:
+    saliency, density, fixations, others = frame()
+    density = density / 255.0
+    plain = all_scores(saliency, density, fixations, others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = all_scores(saliency * scale, density * scale, fixations, others)
+        metrics.auc_judd(saliency * 1e-310, fixations)
+        signed = np.where(fixations, -scale, scale)
+        assert metrics.cc(signed, -signed) == pytest.approx(-1)
+        assert math.isnan(metrics.kl_divergence(np.where(fixations, np.inf, saliency), density))
+    del plain["auc_judd"], scaled["auc_judd"]  # of ranks, with noise of a fixed size
+    assert scaled == pytest.approx(plain, rel=1e-9)
+
+
 # --- pysaliency -------------------------------------------------------------------------------------------------------
 
 

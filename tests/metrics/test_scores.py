@@ -148,6 +148,17 @@ def test_bad_arguments_are_refused() -> None:
         score_frame(small, np.zeros(20), np.zeros(20), np.zeros(20))
 
 
+@pytest.mark.parametrize("scale", [1e308, 1e300, 1e-300])
+def test_scores_of_extreme_values_are_those_of_ordinary_ones(scale: float) -> None:
+    saliency, density, fixations = (values[0] for values in made_up_video())
+    plain = score_frame(saliency, density, fixations, fixations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(score_frame(saliency * scale, density * scale, fixations, fixations), plain)
+        endless = np.where(saliency > 0.5, np.inf, saliency)
+        assert all(math.isnan(score) for score in score_frame(endless, density, fixations, fixations))
+
+
 def test_no_prediction_has_no_scores() -> None:
     rng = np.random.default_rng(0)
     density = rng.random((30, 40))

@@ -32,8 +32,8 @@ def postprocess(prediction: Array) -> Float64Map:
         prediction: (h, w); negative values are set to 0.
 
     Returns:
-        (h, w) in 0..1. All NaN if no value is above 0 (an empty prediction, whose scores are all NaN); 0.5 if all
-        values are equal.
+        (h, w) in 0..1. All NaN if no value is above 0 (an empty prediction, whose scores are all NaN) or one is not
+        finite; 0.5 if all values are equal.
 
     Raises:
         ValueError: The map is not two-dimensional.
@@ -43,7 +43,7 @@ def postprocess(prediction: Array) -> Float64Map:
         raise ValueError(f"a prediction is (h, w), not {values.shape}")
     values = np.maximum(values, 0.0)
     lowest, highest = values.min(), values.max()
-    if not highest > 0:
+    if not 0 < highest < np.inf:
         return np.full(values.shape, np.nan)
     if lowest == highest:
         return np.full(values.shape, 0.5)

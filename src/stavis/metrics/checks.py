@@ -1,6 +1,7 @@
 """Input conversion, checks and scaling shared by all metrics."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, get_args
 
@@ -16,6 +17,7 @@ MapLike = Any
 Protocol = Literal["stavis", "cross-video", "tuebingen"]
 
 _CONSTANT_BELOW = 1e-12  # relative range: resizing a constant map leaves about 1e-15 of rounding noise
+_MODERATE = (1e-100, 1e100)  # magnitudes whose squares, and sums of these, are floats
 
 P = ParamSpec("P")
 
@@ -85,13 +87,30 @@ def check_protocol(protocol: str) -> None:
 
 
 def is_varied(lowest: float, highest: float) -> bool:
-    """Whether values in this range differ by more than rounding. False when they are not finite."""
-    return highest - lowest > _CONSTANT_BELOW * max(abs(lowest), abs(highest))
+    """Whether values in this range differ by more than rounding. False when they, or their range, are not finite."""
+    return math.inf > highest - lowest > _CONSTANT_BELOW * max(abs(lowest), abs(highest))
 
 
 def is_constant(values: Array) -> bool:
     """Whether all values are equal up to rounding; also true of a map with nan."""
     return not is_varied(float(values.min()), float(values.max()))
+
+
+def scale_exponent(lowest: float, highest: float) -> int:
+    """The power of two that scales a map of this range to about 1, where squares of its values are no floats; else 0.
+
+    It is exact, so that scores that do not depend on a map's scale stay as they are.
+    """
+    largest = max(abs(lowest), abs(highest))
+    if largest == 0 or not math.isfinite(largest) or _MODERATE[0] < largest < _MODERATE[1]:
+        return 0
+    return -math.frexp(largest)[1]
+
+
+def moderate(values: Array) -> Array:
+    """The values, scaled by a power of two if they are extreme."""
+    exponent = scale_exponent(float(values.min()), float(values.max()))
+    return np.ldexp(values, exponent) if exponent else values
 
 
 def stretched(values: Float64) -> Float64:

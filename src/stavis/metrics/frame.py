@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from stavis import maps, metrics
-from stavis.metrics.checks import batch_length, map_of
+from stavis.metrics.checks import batch_length, map_of, scale_exponent
 from stavis.metrics.negatives import Pixels, Quirks, SameVideoNegatives, VideoFixations, pixels_of
 
 Array = maps.Array
@@ -259,6 +259,8 @@ def _compare(
     varies = metrics.is_varied(lowest, summary.highest)
     density_lowest, density_maxima = float(density_map.min()), _tile_maxima(density_map)
     density_highest = float(density_maxima.max())
+    if exponent := scale_exponent(density_lowest, density_highest):
+        return _compare(resized, np.ldexp(density_map, exponent), summary, fixated_values, at_negative)
     density_varies = metrics.is_varied(density_lowest, density_highest)
     has_density = density_maxima > density_lowest if density_varies else np.zeros_like(at_negative.has_any)
     near = metrics.NearPixels(fixated_values, lowest, summary.highest) if fixated_values.size else None

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from stavis.metrics.checks import Array, Float64, is_constant, per_map, same_size, stretched
+from stavis.metrics.checks import Array, Float64, is_constant, moderate, per_map, same_size, stretched
 
 EPSILON = float(np.finfo(np.float64).eps)  # MATLAB's eps, inside the logarithms
 
@@ -23,7 +23,7 @@ def cc(saliency_map: Array, density_map: Array) -> float:
     Returns:
         nan when either map is constant. Invariant to positive affine transformations of either map.
     """
-    saliency, density = same_size(saliency_map, density_map)
+    saliency, density = map(moderate, same_size(saliency_map, density_map))
     if is_constant(saliency) or is_constant(density):
         return math.nan
     saliency = saliency - saliency.mean()
@@ -84,6 +84,7 @@ def nss(saliency_map: Array, fixation_map: Array) -> float:
         nan when no pixel is fixated or the saliency map is constant. Invariant to positive affine transformations.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
+    saliency = moderate(saliency)
     fixated = saliency[fixations != 0]
     if fixated.size == 0 or is_constant(saliency):
         return math.nan
@@ -115,7 +116,11 @@ def information_gain(saliency_map: Array, fixation_map: Array, baseline_map: Arr
 
 
 def _divided_by_sum(values: Float64) -> Float64:
-    return values / values.sum() if values.any() else values
+    if not values.any():
+        return values
+    values = moderate(values)
+    total = values.sum()
+    return values / total if math.isfinite(total) else np.full(values.shape, np.nan)
 
 
 def _as_histogram(values: Float64) -> Float64:

@@ -28,7 +28,8 @@ class NearPixels:
         self._num_below = 0
         self._lowest = lowest
         # Any scale works, as long as binning is monotone.
-        self._scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
+        scale = (_NUM_BINS - 1) / (highest - lowest) if is_varied(lowest, highest) else 0.0
+        self._scale = scale if math.isfinite(scale) else 0.0
         self._scaled = np.empty(0)
         self._narrow, self._bin_of = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.intp)
         self._parts: list[Float64] = []
