@@ -728,6 +728,26 @@ def test_unknown_protocols_are_refused() -> None:
         metrics.auc_shuffled(saliency, fixations, others, protocol="tuebingen", rng=np.random.default_rng())
 
 
+@pytest.mark.parametrize(
+    ("bad", "allowed"),
+    [
+        ({"rng": 1}, r"`rng=1`: must be a numpy\.random\.Generator"),
+        ({"step": 0}, "`step=0`: must be above 0 and at most 1"),
+        ({"step": -1}, "`step=-1`: must be above 0"),
+        ({"num_splits": 0}, "`num_splits=0`: must be 1 or more"),
+    ],
+)
+def test_draws_that_cannot_be_made_are_refused(bad: dict[str, Any], allowed: str) -> None:
+    saliency, _, fixations, others = frame()
+    with pytest.raises(ValueError, match=allowed):
+        metrics.auc_shuffled(saliency, fixations, others, **bad)
+    with pytest.raises(ValueError, match=allowed):
+        metrics.auc_borji(saliency, fixations, **bad)
+    if "rng" in bad:
+        with pytest.raises(ValueError, match=allowed):
+            metrics.auc_judd(saliency, fixations, **bad)
+
+
 @pytest.mark.parametrize("scale", [1e308, 1e300, 1e150, 1e-150, 1e-300])
 def test_scores_of_extreme_values_are_those_of_ordinary_ones(scale: float) -> None:
     saliency, density, fixations, others = frame()

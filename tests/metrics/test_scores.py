@@ -148,6 +148,17 @@ def test_bad_arguments_are_refused() -> None:
         score_frame(small, np.zeros(20), np.zeros(20), np.zeros(20))
 
 
+@pytest.mark.parametrize("value", [-1, math.nan])
+def test_fixations_below_zero_and_nan_are_refused(value: float) -> None:
+    saliency, density, fixations = made_up_video()
+    wrong = fixations.astype(np.float64)
+    wrong[2, 3, 4] = value
+    with pytest.raises(ValueError, match="fixation maps must be >= 0"):
+        score_frame(saliency[2], density[2], wrong[2])
+    with pytest.raises(ValueError, match="fixation maps must be >= 0"):
+        stavis.score_video(saliency, density, wrong)
+
+
 @pytest.mark.parametrize("scale", [1e308, 1e300, 1e-300])
 def test_scores_of_extreme_values_are_those_of_ordinary_ones(scale: float) -> None:
     saliency, density, fixations = (values[0] for values in made_up_video())

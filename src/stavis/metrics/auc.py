@@ -36,8 +36,12 @@ def auc_judd(saliency_map: Array, fixation_map: Array, *, rng: np.random.Generat
 
     Returns:
         nan when no pixel, or every pixel, is fixated, or the map has nan.
+
+    Raises:
+        ValueError: The sizes differ, or `rng` is no generator.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
+    _check_draws(rng)
     if rng is not None:
         jitter = rng.random(saliency.shape) * JITTER
         return _auc_judd_given_jitter(saliency, fixations, jitter)
@@ -75,8 +79,8 @@ def auc_shuffled(
         fixation_map: (H, W).
         other_map: (H, W), negatives where above 0. Used as it is: pixels fixated in this frame are not removed.
         rng: Generator of the draws. Must be None under "tuebingen".
-        num_splits: Number of draws to average, with `rng` only.
-        step: Distance of the thresholds.
+        num_splits: Number of draws to average, 1 or more, with `rng` only.
+        step: Distance of the thresholds, above 0, up to 1.
         protocol: See above.
 
     Returns:
@@ -84,11 +88,13 @@ def auc_shuffled(
         constant map scores 0.5.
 
     Raises:
-        ValueError: The sizes differ, the protocol is unknown, or `rng` is given to a protocol that draws nothing.
+        ValueError: The sizes differ, the protocol is unknown, `rng` is no generator or given to a protocol that draws
+            nothing, or `num_splits` or `step` is out of range.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
     _, others = same_size(saliency_map, other_map)
     check_protocol(protocol)
+    _check_draws(rng, num_splits, step)
     if protocol == "tuebingen":
         if rng is not None:
             raise ValueError("protocol 'tuebingen' draws nothing; rng must be None")
@@ -121,13 +127,17 @@ def auc_borji(
         saliency_map: (H, W), any real range.
         fixation_map: (H, W).
         rng: Generator of the draws.
-        num_splits: Number of draws to average, with `rng` only.
-        step: Distance of the thresholds.
+        num_splits: Number of draws to average, 1 or more, with `rng` only.
+        step: Distance of the thresholds, above 0, up to 1.
 
     Returns:
         nan when fewer than two pixels are fixated, or the map is constant or has nan.
+
+    Raises:
+        ValueError: The sizes differ, `rng` is no generator, or `num_splits` or `step` is out of range.
     """
     saliency, fixations = same_size(saliency_map, fixation_map)
+    _check_draws(rng, num_splits, step)
     fixated = np.flatnonzero(fixations > 0)
     if fixated.size < 2:
         return math.nan
@@ -136,6 +146,17 @@ def auc_borji(
         return _grid_auc(levels[fixated], levels, step)
     samples = rng.integers(levels.size, size=(fixated.size, num_splits))
     return float(np.mean(_auc_given_samples(levels, fixated, samples, step)))
+
+
+def _check_draws(rng: np.random.Generator | None, num_splits: int = 1, step: float = 1.0) -> None:
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"`rng={rng!r}`: must be a numpy.random.Generator, as numpy.random.default_rng(0) is"
+        )
+    if num_splits < 1:
+        raise ValueError(f"`num_splits={num_splits}`: must be 1 or more")
+    if not 0 < step <= 1:
+        raise ValueError(f"`step={step}`: must be above 0 and at most 1")
 
 
 # --- AUC-Judd ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def score_frame(
     Args:
         prediction: (h, w), 8-bit or any real values >= 0; or (N, h, w), a batch.
         density_map: (H, W) or (N, H, W), 8-bit or any real values.
-        fixations: (H, W) or (N, H, W), fixated where above 0; or the fixated `Pixels`.
+        fixations: (H, W) or (N, H, W), >= 0, fixated where above 0; or the fixated `Pixels`.
         others: The shuffled AUC's negatives (`stavis.maps.other_fixations`), likewise. None: that score is undefined.
         protocol: How `stavis.metrics.auc_shuffled` treats the negatives.
 
@@ -56,7 +56,7 @@ def score_frame(
         Floats; for a batch (N,) arrays.
 
     Raises:
-        ValueError: A map has other dimensions, sizes differ, or the protocol is unknown.
+        ValueError: A map has other dimensions, sizes differ, fixations are negative or nan, or the protocol is unknown.
     """
     metrics.check_protocol(protocol)
     others = _no_pixels() if others is None else others
@@ -64,6 +64,8 @@ def score_frame(
         v if isinstance(v, Pixels) else metrics.as_array(v)
         for v in (prediction, density_map, fixations, others)
     ]
+    if not isinstance(inputs[2], Pixels):
+        _check_fixations(inputs[2])
     length = batch_length(*inputs)
     if length is None:
         return score_pixels(*inputs, protocol=protocol)
@@ -84,7 +86,8 @@ def score_video(
     Args:
         saliency: (N, h, w), or N maps (h, w) from any iterable, which is read frame by frame.
         density: (N, H, W), or an iterable of N maps.
-        fixations: (N, H, W), or an iterable of N maps, fixated where above 0. They are read before the first map is.
+        fixations: (N, H, W), or an iterable of N maps, >= 0, fixated where above 0. They are read before the first map
+            is.
         protocol: "stavis" takes the shuffled AUC's negatives from the video's other frames; for "cross-video" and
             "tuebingen" they must be given.
         others: (H, W) fixations of other videos.
@@ -95,7 +98,7 @@ def score_video(
         Five (N,) arrays; `numpy.nanmean(scores.nss)` is the video's score.
 
     Raises:
-        ValueError: Lengths or sizes differ, or `others` does not go with the protocol.
+        ValueError: Lengths or sizes differ, fixations are negative or nan, or `others` does not go with the protocol.
     """
     metrics.check_protocol(protocol)
     if (protocol == "stavis") != (others is None):
@@ -104,6 +107,8 @@ def score_video(
     sizes = {values.shape for values in arrays}
     if len(sizes) != 1 or arrays[0].ndim != 2:
         raise ValueError(f"fixations are N maps of one size (H, W), not {sorted(sizes)}")
+    for values in arrays:
+        _check_fixations(values)
     frames = [pixels_of(values) for values in arrays]
     if others is None:
         same_video = SameVideoNegatives(VideoFixations(arrays[0].shape, frames), quirks)
@@ -116,6 +121,12 @@ def score_video(
             score_pixels(metrics.as_array(one), metrics.as_array(truth), fixated, negative, protocol=protocol)
         )
     return _stack(rows)
+
+
+def _check_fixations(fixations: Array) -> None:
+    """Raises ValueError for values that count as fixated in some scores of `stavis.metrics` only."""
+    if fixations.dtype.kind not in "bu" and fixations.size and not fixations.min() >= 0:
+        raise ValueError("fixation maps must be >= 0; this one has values that are negative or nan")
 
 
 def _stack(frames: list[FrameScores[float]]) -> FrameScores[Float64]:
