@@ -642,6 +642,8 @@ def test_written_wav_files_are_clipped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_wave(tmp_path / "wave.wav")[0] * 32768, [-32768, -32768, 0, 32767, 32767]
     )
+    with pytest.raises(ValueError, match="values that are nan"):
+        write_wave(tmp_path / "wave.wav", np.full(5, np.nan, np.float32), 8000)
     with pytest.raises(ValueError, match="one dimension"):
         write_wave(tmp_path / "wave.wav", np.zeros((2, 5), np.float32), 8000)
     blocker = tmp_path / "blocker"

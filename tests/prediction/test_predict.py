@@ -168,6 +168,12 @@ def test_bad_options_are_refused(bad: dict[str, object]) -> None:
         PredictOptions(**bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["stride", "batch_size", "frame_rate", "start_seconds", "end_seconds"])
+def test_numbers_given_as_text_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}='25'`: must be a number"):
+        PredictOptions(**{name: "25"})  # type: ignore[arg-type]
+
+
 def test_prefetch_keeps_order_passes_errors_on_and_stops() -> None:
     assert list(prefetch(range(100), 3)) == list(range(100))
 

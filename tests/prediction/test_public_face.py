@@ -140,6 +140,10 @@ def test_what_is_wrong_fails_at_the_call(model: stavis.STAViS, clip: Path, tmp_p
         stavis.predict_frames(model, iter([]), frame_rate=RATE, precision="int8")
     with pytest.raises(ValueError, match="audio"):
         stavis.predict_frames(model, [], frame_rate=RATE, audio=(np.zeros(9, np.int32), 16000))
+    with pytest.raises(ValueError, match="samples of `audio` have nan or infinite values"):
+        stavis.predict_frames(model, [], frame_rate=RATE, audio=(np.full(9, np.nan), 16000))
+    with pytest.raises(ValueError, match="`frame_rate='25'`: must be a number"):
+        stavis.predict_frames(model, [], frame_rate="25")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"frame 0 is \(3, 8, 8\)"):
         list(stavis.predict_frames(model, [np.zeros((3, 8, 8), np.uint8)], frame_rate=RATE))
     with pytest.raises(TypeError):

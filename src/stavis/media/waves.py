@@ -45,6 +45,7 @@ def write_wave(path: str | PathLike[str], samples: Samples | Iterable[Samples], 
         sample_rate: In Hz.
 
     Raises:
+        ValueError: Samples are not one-dimensional, or nan.
         StavisError: The file cannot be written.
     """
     path = Path(path)
@@ -56,6 +57,8 @@ def write_wave(path: str | PathLike[str], samples: Samples | Iterable[Samples], 
             for block in (samples,) if isinstance(samples, np.ndarray) else samples:
                 if block.ndim != 1:
                     raise ValueError(f"samples have shape {block.shape}; one dimension is allowed")
+                if np.isnan(block).any():
+                    raise ValueError("samples have values that are nan; allowed are numbers, best in -1..1")
                 values = np.clip(np.round(block.astype(np.float64) * 32768), -32768, 32767)
                 file.writeframes(values.astype("<i2").tobytes())
     except OSError as error:

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from numbers import Real
 from pathlib import Path
 from typing import TypedDict, TypeVar, get_args
 
@@ -61,16 +62,14 @@ class PredictOptions:
     context: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("stride", 1),
-            ("batch_size", 1),
-            ("audio_stream", 0),
-            ("audio_channel", 0),
-            ("start_seconds", 0),
-        ):
+        least = {"stride": 1, "batch_size": 1, "audio_stream": 0, "audio_channel": 0, "start_seconds": 0}
+        for name in (*least, "end_seconds", "frame_rate"):
             value = getattr(self, name)
-            if value is not None and not least <= value < math.inf:
-                raise ValueError(f"`{name}={value}`: must be {least} or more")
+            is_number = isinstance(value, Real)
+            if value is not None and not is_number:
+                raise ValueError(f"`{name}={value!r}`: must be a number")
+            if value is not None and name in least and not least[name] <= value < math.inf:
+                raise ValueError(f"`{name}={value}`: must be {least[name]} or more")
         for name, allowed in (
             ("edges", get_args(Edges)),
             ("quirks", get_args(Quirks)),

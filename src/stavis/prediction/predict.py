@@ -118,7 +118,7 @@ def predict_frames(
         An iterator over one `FrameSaliency` per frame, in order.
 
     Raises:
-        ValueError: An option is out of range, or frames or audio have another shape or type.
+        ValueError: An option is out of range, frames or audio have another shape or type, or audio is not finite.
     """
     settings = PredictOptions(frame_rate=frame_rate, **options)
     sequence = frames if isinstance(frames, Sequence | np.ndarray) else None
@@ -189,6 +189,10 @@ def _to_mono(audio: tuple[npt.ArrayLike, int]) -> tuple[npt.NDArray[np.float32],
         samples = samples / np.float32(32768)
     elif samples.dtype.kind != "f":
         raise ValueError(f"the samples of `audio` are {samples.dtype}; allowed: floats in -1..1 and int16")
+    elif not np.isfinite(samples).all():
+        raise ValueError(
+            "the samples of `audio` have nan or infinite values; allowed: floats in -1..1 and int16"
+        )
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     return samples.astype(np.float32), sample_rate
