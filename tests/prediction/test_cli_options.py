@@ -84,7 +84,7 @@ def test_parameters_in_messages_are_flags() -> None:
                     if shown.startswith("--") and shown not in flags:
                         unknown.add(name)
     # No command lets these be wrong.
-    assert unknown <= {"floor", "step", "model"}
+    assert unknown <= {"floor", "step", "model", "rng", "num_splits"}
 
 
 def test_names_come_with_commas_or_one_by_one() -> None:

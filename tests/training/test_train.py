@@ -627,14 +627,6 @@ def test_another_recipe_in_the_folder_is_refused_with_what_differs(data: Path, u
     assert "optimizer.momentum is 0.5, was 0.9" in str(result.exception)
 
 
-def test_another_list_of_videos_is_refused(undisturbed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("weights"))
-    data = write_tiny_data(tmp_path / "data", num_frames=(10, 12))
-    with pytest.raises(StavisError, match="numbers of frames or frame rates, or the windows left out differ"):
-        run_here(tiny_recipe(data, "data.cache=''"), run)
-
-
 def test_a_run_outlives_files_that_a_power_cut_emptied(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)

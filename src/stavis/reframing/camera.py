@@ -163,7 +163,7 @@ def _plan_shot(
 ) -> tuple[FloatArray, FloatArray]:
     """(T, 2) centers as fractions of the picture, and (T,) scales of the window, of a shot's T frames."""
     left, top, right, bottom = settings.bounds
-    duration = times[-1] - times[0]
+    duration = float(times[-1] - times[0])
     # Steps of a slow camera are longer, as the least motion is a cell per step.
     num_steps = max(1, math.floor(min(round(duration / STEP_SECONDS), duration * CELLS * settings.max_speed)))
     step_seconds = duration / num_steps if duration > 0 else STEP_SECONDS

@@ -242,9 +242,9 @@ def find_checkpoint(run: Path, recipe: Recipe, training: Clips) -> Checkpoint | 
             raise StavisError(f"{path}: does not fit this run: {'; '.join(changed)}")
         if checkpoint.samples != training.fingerprint:
             raise StavisError(
-                f"{path}: made with other training clips than {recipe.data.root} has now (the list of videos, their "
-                "numbers of frames or frame rates, or the windows left out differ), so the run cannot be resumed; "
-                "start a new one, from these weights if you like (initial_weights)"
+                f"{path}: belongs to other training data than {recipe.data.root} has now: the list of videos, their "
+                "numbers of frames or frame rates, or the clips left out differ; the run cannot be resumed; start a "
+                "new one, from these weights if you like (initial_weights)"
             )
         return checkpoint
     if damaged is not None:
