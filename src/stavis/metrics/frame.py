@@ -125,7 +125,7 @@ def score_video(
 
 def _check_fixations(fixations: Array) -> None:
     """Raises ValueError for values that count as fixated in some scores of `stavis.metrics` only."""
-    if fixations.dtype.kind not in "bu" and fixations.size and not fixations.min() >= 0:
+    if fixations.dtype.kind not in ("b", "u") and fixations.size and not fixations.min() >= 0:
         raise ValueError("fixation maps must be >= 0; this one has values that are negative or nan")
 
 
