@@ -1,23 +1,7 @@
 """The errors that a user can cause, as opposed to those that are our own bugs."""
 
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterable
-
-ARCHIVE_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,  # an encrypted member
-    NotImplementedError,  # an unknown compression
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
-"""What NumPy raises for a file that is no whole .npz archive, or lacks an array."""
 
 
 class StavisError(Exception):

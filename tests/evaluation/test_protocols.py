@@ -400,6 +400,8 @@ def test_dhf1k_negatives_are_of_all_videos_of_the_subset(dhf1k: Path) -> None:
     }
     np.testing.assert_array_equal(listed["0601"], both[0].scores.scores["auc_shuffled"])
     np.testing.assert_array_equal(listed["0001"], listed["0601"])
+    one = stavis.evaluate(dhf1k / "maps", dhf1k / "data", databases="train", **arguments)
+    assert list(one.scores) == ["train"]
 
 
 def test_dhf1k_as_unisal_differs_in_sim(dhf1k: Path) -> None:

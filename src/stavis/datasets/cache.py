@@ -37,8 +37,8 @@ from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold
 from stavis.datasets.layout import FoldEntry, Layout, find_files
 from stavis.datasets.quirks import LoaderQuirks
 from stavis.datasets.sources import load_frame, load_maps, load_waveform
-from stavis.errors import ARCHIVE_ERRORS, StavisError
-from stavis.runtime.files import atomic_path, read_json, write_text
+from stavis.errors import StavisError
+from stavis.runtime.files import ARCHIVE_ERRORS, atomic_path, read_json, write_text
 from stavis.runtime.progress import console
 from stavis.runtime.workers import run_parallel
 

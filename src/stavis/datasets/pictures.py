@@ -19,7 +19,8 @@ from stavis.clips.preprocess import Preprocessing, audio_excerpt, make_clip
 from stavis.datasets.dataset import EpochDataset, Sample, SampleDescription
 from stavis.datasets.layout import FoldEntry
 from stavis.datasets.sources import read_picture
-from stavis.errors import ARCHIVE_ERRORS, StavisError
+from stavis.errors import StavisError
+from stavis.runtime.files import ARCHIVE_ERRORS
 
 FIXATIONS_FILE = "fixations.npz"
 HELD_OUT_EVERY = 15  # of each set, the first picture and every 15th after it are for validation

@@ -24,7 +24,7 @@ def evaluate(
     data: str | Path,
     output: str | Path | None = None,
     *,
-    databases: Sequence[str] | None = None,
+    databases: str | Sequence[str] | None = None,
     split: int | None = None,
     protocol: Protocol = "stavis",
     quirks: Quirks | None = None,
@@ -119,7 +119,7 @@ def evaluate(
 class Options(TypedDict, total=False):
     """Arguments of `evaluate` that decide what is scored."""
 
-    databases: Sequence[str] | None
+    databases: str | Sequence[str] | None
     split: int | None
     protocol: Protocol
     quirks: Quirks | None
@@ -168,9 +168,9 @@ def _begin(
         (FIRST_FRAME if published else 0) if first_frame is None else first_frame,
         options.get("stride", 1),
     )
-    baselines = options.get("baselines", ())
-    if isinstance(baselines, str):
-        baselines = [baselines]
+    databases, baselines = options.get("databases"), options.get("baselines", ())
+    databases = [databases] if isinstance(databases, str) else databases
+    baselines = [baselines] if isinstance(baselines, str) else baselines
     if unknown := set(baselines) - set(BASELINES):
         raise ValueError(f"unknown baseline {min(unknown)!r}; allowed: {', '.join(BASELINES)}")
     source = None if predictions is None else Path(predictions)
@@ -179,7 +179,7 @@ def _begin(
     if source is None and not baselines:
         raise ValueError("nothing to score: give predictions, baselines or both")
     shared: dict[str, Any] = {
-        "databases": options.get("databases"),
+        "databases": databases,
         "baselines": baselines,
         "references": options.get("references", True),
         "allow_missing": options.get("allow_missing", False),

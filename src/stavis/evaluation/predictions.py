@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from stavis.datasets.layout import result_folder
 from stavis.errors import StavisError
 from stavis.maps.files import MAP_FORMATS
 from stavis.media.suffixes import VIDEO_SUFFIXES
-from stavis.runtime.files import find_entry
+from stavis.runtime.files import ARCHIVE_ERRORS, find_entry
 
 Array = maps.Array
 
@@ -244,7 +243,7 @@ class _ArchiveReader(MapReader):
             raise StavisError(
                 f"{path}: lacks the arrays {' and '.join(ARCHIVE_KEYS)}, which `stavis predict` writes"
             ) from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        except ARCHIVE_ERRORS as error:
             raise StavisError(f"{path}: unreadable ({error}); an .npz of arrays is allowed") from None
         if saliency.ndim != 3 or 0 in saliency.shape[1:] or saliency.dtype.kind not in "fui":
             raise StavisError(

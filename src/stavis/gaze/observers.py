@@ -1,6 +1,5 @@
 """Fixations of each observer (`observers.npz`), kept beside maps that pool all observers."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from stavis.errors import StavisError, counted
 from stavis.gaze.recording import FloatArray, Gaze, IntArray
-from stavis.runtime.files import atomic_path
+from stavis.runtime.files import ARCHIVE_ERRORS, atomic_path
 
 OBSERVERS_NAME = "observers.npz"
 
@@ -74,5 +73,5 @@ def read_observers(path: Path) -> Observers:
             )
     except FileNotFoundError:
         raise StavisError(f"{path}: not found; `stavis prepare` writes it for videos with gaze") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (TypeError, AttributeError, *ARCHIVE_ERRORS) as error:
         raise StavisError(f"{path}: not a file of observers of `stavis prepare` ({error})") from None

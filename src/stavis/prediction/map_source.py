@@ -2,7 +2,6 @@
 
 import logging
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,23 +14,15 @@ from stavis.errors import StavisError, counted
 from stavis.model import STAViS
 from stavis.prediction.options import PredictOptions
 from stavis.prediction.predict import FrameSaliency, read_excerpt, stream_video
+from stavis.runtime.files import ARCHIVE_ERRORS
 from stavis.runtime.prefetch import prefetch
 from stavis.weights.names import load_network
 
 logger = logging.getLogger("stavis")
 
 CHUNK = 64  # maps
-# What zipfile and NumPy raise about files that are none of theirs, or are cut short, altered or encrypted.
-_DAMAGES = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# LookupError and TypeError: of arrays and headers that are none.
+_DAMAGES = (*ARCHIVE_ERRORS, LookupError, TypeError)
 
 
 def frames_with_maps(

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from stavis.datasets.sources import read_picture
-from stavis.errors import ARCHIVE_ERRORS, StavisError, counted, some
+from stavis.errors import StavisError, counted, some
 from stavis.maps.matfile import read_variables
-from stavis.runtime.files import atomic_path, find_entry
+from stavis.runtime.files import ARCHIVE_ERRORS, atomic_path, find_entry
 from stavis.runtime.progress import track
 
 FIXATIONS_NAME = "fixations.npz"

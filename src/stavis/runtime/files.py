@@ -5,11 +5,28 @@ import csv
 import hashlib
 import json
 import os
+import struct
 import tempfile
 import unicodedata
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+ARCHIVE_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,  # an encrypted member
+    NotImplementedError,  # an unknown compression
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+)
+"""What NumPy raises for a file that is no whole .npz archive, or lacks an array."""
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stavis.errors import ARCHIVE_ERRORS, StavisError
+from stavis.errors import StavisError
 from stavis.maps import density_from_fixations
-from stavis.runtime.files import write_bytes, write_text
+from stavis.runtime.files import ARCHIVE_ERRORS, write_bytes, write_text
 from stavis.synthetic.presets import DRIVES
 
 Array = npt.NDArray[np.float64]
