@@ -382,7 +382,7 @@ def test_one_process_at_a_time(site: Site, tmp_path: Path) -> None:
     site.put(FRAMES, archive_of(FRAMES))
     (tmp_path / ".stavis-fetch").mkdir()
     with filelock.FileLock(tmp_path / ".stavis-fetch" / "lock"):
-        with pytest.raises(StavisError, match="another stavis fetch is working there"):
+        with pytest.raises(StavisError, match="another `stavis fetch` is at work there"):
             fetch_frames(site, tmp_path)
     fetch_frames(site, tmp_path)
     expect_frames(tmp_path)

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from stavis.errors import StavisError
 from stavis.media import write_wave
 from stavis.model import ModelConfig, STAViS
 from stavis.model.resnet3d import Conv3d
+from stavis.training import loop
 from stavis.training.distributed import Processes
 from stavis.training.recipe import PUBLISHED
 from stavis.training.recipe_file import change_recipe, format_recipe, parse_recipe, read_recipe
@@ -625,6 +627,16 @@ def test_another_recipe_in_the_folder_is_refused_with_what_differs(data: Path, u
         app, ["train", "--resume", str(undisturbed), "--set", "optimizer.momentum=0.5"]
     )
     assert "optimizer.momentum is 0.5, was 0.9" in str(result.exception)
+
+
+def test_one_training_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOCK_TIMEOUT_SECONDS", 0.0)
+    run = tmp_path / "run"
+    run.mkdir()
+    with filelock.FileLock(run / ".lock"):
+        with pytest.raises(StavisError, match="run: another `stavis train` is at work there"):
+            run_here(tiny_recipe(data), run)
+    assert run_here(tiny_recipe(data), run).weights == run / "weights"
 
 
 def test_a_run_outlives_files_that_a_power_cut_emptied(data: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout, VideoFiles, find_files, list_numbers
 from stavis.datasets.sources import read_picture
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.maps import read_fixation_map, read_map
 from stavis.media import read_wave
 from stavis.runtime.workers import run_parallel
@@ -106,7 +106,9 @@ def find_missing(
     absent = {name for name, folder, needed in wholes if needed and videos and not folder.is_dir()}
     for name, folder, _ in wholes:
         if name in absent:
-            message = f"{folder}: folder not found; the lists of {database} name {len(videos)} videos"
+            message = (
+                f"{folder}: folder not found; the lists of {database} name {counted(len(videos), 'videos')}"
+            )
             problems.append(Problem("missing", database, None, message))
     for entry, files in videos.items():
         folder = layout.annotations_folder(database, entry.video)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stavis.datasets.fold_lists import choose_databases, choose_lists, read_fold_list
 from stavis.datasets.layout import FoldEntry, Layout
 from stavis.datasets.sources import load_waveform, read_picture
-from stavis.errors import StavisError
+from stavis.errors import StavisError, counted
 from stavis.gaze.observers import OBSERVERS_NAME, Observers, read_observers
 from stavis.maps import read_fixation_map, read_map
 
@@ -93,8 +93,8 @@ class DatabaseVideo:
         return index % self.num_frames
 
     def __repr__(self) -> str:
-        seconds = self.num_frames / self.frame_rate
-        return f"<video {self.name}: {self.num_frames} frames at {self.frame_rate:g} per second, {seconds:.1f} s>"
+        frames, seconds = counted(self.num_frames, "frames"), self.num_frames / self.frame_rate
+        return f"<video {self.name}: {frames} at {self.frame_rate:g} per second, {seconds:.1f} s>"
 
 
 class Database(Sequence[DatabaseVideo]):
@@ -157,4 +157,4 @@ class Database(Sequence[DatabaseVideo]):
         return list(self._videos.values())[key]
 
     def __repr__(self) -> str:
-        return f"<database {self.name} in {self.data}: {len(self)} videos>"
+        return f"<database {self.name} in {self.data}: {counted(len(self), 'videos')}>"

@@ -4,19 +4,17 @@ What `fetch` has to remember is in `<data folder>/.stavis-fetch`: the archive of
 on their way (`archives/`). Every step can be interrupted; the next call resumes.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import errno
 import filecmp
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import filelock
 from rich.filesize import decimal
 
 from stavis.errors import StavisError, counted
@@ -30,6 +28,7 @@ from stavis.fetching.download import (
 )
 from stavis.fetching.site import SITE, find_root, select_parts
 from stavis.fetching.state import WORK_FOLDER, FetchedPart, PartError, Place, Record, State
+from stavis.runtime.files import sole_worker
 from stavis.runtime.progress import BYTES, console, track
 
 if TYPE_CHECKING:
@@ -94,7 +93,8 @@ def fetch(
     work = data / WORK_FOLDER
     if dry_run:
         return _plan(places, State(work / "state.json"), timeout_seconds)
-    with _lock(work):
+    busy = f"{work.parent}: another `stavis fetch` is at work there; wait for it to end"
+    with sole_worker(work / "lock", busy):
         # Temporary files of a process that was killed while it wrote a small file.
         for path in [*work.glob(".*"), *work.glob("archives/.*"), *work.glob("archives/*/.*")]:
             if path.is_file():
@@ -313,19 +313,6 @@ def _merge(root: Path, folder: Path) -> None:
         place = folder / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-
-
-@contextlib.contextmanager
-def _lock(work: Path) -> Iterator[None]:
-    """Keeps other processes from fetching into the same folder. The lock ends with the process, however it ends."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(work / "lock").acquire(timeout=0):
-            yield
-    except filelock.Timeout:
-        raise StavisError(
-            f"{work.parent}: another stavis fetch is working there; wait for it to end"
-        ) from None
 
 
 def _check_space(needs: dict[Path, float], purpose: str) -> None:

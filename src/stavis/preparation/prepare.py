@@ -15,8 +15,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from stavis.clips.preprocess import SAMPLE_RATE
 from stavis.datasets.layout import Layout
 from stavis.errors import StavisError, some
@@ -37,7 +35,7 @@ from stavis.preparation.options import (
     video_stem,
 )
 from stavis.preparation.preview import draw_preview
-from stavis.runtime.files import write_text
+from stavis.runtime.files import sole_worker, write_text
 from stavis.runtime.workers import Advance, run_parallel
 from stavis.version import __version__
 
@@ -130,21 +128,17 @@ def _prepare_sources(
         if source.gaze:
             check_sigma(source.options)
     staging = layout.root / records.STAGING_FOLDER
-    staging.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(staging / "lock")
-    try:
-        with lock.acquire(timeout=LOCK_TIMEOUT_SECONDS):
-            return run_parallel(
-                _Task(layout, database, overwrite, preview),
-                sources,
-                jobs=jobs,
-                description="preparing",
-                total=sum(_estimate_pictures(source) for source in sources),
-                unit="pictures",
-                quiet=quiet,
-            )
-    except filelock.Timeout:
-        raise StavisError(f"{layout.root}: another `stavis prepare` is at work in this data folder") from None
+    busy = f"{layout.root}: another `stavis prepare` is at work in this data folder"
+    with sole_worker(staging / "lock", busy, timeout=LOCK_TIMEOUT_SECONDS):
+        return run_parallel(
+            _Task(layout, database, overwrite, preview),
+            sources,
+            jobs=jobs,
+            description="preparing",
+            total=sum(_estimate_pictures(source) for source in sources),
+            unit="pictures",
+            quiet=quiet,
+        )
 
 
 @dataclass(frozen=True)

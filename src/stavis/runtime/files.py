@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stavis.errors import StavisError
+
 ARCHIVE_ERRORS = (
     OSError,
     ValueError,
@@ -49,6 +51,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_worker(lock: Path, message: str, *, timeout: float = 0.0) -> Iterator[None]:
+    """Keeps other processes out of a folder. The lock, a file, ends with the process, however that ends.
+
+    Raises StavisError with `message` if another process has it for longer than `timeout` seconds.
+    """
+    import filelock  # slow to import, and most commands need no lock
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(lock).acquire(timeout=timeout):
+            yield
+    except filelock.Timeout:
+        raise StavisError(message) from None
 
 
 def write_text(path: Path, text: str) -> None:

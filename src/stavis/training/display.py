@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from stavis.errors import counted
 from stavis.runtime.progress import console
 from stavis.training.checkpoint import Position
 from stavis.training.distributed import BatchPlan
@@ -34,10 +35,10 @@ def describe_start(
     measured = ""
     if num_validation:
         what = "from the test lists" if recipe.validation.on == "test" else "held out"
-        measured = f", {num_validation} validation clips {what}"
+        measured = f", {counted(num_validation, 'validation clips')} {what}"
     begin = f"resumes after step {position.step}, in epoch {position.epoch}" if position.step else "starts"
     batches = f"batches of {plan.batch_size} ({shares}) on {device}"
-    return f"{run}: {begin}; {num_training} training clips{measured}; {batches}"
+    return f"{run}: {begin}; {counted(num_training, 'training clips')}{measured}; {batches}"
 
 
 def describe_progress(

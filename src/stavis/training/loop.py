@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stavis.datasets.dataset import Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.runtime.files import write_text
+from stavis.runtime.files import sole_worker, write_text
 from stavis.runtime.progress import track
 from stavis.training.checkpoint import (
     BEST_FILE,
@@ -60,6 +60,8 @@ from stavis.training.runlog import (
 from stavis.training.samples import BatchLoader, Clips, open_clips
 from stavis.training.state import State, build_state, load_weights, make_checkpoint, prepare_network
 from stavis.weights import save_model
+
+LOCK_TIMEOUT_SECONDS = 5.0  # workers of a killed run end within a fraction of this
 
 Means = dict[str, float | None]
 """Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None if not finite."""
@@ -165,6 +167,7 @@ def train(
     with explain_memory(recipe, processes), contextlib.ExitStack() as stack:
         training, validation = open_clips(recipe, processes, quiet=quiet)
         plan = plan_batches(recipe.batch.size, recipe.batch.max_clips, processes.world_size)
+        stack.enter_context(lock_run(run, processes))
         checkpoint = find_checkpoint(run, recipe, training)
         state = build_state(recipe, run, plan.num_steps(len(training)), processes, checkpoint, quiet=quiet)
         listening = None
@@ -203,6 +206,14 @@ def train(
 
 
 # Before the first step ------------------------------------------------------------------------------------------------
+
+
+def lock_run(run: Path, processes: Processes) -> contextlib.AbstractContextManager[None]:
+    """Keeps other trainings out of a run's folder; raises StavisError if one is at work there."""
+    if not processes.is_first:
+        return contextlib.nullcontext()
+    busy = f"{run}: another `stavis train` is at work there; wait for it to end"
+    return sole_worker(run / ".lock", busy, timeout=LOCK_TIMEOUT_SECONDS)
 
 
 def finished_weights(run: Path, recipe: Recipe) -> Path | None:
