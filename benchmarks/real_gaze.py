@@ -104,7 +104,7 @@ def density_maps(points: Points, sigma_share: float) -> npt.NDArray[np.float32]:
 def predicted_or_cached(folder: Path, video: Path, weights: str, stride: int = 1) -> npt.NDArray[np.floating]:
     """The maps of a video, predicted into `folder` unless they are there already."""
     from stavis.prediction.batch import predict_files
-    from stavis.prediction.map_source import load_maps
+    from stavis.prediction.map_source import read_maps
 
     predict_files([video], folder, weights=weights, outputs="npz", stride=stride)
-    return load_maps(folder / video.stem / "saliency.npz")
+    return np.concatenate(list(read_maps(folder / video.stem / "saliency.npz")))

@@ -185,8 +185,10 @@ def published_loop(recipe: Recipe, processes: Processes) -> Iterator[Callable[[]
         batch: Sample = next(batches)
         waited = time.perf_counter() - began
         clips, audio, density_maps, fixation_maps = (part.to(processes.device) for part in batch[:4])
-        prediction = model(clips, audio)
-        totals, terms = clip_losses(*prediction, density_maps, fixation_maps, recipe.loss, side_weight)
+        logits, side_logits = model(clips, audio)
+        totals, terms = clip_losses(
+            logits, side_logits, density_maps, fixation_maps, recipe.loss, side_weight
+        )
         loss = totals.sum() / recipe.batch.size
         for term in terms:  # what it prints after every batch
             term.mean().item()
