@@ -93,7 +93,7 @@ def fetch(
     work = data / WORK_FOLDER
     if dry_run:
         return _plan(places, State(work / "state.json"), timeout_seconds)
-    busy = f"{work.parent}: another `stavis fetch` is at work there; wait for it to end"
+    busy = f"{work.parent}: another `stavis fetch` is at work there"
     with sole_worker(work / "lock", busy):
         # Temporary files of a process that was killed while it wrote a small file.
         for path in [*work.glob(".*"), *work.glob("archives/.*"), *work.glob("archives/*/.*")]:

@@ -57,16 +57,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def sole_worker(lock: Path, message: str, *, timeout: float = 0.0) -> Iterator[None]:
     """Keeps other processes out of a folder. The lock, a file, ends with the process, however that ends.
 
+    Only on file systems without locks a killed process leaves it behind: the file itself is the lock there.
+
     Raises StavisError with `message` if another process has it for longer than `timeout` seconds.
     """
     import filelock  # slow to import, and most commands need no lock
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(lock).acquire(timeout=timeout):
-            yield
+        held = filelock.FileLock(lock).acquire(timeout=timeout)
     except filelock.Timeout:
-        raise StavisError(message) from None
+        raise StavisError(f"{message}; if none is, remove {lock}") from None
+    with held:
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

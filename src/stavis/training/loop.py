@@ -212,7 +212,7 @@ def lock_run(run: Path, processes: Processes) -> contextlib.AbstractContextManag
     """Keeps other trainings out of a run's folder; raises StavisError if one is at work there."""
     if not processes.is_first:
         return contextlib.nullcontext()
-    busy = f"{run}: another `stavis train` is at work there; wait for it to end"
+    busy = f"{run}: another `stavis train` is at work there"
     return sole_worker(run / ".lock", busy, timeout=LOCK_TIMEOUT_SECONDS)
 
 
