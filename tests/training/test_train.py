@@ -71,6 +71,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_folder(data: Path, undisturbed: Path) -> None:
     assert sorted(path.name for path in undisturbed.iterdir()) == [
+        ".lock",  # of filelock, which leaves it
         "checkpoints",
         "config.toml",
         "environment.json",
