@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+import stavis
 from stavis import media
 from stavis.gaze import GazeOptions, assign_frames, median_per_observer, read_gaze
 from stavis.maps import density_from_fixations
+from stavis.prediction.map_source import read_maps
 
 MAP_SIZE = (72, 128)  # of density maps; a cell is a tenth of a degree or so
 
@@ -103,8 +105,5 @@ def density_maps(points: Points, sigma_share: float) -> npt.NDArray[np.float32]:
 
 def predicted_or_cached(folder: Path, video: Path, weights: str, stride: int = 1) -> npt.NDArray[np.floating]:
     """The maps of a video, predicted into `folder` unless they are there already."""
-    from stavis.prediction.batch import predict_files
-    from stavis.prediction.map_source import read_maps
-
-    predict_files([video], folder, weights=weights, outputs="npz", stride=stride)
+    stavis.predict_files([video], folder, weights=weights, outputs="npz", stride=stride)
     return np.concatenate(list(read_maps(folder / video.stem / "saliency.npz")))
