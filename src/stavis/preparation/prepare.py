@@ -35,13 +35,12 @@ from stavis.preparation.options import (
     video_stem,
 )
 from stavis.preparation.preview import draw_preview
-from stavis.runtime.files import sole_worker, write_text
+from stavis.runtime.files import LOCK_TIMEOUT_SECONDS, sole_worker, write_text
 from stavis.runtime.workers import Advance, run_parallel
 from stavis.version import __version__
 
 PREVIEW_NAME = "preview.png"
 RECORD_VERSION = 2  # a change makes every finished video count as prepared with other inputs
-LOCK_TIMEOUT_SECONDS = 5.0  # workers of a killed run end within a fraction of this
 
 
 def prepare(

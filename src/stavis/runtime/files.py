@@ -16,6 +16,8 @@ from typing import Any
 
 from stavis.errors import StavisError
 
+LOCK_TIMEOUT_SECONDS = 5.0  # workers of a killed run end within a fraction of this
+
 ARCHIVE_ERRORS = (
     OSError,
     ValueError,

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stavis.datasets.dataset import Sample
 from stavis.errors import StavisError
 from stavis.model import STAViS
-from stavis.runtime.files import sole_worker, write_text
+from stavis.runtime.files import LOCK_TIMEOUT_SECONDS, sole_worker, write_text
 from stavis.runtime.progress import track
 from stavis.training.checkpoint import (
     BEST_FILE,
@@ -60,8 +60,6 @@ from stavis.training.runlog import (
 from stavis.training.samples import BatchLoader, Clips, open_clips
 from stavis.training.state import State, build_state, load_weights, make_checkpoint, prepare_network
 from stavis.weights import save_model
-
-LOCK_TIMEOUT_SECONDS = 5.0  # workers of a killed run end within a fraction of this
 
 Means = dict[str, float | None]
 """Scores averaged over clips: "clips" (their number), "loss", "bce", "cc", "nss"; None if not finite."""
